@@ -1,0 +1,1 @@
+"""The words all parts share: envelope, address, ids, clock, errors and ports."""

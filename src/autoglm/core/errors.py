@@ -1,0 +1,290 @@
+"""One tree of errors for callers to catch; `gateway/problems.py` maps each `code` to an HTTP status.
+
+Codes are stable and never reused. Messages name the value that failed and, where known, the way out;
+they never hold secrets or message bodies.
+"""
+
+from difflib import get_close_matches
+
+
+class HubError(Exception):
+    """Root of what callers may catch. `facts` are public: they travel in the problem's JSON body."""
+
+    code = "internal"
+    retryable = False
+
+    def __init__(self, message: str, **facts: str | int | float | bool | list[str] | None) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
+def did_you_mean(wrong: str, known: list[str]) -> str:
+    """' Did you mean X?' when one of `known` is close to `wrong`, else an empty string."""
+    close = get_close_matches(wrong, known, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+# --- what the caller sent ---------------------------------------------------------------------------
+
+
+class InvalidJson(HubError):
+    """The body is no JSON in UTF-8."""
+
+    code = "invalid_json"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the body is not valid JSON: {reason}")
+
+
+class InvalidField(HubError):
+    """One field has a wrong type or value. `field` is a dotted path such as `messages[0].content`."""
+
+    code = "invalid_field"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}", field=field)
+
+
+class PayloadTooLarge(HubError):
+    """The body is over the limit of `gateway.max_body_bytes`."""
+
+    code = "payload_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"the body is over {limit_bytes} bytes; raise gateway.max_body_bytes or send a link", limit_bytes=limit_bytes
+        )
+
+
+class UnsupportedMediaType(HubError):
+    """The body is in a form that the endpoint does not read."""
+
+    code = "unsupported_media_type"
+
+    def __init__(self, got: str, wanted: str) -> None:
+        super().__init__(f"the body is {got!r}; send {wanted}", got=got, wanted=wanted)
+
+
+class UnknownPath(HubError):
+    """No endpoint has this path."""
+
+    code = "unknown_path"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"there is nothing at {path}; /openapi.json lists what there is", path=path)
+
+
+class MethodNotAllowed(HubError):
+    """The path exists, but not for this method."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, method: str, path: str, allowed: list[str]) -> None:
+        super().__init__(f"{path} does not take {method}; it takes {', '.join(allowed)}", allowed=allowed)
+
+
+class NotFound(HubError):
+    """A thing with this name or id does not exist here (any more)."""
+
+    code = "not_found"
+
+    def __init__(self, what: str, name: str) -> None:
+        super().__init__(f"there is no {what} {name!r} here", what=what, name=name)
+
+
+class UnknownRecipient(HubError):
+    """The address is well formed, but leads nowhere from this hub."""
+
+    code = "unknown_recipient"
+
+    def __init__(self, address: str, way_out: str) -> None:
+        super().__init__(f"{address!r} cannot be reached: {way_out}", field="to", address=address)
+
+
+class UnknownModel(HubError):
+    """No instance serves this model."""
+
+    code = "unknown_model"
+
+    def __init__(self, model: str, known: list[str]) -> None:
+        names = ", ".join(known) if known else "none yet; run 'autoglm models pull qwen2.5-coder-0.5b' or add an [[instance]]"
+        super().__init__(f"no instance serves model {model!r}.{did_you_mean(model, known)} Known: {names}", model=model)
+
+
+class DuplicateId(HubError):
+    """The id was used before, for a message with other content."""
+
+    code = "duplicate_id"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"id {id!r} already belongs to a message with other content; choose a new id", id=id)
+
+
+class RevisionMismatch(HubError):
+    """A compare-and-set found another revision than the one it was told to expect."""
+
+    code = "revision_mismatch"
+    retryable = True
+
+    def __init__(self, key: str, expected: int, found: int) -> None:
+        super().__init__(f"{key!r} is at revision {found}, not {expected}; read it again", expected=expected, found=found)
+
+
+class RangeNotSatisfiable(HubError):
+    """A range read starts behind the end of the blob."""
+
+    code = "range_not_satisfiable"
+
+    def __init__(self, start: int, size_bytes: int) -> None:
+        super().__init__(f"the range starts at {start}, but there are {size_bytes} bytes", size_bytes=size_bytes)
+
+
+# --- who the caller is ------------------------------------------------------------------------------
+
+
+class Unauthorized(HubError):
+    """No key, or one that this hub does not know."""
+
+    code = "unauthorized"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; send 'Authorization: Bearer KEY' (the first key is in DATA/admin.key)")
+
+
+class Forbidden(HubError):
+    """The key is known, but lacks the scope."""
+
+    code = "forbidden"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"this key lacks the scope {scope!r}", scope=scope)
+
+
+class RateLimited(HubError):
+    """The key sent more requests than its limit allows."""
+
+    code = "rate_limited"
+    retryable = True
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"over this key's rate limit; try again in {retry_after_s:.1f} s", retry_after_s=retry_after_s)
+
+
+# --- the pool ---------------------------------------------------------------------------------------
+
+
+class NoInstanceFree(HubError):
+    """Every instance of the model stayed busy, or none came up, until the deadline."""
+
+    code = "no_instance_free"
+    retryable = True
+
+    def __init__(self, model: str, waited_s: float, why: str = "") -> None:
+        cause = why or "all were busy; add an [[instance]] or raise its slots"
+        super().__init__(f"no instance of {model!r} came free in {waited_s:.1f} s: {cause}", model=model, retry_after_s=1.0)
+
+
+class QueueFull(HubError):
+    """The scheduler's queue has no room."""
+
+    code = "queue_full"
+    retryable = True
+
+    def __init__(self, length: int, retry_after_s: float) -> None:
+        super().__init__(
+            f"{length} requests are waiting already; try again in {retry_after_s:.0f} s", retry_after_s=retry_after_s
+        )
+
+
+class NotOffered(HubError):
+    """The instances that serve the model do not offer this API."""
+
+    code = "not_offered"
+
+    def __init__(self, api: str, model: str, way_out: str) -> None:
+        super().__init__(f"no instance of {model!r} offers {api}: {way_out}", api=api, model=model)
+
+
+class UpstreamFailed(HubError):
+    """The instance could not be reached, broke off, or answered with an error of its own; another may do better."""
+
+    code = "upstream_failed"
+    retryable = True
+
+    def __init__(self, instance: str, reason: str) -> None:
+        super().__init__(f"instance {instance!r} failed: {reason}", instance=instance)
+
+
+class UpstreamTimeout(HubError):
+    """The instance stayed silent for longer than its timeout."""
+
+    code = "upstream_timeout"
+    retryable = True
+
+    def __init__(self, instance: str, what: str, timeout_s: float) -> None:
+        super().__init__(f"instance {instance!r} gave no {what} within {timeout_s:.1f} s", instance=instance)
+
+
+class DeadlineExceeded(HubError):
+    """The caller's own deadline passed."""
+
+    code = "deadline_exceeded"
+
+    def __init__(self, deadline_s: float) -> None:
+        super().__init__(f"the deadline of {deadline_s:.1f} s passed before the answer was complete", deadline_s=deadline_s)
+
+
+class Draining(HubError):
+    """The hub is shutting down and takes no new work."""
+
+    code = "draining"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("the hub is shutting down; try again shortly", retry_after_s=2.0)
+
+
+# --- the machine ------------------------------------------------------------------------------------
+
+
+class StorageFull(HubError):
+    """The disk (or the quota) is full. Nothing of this write was kept; reads go on."""
+
+    code = "storage_full"
+    retryable = True
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"no space left for {path}; free some and try again", retry_after_s=10.0)
+
+
+class StoreBroken(HubError):
+    """The store cannot be opened or read: damaged, of a newer version, or held by another process."""
+
+    code = "store_broken"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"the store at {path} cannot be used: {reason}")
+
+
+class MissingExtra(HubError):
+    """An optional package is not installed."""
+
+    code = "missing_extra"
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(f"{what} needs an optional package; run: pip install 'autoglm-hub[{extra}]'", extra=extra)
+
+
+class SettingsError(HubError):
+    """autoglm.toml or an AUTOGLM_* variable is wrong. `problems` has one sentence for each."""
+
+    code = "settings_error"
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems), problems=problems)
+
+
+class ModelFileError(HubError):
+    """A model file could not be fetched or is not what it should be."""
+
+    code = "model_file_error"

@@ -1,0 +1,165 @@
+"""What parts expect of each other. `app.py` joins the implementations; parts never import each other."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class NewRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A record to append. It becomes readable under each of its subjects."""
+
+    id: str
+    """The key for deduplication, unique over the whole log."""
+    digest: bytes
+    """Equal digests mean equal content: a repeat is answered, not stored again."""
+    subjects: tuple[str, ...]
+    """1 to 10,000 names such as `to:user:alice`; a record is stored once however many it has."""
+    body: bytes
+    expires_at_ms: int | None = None
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    seq: int
+    """Grows by the order of commits, over all subjects; gaps are possible."""
+    id: str
+    time_ms: int
+    """When the log took it, by this hub's clock."""
+    expires_at_ms: int | None
+    body: bytes
+
+
+class Appended(msgspec.Struct, frozen=True):
+    seq: int
+    is_new: bool
+    """False: a record with this id and an equal digest was there already; `seq` is its number."""
+
+
+class Log(Protocol):
+    """An append-only log with subjects. When `append` returns, the record is on disk (fsync)."""
+
+    async def append(self, record: NewRecord) -> Appended:
+        """Raises DuplicateId when the id is taken by other content, StorageFull when the disk is full."""
+        ...
+
+    async def append_all(self, records: Sequence[NewRecord]) -> list[Appended]:
+        """All or none, in one transaction; raises as `append` does."""
+        ...
+
+    async def read(self, subject: str, *, after: int = 0, limit: int = 100) -> list[Record]:
+        """Records of the subject with seq > after, oldest first; expired ones are left out."""
+        ...
+
+    async def read_last(self, subject: str, *, limit: int = 100) -> list[Record]:
+        """The newest records of the subject, oldest first; expired ones are left out."""
+        ...
+
+    async def next(self, subject: str, *, after: int, limit: int = 100, timeout_s: float) -> list[Record]:
+        """Like `read`, but waits up to timeout_s for the first record; an empty list when none came.
+
+        A waiting reader costs one future in memory. A record committed at any moment is seen: none falls between
+        reading and waiting.
+        """
+        ...
+
+    async def get(self, id: str) -> Record | None:
+        """The record with this id, expired or not; None when it never was or retention removed it."""
+        ...
+
+    async def last_seq(self) -> int:
+        """The number of the newest record, 0 for an empty log."""
+        ...
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    key: str
+    value: bytes
+    revision: int
+    """Grows with each change of any key; a key that does not exist has revision 0."""
+
+
+class KeyValue(Protocol):
+    """Small values by key, with revisions. When `put` or `delete` returns, the change is on disk (fsync)."""
+
+    async def get(self, key: str) -> Entry | None: ...
+
+    async def put(self, key: str, value: bytes, *, expected_revision: int | None = None) -> int:
+        """Returns the new revision. expected_revision: 0 = must not exist; raises RevisionMismatch."""
+        ...
+
+    async def delete(self, key: str, *, expected_revision: int | None = None) -> bool:
+        """True when there was something to delete. Raises RevisionMismatch."""
+        ...
+
+    async def list(self, prefix: str = "") -> list[Entry]:
+        """All entries whose key starts with `prefix`, ordered by key."""
+        ...
+
+    def watch(self, prefix: str = "", *, after: int = 0) -> AsyncIterator["Change"]:
+        """Changes with revision > after, then those to come. A slow watcher may skip to each key's newest change."""
+        ...
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    key: str
+    value: bytes | None
+    """None: the key was deleted."""
+    revision: int
+
+
+class Blobs(Protocol):
+    """Large immutable values, named by the sha256 of their bytes (64 hexadecimal digits)."""
+
+    async def put(self, chunks: AsyncIterator[bytes], *, max_bytes: int | None = None) -> str:
+        """Returns the sha256 once the bytes are on disk. Raises PayloadTooLarge, StorageFull; then nothing is kept."""
+        ...
+
+    def read(self, sha256: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Chunks of at most 256 KiB of the bytes [start, end). Raises NotFound, RangeNotSatisfiable at the first step."""
+        ...
+
+    async def size(self, sha256: str) -> int | None: ...
+
+    async def delete(self, sha256: str) -> bool: ...
+
+
+# --- inference ----------------------------------------------------------------------------------------
+
+
+class Reply(Protocol):
+    """An upstream's reply: the head is known, the body comes in chunks as the network delivers them.
+
+    Closing early closes the upstream connection at once (the instance then stops generating).
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    """Lower-case names; the last value where a name repeats."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Raises UpstreamFailed when the body is cut, UpstreamTimeout when it stays silent."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Backend(Protocol):
+    """Speaks to one instance. `path` is below the instance's base URL: `/chat/completions`."""
+
+    async def send(self, path: str, body: bytes, *, content_type: str = "application/json") -> Reply:
+        """POST and return once the head of the reply is there. Raises UpstreamFailed, UpstreamTimeout."""
+        ...
+
+    async def probe(self) -> list[str]:
+        """Ask the instance for its models, as a sign of health. Raises UpstreamFailed, UpstreamTimeout."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Provider(Protocol):
+    """Brings instances to life and keeps them so: a configured address, a local child process, a cluster."""
+
+    async def run(self) -> None:
+        """Keep the instance up until cancelled; announces what it has by the callbacks it was made with."""
+        ...
