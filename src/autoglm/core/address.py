@@ -12,9 +12,20 @@ from autoglm.core.errors import InvalidField
 
 Scheme = Literal["user", "group", "device", "model", "channel", "site"]
 SCHEMES: tuple[str, ...] = get_args(Scheme)
-ADDRESS_PATTERN = r"^(user|group|device|model|channel|site):[^\s\x00-\x1f\x7f]{1,200}$"
-_ADDRESS = re.compile(ADDRESS_PATTERN)
-_CHANNEL = re.compile(r"[a-z0-9][a-z0-9_-]*/.+")
+MAX_ADDRESS = 210
+"""Characters of a whole address."""
+
+# No blanks, no control characters, and nothing that is invisible or turns the writing direction: two addresses that look
+# the same should be the same. Spelled out, because `\s` means other characters in each dialect of regular expressions.
+_NOT_IN_NAMES = r"\x00-\x20\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff"
+_NAME = rf"[^{_NOT_IN_NAMES}]+"
+ADDRESS_PATTERN = (
+    rf"^(site:[^/{_NOT_IN_NAMES}]+/)*"
+    rf"((user|group|device|model):{_NAME}|channel:[a-z0-9][a-z0-9_-]*/{_NAME})$"
+)
+"""For JSON Schema; Python's `$` would let a final newline pass, hence `fullmatch` below."""
+_is_address = re.compile(ADDRESS_PATTERN).fullmatch
+_is_bare_name = re.compile(r"[\w.-]{1,100}").fullmatch
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -29,15 +40,27 @@ class Address(msgspec.Struct, frozen=True):
 
 def parse_address(text: str, *, field: str = "to") -> Address:
     """Raises InvalidField, naming `field`, when `text` is no address."""
-    if _ADDRESS.match(text) is None:
-        hint = f"did you mean 'user:{text}'?" if re.fullmatch(r"[\w.-]{1,100}", text) else f"one of {', '.join(SCHEMES)} and a name"
-        raise InvalidField(field, f"{text[:80]!r} is not an address such as 'user:alice'; {hint}")
+    check_address(text, field=field)
     scheme, rest = text.split(":", 1)
-    if scheme == "channel" and _CHANNEL.fullmatch(rest) is None:
-        raise InvalidField(field, f"{text[:80]!r}: a channel address is 'channel:<channel>/<target>'")
-    if scheme == "site":
-        site, _, inner = rest.partition("/")
-        if not site or not inner:
-            raise InvalidField(field, f"{text[:80]!r}: a site address is 'site:<name>/<address>'")
-        parse_address(inner, field=field)
     return Address(scheme, rest)  # type: ignore[arg-type]  # the pattern admits only the schemes
+
+
+def check_address(text: str, *, field: str = "to") -> None:
+    """Raises InvalidField, naming `field`, when `text` is no address."""
+    if len(text) > MAX_ADDRESS or _is_address(text) is None:
+        raise InvalidField(field, f"{text[:80]!r} is not an address such as 'user:alice'; {_hint(text)}")
+
+
+def _hint(text: str) -> str:
+    scheme, colon, rest = text.partition(":")
+    if len(text) > MAX_ADDRESS:
+        return f"it has {len(text)} characters, and {MAX_ADDRESS} are the limit"
+    if not colon and _is_bare_name(text):
+        return f"did you mean 'user:{text}'?"
+    if not colon or scheme not in SCHEMES:
+        return f"it begins with one of {', '.join(SCHEMES)} and a colon"
+    if scheme == "channel" and "/" not in rest:
+        return "a channel's address is 'channel:<channel>/<target>'"
+    if scheme == "site":
+        return "a site's address is 'site:<name>/<address>'"
+    return "its name must not be empty or hold blanks, control characters or invisible ones"

@@ -3,13 +3,17 @@
 Source for the content parts: OpenAI's chat completions API, message content.
 """
 
-from typing import Annotated, Any, Literal, get_args
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
 
-from autoglm.core.address import ADDRESS_PATTERN, parse_address
-from autoglm.core.errors import InvalidField, InvalidJson
+from autoglm.core.address import ADDRESS_PATTERN, MAX_ADDRESS, check_address
+from autoglm.core.errors import InvalidField, InvalidJson, did_you_mean
+
+T = TypeVar("T")
 
 Kind = Literal["chat", "event", "alert", "log", "task", "receipt"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -18,9 +22,16 @@ State = Literal["accepted", "queued", "sent", "delivered", "read", "acknowledged
 FINAL_STATES: frozenset[str] = frozenset({"acknowledged", "failed", "expired", "cancelled"})
 
 ID_PATTERN = r"^[\x21-\x7e]{1,128}$"
-AddressText = Annotated[str, Meta(pattern=ADDRESS_PATTERN, max_length=210, examples=["user:alice"])]
-IdText = Annotated[str, Meta(pattern=ID_PATTERN, min_length=1, max_length=128)]
+# The patterns are for the schema alone: `check_texts` says in words what msgspec would say with a regular expression.
+AddressText = Annotated[
+    str, Meta(min_length=1, max_length=MAX_ADDRESS, examples=["user:alice"], extra_json_schema={"pattern": ADDRESS_PATTERN})
+]
+IdText = Annotated[
+    str, Meta(min_length=1, max_length=128, examples=["order-17"], extra_json_schema={"pattern": ID_PATTERN})
+]
 Milliseconds = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+MAX_DEPTH = 100
+"""Levels of nested lists and objects in a body."""
 Label = Annotated[str, Meta(max_length=1024)]
 
 
@@ -96,46 +107,119 @@ class Envelope(
 
 _decoder = msgspec.json.Decoder(Envelope)
 _encoder = msgspec.json.Encoder()
+_known = msgspec.structs.fields(Envelope)
+FIELDS = tuple(field.encode_name for field in _known)
 
 
 def decode_envelope(body: bytes | bytearray | memoryview) -> Envelope:
     """Parse what a client sent. Raises InvalidJson or InvalidField (with the path of the field)."""
-    try:
-        envelope = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise invalid_field(error) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidJson(str(error)) from error
-    check_addresses(envelope)
+    envelope = decode_body(body, _decoder, FIELDS)
+    check_texts(envelope)
     return envelope
-
-
-def check_addresses(envelope: Envelope) -> None:
-    """Raises InvalidField where an address fits the pattern but not the rules of its scheme."""
-    parse_address(envelope.to, field="to")
-    if envelope.from_:
-        parse_address(envelope.from_, field="from")
 
 
 def encode_envelope(envelope: Envelope) -> bytes:
     return _encoder.encode(envelope)
 
 
-def invalid_field(error: msgspec.ValidationError) -> InvalidField:
+def check_texts(envelope: Envelope, *, prefix: str = "") -> None:
+    """Raises InvalidField, its name after `prefix`, where an address or an id has a form that none has."""
+    check_address(envelope.to, field=f"{prefix}to")
+    if envelope.from_:
+        check_address(envelope.from_, field=f"{prefix}from")
+    if envelope.id:
+        check_id(envelope.id, field=f"{prefix}id")
+    if envelope.reply_to is not None:
+        check_id(envelope.reply_to, field=f"{prefix}reply_to")
+    if envelope.thread is not None:
+        check_id(envelope.thread, field=f"{prefix}thread")
+
+
+_is_id = re.compile(ID_PATTERN).fullmatch
+
+
+def check_id(text: str, *, field: str = "id") -> None:
+    """Raises InvalidField when `text` is no id."""
+    if _is_id(text) is None:
+        raise InvalidField(field, f"{text[:40]!r} must have 1 to 128 visible ASCII characters and no blanks")
+
+
+# --- JSON from outside ------------------------------------------------------------------------------
+
+_AT = re.compile(r" - at (?:`key` in )?`\$(.*)`$", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*)`$", re.DOTALL)
+_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_PAIR = re.compile(rb"\[\]|\{\}")
+_MARKS = {
+    b"\xef\xbb\xbf": "it begins with a byte order mark; leave that out",
+    b"\xff\xfe": "it looks like UTF-16; send UTF-8",
+    b"\xfe\xff": "it looks like UTF-16; send UTF-8",
+}
+
+
+def decode_body(
+    body: bytes | bytearray | memoryview, decoder: msgspec.json.Decoder[T], known: Iterable[str] = ()
+) -> T:
+    """Parse JSON from outside. Of a name that an object has twice the last one counts.
+
+    known: the fields at the top, for the hint on an unknown one. Raises InvalidJson, InvalidField.
+    """
+    try:
+        value = decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise invalid_field(error, known) from error
+    except RecursionError as error:
+        raise _too_deep() from error
+    except UnicodeDecodeError as error:
+        raise InvalidJson("it is not UTF-8") from error
+    except msgspec.DecodeError as error:
+        raise InvalidJson(_MARKS.get(bytes(body[:3])) or _MARKS.get(bytes(body[:2])) or str(error)) from error
+    if _is_deep(bytes(body)):
+        raise _too_deep()
+    return value
+
+
+def _too_deep() -> InvalidField:
+    return InvalidField("body", f"is nested deeper than {MAX_DEPTH} levels")
+
+
+def _is_deep(body: bytes) -> bool:
+    """True when valid JSON is nested deeper than MAX_DEPTH. The interpreter's own limit depends on who calls: what just
+    passes when it comes in could fail when it is read again.
+    """
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    brackets = _TEXTS.sub(b"", body).translate(None, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return False
+        brackets = _PAIR.sub(b"", brackets)  # the innermost level
+    return bool(brackets)
+
+
+def invalid_field(error: msgspec.ValidationError, known: Iterable[str] = ()) -> InvalidField:
     """Turn msgspec's message, which ends in ``- at `$.path` ``, into our error with a plain path."""
-    reason, _, path = str(error).partition(" - at `$")
-    field = path.rstrip("`").lstrip(".") or _named_in(reason)
-    return InvalidField(field, reason[:1].lower() + reason[1:])
-
-
-def _named_in(reason: str) -> str:
-    """msgspec names a missing or an unknown field in backquotes and gives no path for it."""
-    return reason.split("`")[1] if reason.count("`") >= 2 and "field" in reason else "body"
+    text = str(error)
+    at = _AT.search(text)
+    path = at[1].lstrip(".") if at else ""
+    reason = text[: at.start()] if at else text
+    if (unknown := _UNKNOWN.match(reason)) is not None:
+        name = unknown[1][:80]
+        hint = did_you_mean(name, list(known)) if known and not path else ""
+        return InvalidField(f"{path}.{name}" if path else name, f"there is no such field.{hint}")
+    if (missing := _MISSING.match(reason)) is not None:
+        return InvalidField(f"{path}.{missing[1]}" if path else missing[1], "is missing")
+    return InvalidField(path or "body", reason[:1].lower() + reason[1:])
 
 
 def envelope_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of an envelope, with the parts under `$defs`."""
+    """The JSON Schema (draft 2020-12) of an envelope as clients send it, with the parts under `$defs`."""
     schema = msgspec.json.schema(Envelope)
+    # What the hub fills in has no default that a schema could tell.
+    for name in ("id", "from", "timestamp"):
+        del schema["$defs"]["Envelope"]["properties"][name]["default"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Envelope", **schema}
 
 

@@ -65,6 +65,46 @@ class UnsupportedMediaType(HubError):
         super().__init__(f"the body is {got!r}; send {wanted}", got=got, wanted=wanted)
 
 
+class InvalidHttp(HubError):
+    """What came is no HTTP request; the connection ends with the answer."""
+
+    code = "invalid_http"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this is no HTTP/1.1 request: {reason}")
+
+
+class HeadTooLarge(HubError):
+    """The request's line and headers are over the limit; the connection ends with the answer."""
+
+    code = "head_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the request's line and headers are over {limit_bytes} bytes", limit_bytes=limit_bytes)
+
+
+class RequestTimeout(HubError):
+    """The client stopped sending in the middle of a request; the connection ends with the answer."""
+
+    code = "request_timeout"
+    retryable = True
+
+    def __init__(self, silent_s: float) -> None:
+        super().__init__(f"nothing came for {silent_s:.0f} s, and the request is not complete")
+
+
+class TooManyConnections(HubError):
+    """The hub serves as many clients as it may."""
+
+    code = "too_many_connections"
+    retryable = True
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"{limit} clients are connected already; raise gateway.max_connections?", limit=limit, retry_after_s=2.0
+        )
+
+
 class UnknownPath(HubError):
     """No endpoint has this path."""
 
@@ -179,9 +219,12 @@ class NoInstanceFree(HubError):
     code = "no_instance_free"
     retryable = True
 
-    def __init__(self, model: str, waited_s: float, why: str = "") -> None:
+    def __init__(self, model: str, waited_s: float, why: str = "", retry_after_s: float = 1.0) -> None:
         cause = why or "all were busy; add an [[instance]] or raise its slots"
-        super().__init__(f"no instance of {model!r} came free in {waited_s:.1f} s: {cause}", model=model, retry_after_s=1.0)
+        when = f"in {waited_s:.1f} s" if waited_s >= 0.1 else "now"
+        super().__init__(
+            f"no instance of {model!r} can answer {when}: {cause}", model=model, retry_after_s=round(retry_after_s, 1)
+        )
 
 
 class QueueFull(HubError):
@@ -213,6 +256,15 @@ class UpstreamFailed(HubError):
 
     def __init__(self, instance: str, reason: str) -> None:
         super().__init__(f"instance {instance!r} failed: {reason}", instance=instance)
+
+
+class UpstreamRefused(HubError):
+    """The instance does not serve this hub: wrong key, no credit, account locked. Only its operator can help."""
+
+    code = "upstream_refused"
+
+    def __init__(self, instance: str, reason: str) -> None:
+        super().__init__(f"instance {instance!r} refuses this hub: {reason}", instance=instance)
 
 
 class UpstreamTimeout(HubError):
@@ -264,6 +316,15 @@ class StoreBroken(HubError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"the store at {path} cannot be used: {reason}")
+
+
+class BackupBroken(HubError):
+    """A backup is damaged, incomplete, not made by a hub, or of a newer format."""
+
+    code = "backup_broken"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"the backup {path} cannot be used: {reason}")
 
 
 class MissingExtra(HubError):

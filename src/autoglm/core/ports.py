@@ -1,6 +1,6 @@
 """What parts expect of each other. `app.py` joins the implementations; parts never import each other."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -47,15 +47,18 @@ class Log(Protocol):
         ...
 
     async def read(self, subject: str, *, after: int = 0, limit: int = 100) -> list[Record]:
-        """Records of the subject with seq > after, oldest first; expired ones are left out."""
+        """Records of the subject with seq > after, oldest first; expired ones are left out.
+
+        limit: at least 1. A page of large bodies may end before `limit`, but an empty one says that there is no more.
+        """
         ...
 
     async def read_last(self, subject: str, *, limit: int = 100) -> list[Record]:
         """The newest records of the subject, oldest first; expired ones are left out."""
         ...
 
-    async def next(self, subject: str, *, after: int, limit: int = 100, timeout_s: float) -> list[Record]:
-        """Like `read`, but waits up to timeout_s for the first record; an empty list when none came.
+    async def next(self, *subjects: str, after: int, limit: int = 100, timeout_s: float) -> list[Record]:
+        """Like `read`, but over several subjects and waiting up to timeout_s for the first record; [] when none came.
 
         A waiting reader costs one future in memory. A record committed at any moment is seen: none falls between
         reading and waiting.
@@ -96,7 +99,11 @@ class KeyValue(Protocol):
         ...
 
     def watch(self, prefix: str = "", *, after: int = 0) -> AsyncIterator["Change"]:
-        """Changes with revision > after, then those to come. A slow watcher may skip to each key's newest change."""
+        """Changes with revision > after, then those to come; it ends only with its caller.
+
+        A slow or late watcher may skip to each key's newest change. Deletes that are long past may be forgotten, so
+        one that comes back after days starts from `list`.
+        """
         ...
 
 
@@ -136,8 +143,16 @@ class Reply(Protocol):
     headers: Mapping[str, str]
     """Lower-case names; the last value where a name repeats."""
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Raises UpstreamFailed when the body is cut, UpstreamTimeout when it stays silent."""
+    async def chunk(self) -> bytes | None:
+        """The next bytes, None at the end. Raises UpstreamFailed when the body is cut, UpstreamTimeout on silence."""
+        ...
+
+    def body_if_complete(self) -> bytes | None:
+        """The whole body when it has arrived already, else None; saves the usual small reply all further waiting."""
+        ...
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The rest of the body. Raises UpstreamFailed when it is cut or longer than limit_bytes."""
         ...
 
     async def aclose(self) -> None: ...
@@ -146,11 +161,11 @@ class Reply(Protocol):
 class Backend(Protocol):
     """Speaks to one instance. `path` is below the instance's base URL: `/chat/completions`."""
 
-    async def send(self, path: str, body: bytes, *, content_type: str = "application/json") -> Reply:
-        """POST and return once the head of the reply is there. Raises UpstreamFailed, UpstreamTimeout."""
+    async def send(self, path: str, body: bytes) -> Reply:
+        """POST JSON and return once the head of the reply is there. Raises UpstreamFailed, UpstreamTimeout."""
         ...
 
-    async def probe(self) -> list[str]:
+    async def probe(self, timeout_s: float) -> list[str]:
         """Ask the instance for its models, as a sign of health. Raises UpstreamFailed, UpstreamTimeout."""
         ...
 
@@ -158,8 +173,8 @@ class Backend(Protocol):
 
 
 class Provider(Protocol):
-    """Brings instances to life and keeps them so: a configured address, a local child process, a cluster."""
+    """Brings one instance to life and keeps it so: at a configured address, as a local child process, in a cluster."""
 
-    async def run(self) -> None:
-        """Keep the instance up until cancelled; announces what it has by the callbacks it was made with."""
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Keep the instance up and its state true until cancelled; calls `changed` after each change of it."""
         ...

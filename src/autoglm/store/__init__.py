@@ -1,0 +1,23 @@
+"""Keeps state: the Log, KeyValue and Blobs of `core/ports.py`, in one data folder that survives power loss."""
+
+from autoglm.store.settings import StoreSettings
+from autoglm.store.sqlite.archive import Manifest, Progress
+from autoglm.store.sqlite.backup import BackupSummary, backup_folder
+from autoglm.store.sqlite.restore import RestoreSummary, restore, verify
+from autoglm.store.sqlite.retention import Trimmed
+from autoglm.store.sqlite.store import Recovery, Store, open_store
+
+__all__ = [
+    "BackupSummary",
+    "Manifest",
+    "Progress",
+    "Recovery",
+    "RestoreSummary",
+    "Store",
+    "StoreSettings",
+    "Trimmed",
+    "backup_folder",
+    "open_store",
+    "restore",
+    "verify",
+]
