@@ -15,8 +15,8 @@ SCHEMES: tuple[str, ...] = get_args(Scheme)
 MAX_ADDRESS = 210
 """Characters of a whole address."""
 
-# No blanks, no control characters, and nothing that is invisible or turns the writing direction: two addresses that look
-# the same should be the same. Spelled out, because `\s` means other characters in each dialect of regular expressions.
+# No blanks, no control characters, and nothing that is invisible or turns the writing direction: two addresses that
+# look the same should be the same. Spelled out, because each dialect of regular expressions has a `\s` of its own.
 _NOT_IN_NAMES = r"\x00-\x20\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff"
 _NAME = rf"[^{_NOT_IN_NAMES}]+"
 ADDRESS_PATTERN = (
@@ -24,6 +24,8 @@ ADDRESS_PATTERN = (
     rf"((user|group|device|model):{_NAME}|channel:[a-z0-9][a-z0-9_-]*/{_NAME})$"
 )
 """For JSON Schema; Python's `$` would let a final newline pass, hence `fullmatch` below."""
+MEMBER_PATTERN = rf"^(user|device):{_NAME}$"
+"""Users and devices: those who may be members of a group."""
 _is_address = re.compile(ADDRESS_PATTERN).fullmatch
 _is_bare_name = re.compile(r"[\w.-]{1,100}").fullmatch
 

@@ -18,17 +18,15 @@ T = TypeVar("T")
 Kind = Literal["chat", "event", "alert", "log", "task", "receipt"]
 KINDS: tuple[str, ...] = get_args(Kind)
 State = Literal["accepted", "queued", "sent", "delivered", "read", "acknowledged", "failed", "expired", "cancelled"]
-"""A message moves accepted -> queued -> sent -> delivered -> read|acknowledged, or ends failed, expired or cancelled."""
+"""accepted -> queued -> sent -> delivered -> read|acknowledged, or it ends failed, expired or cancelled."""
 FINAL_STATES: frozenset[str] = frozenset({"acknowledged", "failed", "expired", "cancelled"})
 
 ID_PATTERN = r"^[\x21-\x7e]{1,128}$"
 # The patterns are for the schema alone: `check_texts` says in words what msgspec would say with a regular expression.
-AddressText = Annotated[
-    str, Meta(min_length=1, max_length=MAX_ADDRESS, examples=["user:alice"], extra_json_schema={"pattern": ADDRESS_PATTERN})
-]
-IdText = Annotated[
-    str, Meta(min_length=1, max_length=128, examples=["order-17"], extra_json_schema={"pattern": ID_PATTERN})
-]
+_address = {"pattern": ADDRESS_PATTERN, "examples": ["user:alice"]}
+_id = {"pattern": ID_PATTERN, "examples": ["order-17"]}
+AddressText = Annotated[str, Meta(min_length=1, max_length=MAX_ADDRESS, extra_json_schema=_address)]
+IdText = Annotated[str, Meta(min_length=1, max_length=128, extra_json_schema=_id)]
 Milliseconds = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 MAX_DEPTH = 100
 """Levels of nested lists and objects in a body."""
@@ -45,7 +43,9 @@ class ImageUrl(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     detail: Literal["auto", "low", "high"] | None = None
 
 
-class ImagePart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="image_url"):
+class ImagePart(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="image_url"
+):
     image_url: ImageUrl
 
 
@@ -55,7 +55,9 @@ class InputAudio(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     format: str
 
 
-class AudioPart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="input_audio"):
+class AudioPart(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="input_audio"
+):
     input_audio: InputAudio
 
 
@@ -159,9 +161,7 @@ _MARKS = {
 }
 
 
-def decode_body(
-    body: bytes | bytearray | memoryview, decoder: msgspec.json.Decoder[T], known: Iterable[str] = ()
-) -> T:
+def decode_body(body: bytes | bytearray | memoryview, decoder: msgspec.json.Decoder[T], known: Iterable[str] = ()) -> T:
     """Parse JSON from outside. Of a name that an object has twice the last one counts.
 
     known: the fields at the top, for the hint on an unknown one. Raises InvalidJson, InvalidField.

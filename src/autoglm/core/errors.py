@@ -52,7 +52,8 @@ class PayloadTooLarge(HubError):
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
-            f"the body is over {limit_bytes} bytes; raise gateway.max_body_bytes or send a link", limit_bytes=limit_bytes
+            f"the body is over {limit_bytes} bytes; raise gateway.max_body_bytes or send a link",
+            limit_bytes=limit_bytes,
         )
 
 
@@ -146,9 +147,16 @@ class UnknownModel(HubError):
 
     code = "unknown_model"
 
-    def __init__(self, model: str, known: list[str]) -> None:
-        names = ", ".join(known) if known else "none yet; run 'autoglm models pull qwen2.5-coder-0.5b' or add an [[instance]]"
-        super().__init__(f"no instance serves model {model!r}.{did_you_mean(model, known)} Known: {names}", model=model)
+    def __init__(self, model: str, known: list[str] | None = None) -> None:
+        """known: the models there are; None when the raiser does not know them."""
+        text = f"no instance serves model {model!r}"
+        if known is None:
+            text += "; GET /v1/models lists those there are"
+        elif known:
+            text += f".{did_you_mean(model, known)} Known: {', '.join(known)}"
+        else:
+            text += ", nor any other yet; run 'autoglm models pull qwen2.5-coder-0.5b' or add an [[instance]]"
+        super().__init__(text, model=model)
 
 
 class DuplicateId(HubError):
@@ -167,7 +175,9 @@ class RevisionMismatch(HubError):
     retryable = True
 
     def __init__(self, key: str, expected: int, found: int) -> None:
-        super().__init__(f"{key!r} is at revision {found}, not {expected}; read it again", expected=expected, found=found)
+        super().__init__(
+            f"{key!r} is at revision {found}, not {expected}; read it again", expected=expected, found=found
+        )
 
 
 class RangeNotSatisfiable(HubError):
@@ -283,7 +293,9 @@ class DeadlineExceeded(HubError):
     code = "deadline_exceeded"
 
     def __init__(self, deadline_s: float) -> None:
-        super().__init__(f"the deadline of {deadline_s:.1f} s passed before the answer was complete", deadline_s=deadline_s)
+        super().__init__(
+            f"the deadline of {deadline_s:.1f} s passed before the answer was complete", deadline_s=deadline_s
+        )
 
 
 class Draining(HubError):

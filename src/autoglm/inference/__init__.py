@@ -1,0 +1,1 @@
+"""Picks model and instance for each request, then streams the answer."""

@@ -1,0 +1,188 @@
+"""Starts one worker process, waits until it is ready, notices its end, and never leaves it behind."""
+
+import os
+import secrets
+import signal
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import anyio
+import msgspec
+import structlog
+from anyio.abc import Process
+
+from autoglm.core.errors import HubError, MissingExtra, UpstreamFailed, UpstreamTimeout
+from autoglm.core.tasks import one_task_group
+from autoglm.inference.local.order import Event, Order, ServerReady
+from autoglm.inference.local.post_mortem import cause_of
+from autoglm.inference.local.spec import LocalSpec
+from autoglm.inference.models.lines import lines_of
+
+log = structlog.get_logger()
+
+_events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_LOG_LINES = 50
+_LOG_GRACE_S = 1.0
+_KILL_GRACE_S = 10.0  # a killed process can linger in the kernel, in the middle of reading a bad disk
+_MISSES_TO_HANG = 3
+
+
+class LocalChild:
+    """A worker process. Made, started and stopped by `run_child`."""
+
+    def __init__(self, spec: LocalSpec, process: Process) -> None:
+        self._spec = spec
+        self._process = process
+        self._tail: deque[str] = deque(maxlen=_LOG_LINES)
+        self._log_ended = anyio.Event()
+        self.pid = process.pid
+        self.api_key = secrets.token_urlsafe(32)
+        self.url = ""
+        """Without /v1."""
+        self.context_tokens = 0
+        """For each slot."""
+
+    async def watch(self) -> str:
+        """Wait until the process ends, or hangs; returns the reason, a sentence for people."""
+        reasons: list[str] = []
+        async with one_task_group() as tasks:
+
+            async def first(reason: str) -> None:
+                reasons.append(reason)
+                tasks.cancel_scope.cancel()
+
+            async def ended() -> None:
+                await self._process.wait()
+                await first(await self._end_reason(is_running=True))
+
+            async def hung() -> None:
+                misses = 0
+                while misses < _MISSES_TO_HANG:
+                    await anyio.sleep(self._spec.health_interval_s)
+                    misses = 0 if await self.answers(self._spec.health_timeout_s) else misses + 1
+                await first(f"the worker hangs: {misses} health checks in a row had no answer")
+
+            tasks.start_soon(ended)
+            tasks.start_soon(hung)
+        return reasons[0]
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Ask /health. llama.cpp answers it beside running requests, so silence means trouble."""
+        host, _, port = self.url.rpartition("//")[2].rpartition(":")
+        try:
+            with anyio.fail_after(timeout_s):
+                async with await anyio.connect_tcp(host, int(port)) as stream:
+                    await stream.send(b"GET /health HTTP/1.0\r\n\r\n")
+                    return b" 200 " in await stream.receive(64)
+        except (OSError, anyio.EndOfStream, anyio.BrokenResourceError):  # TimeoutError is an OSError
+            return False
+
+    async def read_log(self) -> None:
+        """Drain the worker's stderr until it closes; a full pipe would stop the worker."""
+        assert self._process.stderr is not None
+        async for line in lines_of(self._process.stderr):
+            self._tail.append(line)
+            log.debug("local_worker_wrote", instance=self._spec.name, line=line)
+        self._log_ended.set()
+
+    async def start(self) -> None:
+        """Returns when the worker is ready. Raises UpstreamFailed, UpstreamTimeout, MissingExtra."""
+        try:
+            with anyio.fail_after(self._spec.start_timeout_s):
+                event = await self._first_event()
+        except TimeoutError:
+            raise UpstreamTimeout(self._spec.name, "sign of readiness", self._spec.start_timeout_s) from None
+        if not isinstance(event, ServerReady):
+            raise await self._start_failure(event)
+        self.url = event.url
+        self.context_tokens = event.context_tokens
+
+    async def stop(self) -> None:
+        """SIGTERM, stop_timeout_s, SIGKILL, which ends a stopped process, too. Bounded and not to be cancelled."""
+        with anyio.CancelScope(shield=True):
+            for number, grace_s in ((signal.SIGTERM, self._spec.stop_timeout_s), (signal.SIGKILL, _KILL_GRACE_S)):
+                if self._process.returncode is None:
+                    with suppress(ProcessLookupError), anyio.move_on_after(grace_s):
+                        self._process.send_signal(number)
+                        await self._process.wait()
+            if self._process.returncode is None:
+                log.error("local_worker_survived_kill", instance=self._spec.name, pid=self.pid)
+
+    async def _first_event(self) -> Event | None:
+        """None when the worker ended without one."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            await self._process.stdin.send(msgspec.json.encode(self._order()) + b"\n")
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return None
+        async for line in lines_of(self._process.stdout):
+            with suppress(msgspec.DecodeError):  # a package that prints while Python starts
+                return _events.decode(line)
+        return None
+
+    def _order(self) -> Order:
+        return Order(
+            parent_pid=os.getpid(),
+            path=str(self._spec.path),
+            model=self._spec.model,
+            api_key=self.api_key,
+            context_tokens=self._spec.context_tokens,
+            slots=self._spec.slots,
+            threads=self._spec.threads,
+            mode=self._spec.mode,
+            prompt_cache_bytes=self._spec.prompt_cache_bytes,
+        )
+
+    async def _start_failure(self, event: Event | None) -> HubError:
+        await self._process.wait()
+        if event is None or isinstance(event, ServerReady):
+            return UpstreamFailed(self._spec.name, await self._end_reason(is_running=False))
+        if event.is_missing_package:
+            return MissingExtra("local", "a model on this machine")
+        await self._whole_log()
+        return UpstreamFailed(self._spec.name, cause_of(self._tail, is_running=False) or event.reason)
+
+    async def _end_reason(self, *, is_running: bool) -> str:
+        await self._whole_log()
+        status = self._process.returncode or 0
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        cause = cause_of(self._tail, is_running=is_running)
+        return f"the worker {how}" + (f": {cause}" if cause else "")
+
+    async def _whole_log(self) -> None:
+        with anyio.move_on_after(_LOG_GRACE_S):
+            await self._log_ended.wait()
+
+
+@asynccontextmanager
+async def run_child(spec: LocalSpec) -> AsyncIterator[LocalChild]:
+    """Start a worker and hand it out once it is ready; it is stopped on leaving.
+
+    Enter it in a thread that lives as long as the child may, as the event loop's does: the kernel kills the child when
+    the thread that started it ends (prctl(2), PR_SET_PDEATHSIG).
+    Raises UpstreamFailed when it does not come up, UpstreamTimeout after start_timeout_s, and MissingExtra when
+    xllamacpp is not installed.
+    """
+    process = await anyio.open_process(
+        [sys.executable, "-P", "-m", "autoglm.inference.local.worker"],
+        # Only the place of the packages: our environment may hold secrets, and the model file is a stranger's.
+        env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **spec.environment},
+        cwd="/",
+        start_new_session=True,  # Ctrl-C is for the hub, which drains first
+    )
+    child = LocalChild(spec, process)
+    try:
+        async with one_task_group() as tasks:
+            tasks.start_soon(child.read_log)
+            try:
+                await child.start()
+                yield child
+            finally:
+                await child.stop()
+                tasks.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await process.aclose()

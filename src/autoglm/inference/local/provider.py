@@ -1,0 +1,70 @@
+"""Keeps one local instance up: starts its worker, watches it, and starts it anew when it falls."""
+
+from collections.abc import Callable
+
+import anyio
+import structlog
+
+from autoglm.core.clock import monotonic_s
+from autoglm.core.errors import HubError
+from autoglm.inference.local.backoff import BackOff
+from autoglm.inference.local.child import LocalChild, run_child
+from autoglm.inference.local.spec import Down, LocalSpec, LocalState, Ready, Starting
+
+log = structlog.get_logger()
+
+_DEFAULT_BACK_OFF = BackOff()
+
+
+class LocalProvider:
+    """Implements `core.ports.Provider`. `on_state` is called in the event loop's thread, once for each change."""
+
+    def __init__(
+        self, spec: LocalSpec, on_state: Callable[[LocalState], None], *, back_off: BackOff = _DEFAULT_BACK_OFF
+    ) -> None:
+        self._spec = spec
+        self._on_state = on_state
+        self._back_off = back_off
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Until cancelled; then the worker is stopped, and `Down` without a retry is the last state.
+
+        Every failure is retried, a missing model or package too: the operator may be about to bring it.
+        """
+        try:
+            while True:
+                pause_s = await self._one_life()
+                await anyio.sleep(pause_s)
+        finally:
+            self._on_state(Down(reason="the instance was stopped"))
+
+    async def _one_life(self) -> float:
+        """From the start of a worker to its end. Returns the pause before the next one, in seconds."""
+        self._on_state(Starting())
+        began_s = monotonic_s()
+        try:
+            async with run_child(self._spec) as child:
+                ready_s = monotonic_s()
+                self._ready(child, start_s=ready_s - began_s)
+                reason = await child.watch()
+                return self._fell(reason, healthy_s=monotonic_s() - ready_s)  # told before a hung worker is stopped
+        except HubError as error:
+            return self._fell(str(error), healthy_s=0.0)
+        except OSError as error:  # no memory or no process left to fork
+            return self._fell(f"the worker could not be started: {error}", healthy_s=0.0)
+
+    def _ready(self, child: LocalChild, start_s: float) -> None:
+        log.info("local_worker_started", instance=self._spec.name, pid=child.pid, took_s=round(start_s, 2))
+        self._on_state(
+            Ready(
+                base_url=f"{child.url}/v1", api_key=child.api_key, context_tokens=child.context_tokens, start_s=start_s
+            )
+        )
+
+    def _fell(self, reason: str, healthy_s: float) -> float:
+        self._failures = 1 if healthy_s >= self._back_off.reset_after_s else self._failures + 1
+        pause_s = self._back_off.pause_s(self._failures)
+        log.warning("local_worker_fell", instance=self._spec.name, reason=reason, retry_in_s=round(pause_s, 2))
+        self._on_state(Down(reason=reason, retry_in_s=pause_s))
+        return pause_s
