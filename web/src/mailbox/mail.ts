@@ -1,0 +1,67 @@
+import type { Envelope, Message, MessageState, Receipt } from "../hub/frames";
+import type { Failure } from "../hub/problem";
+
+/** `queued`: kept on this device until the hub takes it. `refused`: the hub said no, and asking again will not help. */
+export type Delivery = "queued" | "accepted" | "refused";
+
+export type Confirmation = "read" | "acknowledged";
+
+/** A message that came, or went out, or both: a message to oneself is one mail. */
+export interface Mail {
+  message: Envelope;
+  /** Its place in the hub's log; null until the hub has it. */
+  seq: number | null;
+  isMine: boolean;
+  isReceived: boolean;
+  delivery: Delivery | null;
+  failure: Failure | null;
+  /** What became of it, oldest first; of what this page sent. */
+  receipts: Receipt[];
+  /** What this reader wants the sender to know, and what the hub has confirmed of it. */
+  wanted: Confirmation | null;
+  confirmed: Confirmation | null;
+}
+
+export function outgoing(message: Envelope): Mail {
+  return { ...blank(message), isMine: true, delivery: "queued" };
+}
+
+export function received(message: Message): Mail {
+  return { ...blank(message), seq: message.seq, isReceived: true };
+}
+
+function blank(message: Envelope): Mail {
+  const delivery: Delivery | null = null;
+  const nothing = { failure: null, receipts: [], wanted: null, confirmed: null };
+  return { message, seq: null, isMine: false, isReceived: false, delivery, ...nothing };
+}
+
+export function isUnread(mail: Mail): boolean {
+  return mail.isReceived && !mail.isMine && mail.wanted === null;
+}
+
+/** Whether the hub has yet to hear that this mail was read or acknowledged. */
+export function owesConfirmation(mail: Mail): boolean {
+  return mail.wanted !== null && mail.wanted !== mail.confirmed;
+}
+
+export function isFromModel(message: Envelope): boolean {
+  return message.from.startsWith("model:");
+}
+
+/** The newest first; what waits to be sent comes before all. */
+export function newestFirst(mails: Iterable<Mail>): Mail[] {
+  const place = (mail: Mail) => mail.seq ?? Infinity;
+  return [...mails].sort((one, other) => {
+    if (one.seq === other.seq) return other.message.timestamp - one.message.timestamp;
+    return place(other) - place(one);
+  });
+}
+
+const RANK: readonly MessageState[] = ["accepted", "queued", "sent", "delivered", "read", "acknowledged"];
+
+/** The receipts in the order of a message's life, whatever order they came in; an end such as `failed` comes last. */
+export function inOrder(receipts: readonly Receipt[]): Receipt[] {
+  const rank = (receipt: Receipt) => (RANK.includes(receipt.state) ? RANK.indexOf(receipt.state) : RANK.length);
+  return [...receipts].sort((one, other) => rank(one) - rank(other) || one.time - other.time);
+}

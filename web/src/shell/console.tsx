@@ -1,0 +1,89 @@
+import { useEffect, useState } from "react";
+import { Archive } from "../chat/archive";
+import { ChatPane } from "../chat/chat-pane";
+import { ChatSession } from "../chat/session";
+import type { HubApi } from "../hub/api";
+import type { Shelf } from "../hub/shelf";
+import { useStore } from "../hub/store";
+import { PoolWatch } from "../hub/watch";
+import { isUnread } from "../mailbox/mail";
+import { MailboxPane } from "../mailbox/mailbox-pane";
+import { MailboxSession } from "../mailbox/session";
+import { useText } from "../text/language";
+import { Logo } from "./logo";
+import { SettingsMenu } from "./settings-menu";
+import { StatusPill } from "./status-pill";
+import { Tabs, type Tab } from "./tabs";
+
+interface Props {
+  api: HubApi;
+  hubKey: string;
+  address: string;
+  shelf: Shelf;
+  onUnauthorized: () => void;
+  onForget: () => void;
+}
+
+/** The page itself: a header, and a pane for each of its two tabs. Both panes live on while one is hidden. */
+export function Console({ api, hubKey, address, shelf, onUnauthorized, onForget }: Props) {
+  const text = useText();
+  const [{ chat, mailbox, watch }] = useState(() => {
+    const url = new URL("api/ws", document.baseURI).href.replace(/^http/, "ws");
+    const place = { url, key: hubKey, address };
+    const mails = new MailboxSession(api, place, shelf, onUnauthorized);
+    return {
+      chat: new ChatSession(api, new Archive(shelf, address)),
+      mailbox: mails,
+      watch: new PoolWatch(api, mails.drop),
+    };
+  });
+  useEffect(() => {
+    mailbox.start();
+    watch.start();
+    window.addEventListener("pagehide", chat.keep);
+    return () => {
+      window.removeEventListener("pagehide", chat.keep);
+      chat.stop();
+      mailbox.stop();
+      watch.stop();
+    };
+  }, [chat, mailbox, watch]);
+
+  const pool = useStore(watch.store);
+  const { connection, mails } = useStore(mailbox.store);
+  const unread = [...mails.values()].filter(isUnread).length;
+  const [tab, setTab] = useState<Tab>(() => (shelf.get("tab") === "mailbox" ? "mailbox" : "chat"));
+  useEffect(() => void shelf.put("tab", tab), [shelf, tab]);
+  useEffect(() => {
+    document.title = unread > 0 ? `(${unread > 99 ? "99+" : unread}) ${text.product}` : text.product;
+  }, [unread, text]);
+  const forget = () => {
+    chat.forget();
+    mailbox.forget();
+    onForget();
+  };
+
+  return (
+    <div className="console">
+      <header className="top">
+        <h1 className="brand">
+          <Logo />
+          <span>{text.product}</span>
+        </h1>
+        <Tabs tab={tab} unread={unread} onTab={setTab} />
+        <div className="top-end">
+          <StatusPill {...{ connection, pool, address }} onRetry={mailbox.reconnect} />
+          <SettingsMenu shelf={shelf} onForget={forget} />
+        </div>
+      </header>
+      <main>
+        <div id="panel-chat" role="tabpanel" aria-labelledby="tab-chat" hidden={tab !== "chat"}>
+          <ChatPane session={chat} pool={pool} shelf={shelf} isShown={tab === "chat"} />
+        </div>
+        <div id="panel-mailbox" role="tabpanel" aria-labelledby="tab-mailbox" hidden={tab !== "mailbox"}>
+          <MailboxPane session={mailbox} models={pool.models} isShown={tab === "mailbox"} />
+        </div>
+      </main>
+    </div>
+  );
+}
