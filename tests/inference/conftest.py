@@ -1,5 +1,6 @@
 """Fixtures of the inference suites."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anyio
@@ -10,4 +11,6 @@ from models import small_model
 
 @pytest.fixture(scope="session")
 def small_model_path() -> Path:
-    return anyio.run(small_model)
+    """In a thread of its own: a loop may be running in this one for asynchronous fixtures."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(anyio.run, small_model).result()

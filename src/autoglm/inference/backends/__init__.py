@@ -1,0 +1,1 @@
+"""Speak to one instance each."""

@@ -1,0 +1,73 @@
+"""One request for a model: what the scheduler and the pool need to know of it."""
+
+from typing import Literal
+
+import msgspec
+
+from autoglm.core.clock import monotonic_s
+from autoglm.core.envelope import invalid_field
+from autoglm.core.errors import InvalidField, InvalidJson
+
+Api = Literal["/chat/completions", "/completions", "/embeddings", "/responses"]
+
+AUTO = "auto"
+
+
+class _Body(msgspec.Struct):
+    """The two fields of the body that decide where it goes; all others travel untouched."""
+
+    model: str
+    stream: bool | None = None
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Call:
+    """A request on its way. `model` is what the client asked for; the engine replaces `auto` by a choice."""
+
+    __slots__ = (
+        "api", "arrival", "arrived_s", "body", "deadline_s", "is_open", "is_stream", "model", "priority", "tenant",
+        "wanted",
+    )  # fmt: skip
+
+    def __init__(
+        self, api: Api, body: bytes, *, priority: int = 5, deadline_s: float | None = None, tenant: str = ""
+    ) -> None:
+        """deadline_s: monotonic time by which the answer must be complete. Raises InvalidJson, InvalidField."""
+        try:
+            fields = _decode(body)
+        except msgspec.ValidationError as error:
+            raise invalid_field(error) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidJson(str(error)) from error
+        if not fields.model or len(fields.model) > 256:
+            raise InvalidField("model", "must have 1 to 256 characters; 'auto' lets the hub choose")
+        self.api: Api = api
+        self.body = body
+        self.wanted = self.model = fields.model
+        self.is_stream = bool(fields.stream)
+        self.priority = priority
+        self.deadline_s = deadline_s
+        self.tenant = tenant
+        self.arrived_s = monotonic_s()
+        self.arrival = 0
+        """Its place among those who wait, given by the scheduler and kept when it has to wait again."""
+        self.is_open = False
+        """True while its answer goes out as events, so that one more event can tell the client of a failure."""
+
+    @property
+    def patience_s(self) -> float:
+        """From its arrival to its deadline, for the words of an error; 0 when it has none."""
+        return 0.0 if self.deadline_s is None else self.deadline_s - self.arrived_s
+
+    def name_model(self, model: str) -> None:
+        """Choose the model: rewrites that one field and keeps the values of all others byte for byte."""
+        if model == self.model:
+            return
+        fields = _decode_fields(self.body)
+        fields["model"] = msgspec.Raw(_encode(model))
+        self.body = _encode(fields)
+        self.model = model

@@ -1,0 +1,332 @@
+"""A model as a correspondent: a message to `model:...` is answered by a message to its sender, exactly once.
+
+The answer's id follows from the message's id, and the log takes an id once: a hub that was killed between receiving
+and answering, or between answering and noting it, starts the answer anew and stores at most one.
+"""
+
+import contextlib
+import hashlib
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import anyio
+import msgspec
+import structlog
+
+from autoglm.core.clock import monotonic_s, now_ms
+from autoglm.core.envelope import Content, Envelope, JsonPart
+from autoglm.core.errors import DeadlineExceeded, HubError, NotFound, StorageFull, UpstreamFailed, UpstreamTimeout
+from autoglm.core.ports import KeyValue, Record
+from autoglm.inference.call import Call
+from autoglm.inference.control_text import Stripper, TextStripper
+from autoglm.inference.dispatch import Answer, Dispatcher, error_message
+from autoglm.inference.sse import Events
+
+log = structlog.get_logger()
+
+CURSOR = "correspondent/cursor"
+THREAD_MESSAGES = 40
+"""How many earlier messages of a thread a model sees."""
+MAX_RUNNING = 64
+"""Messages to one model in work at one time: interactive requests find room in the queue beside them."""
+MAX_OPEN = 10_000
+"""Messages that are not settled and known to this run; further ones wait in the log. Each costs about 3 KB."""
+MAX_UPSTREAM_FAILURES = 5
+"""A message on which instances keep failing is given up: it may be the message that breaks them."""
+_MAX_BACK_OFF_S = 60.0
+_IDLE_S = 3600.0
+_MAX_ANSWER_BYTES = 16 << 20
+_encode = msgspec.json.Encoder().encode
+
+
+class Post(Protocol):
+    """What the correspondent needs of the mailbox."""
+
+    async def work(self, *, after: int, timeout_s: float) -> list[Record]: ...
+    async def thread(self, thread: str, *, limit: int) -> list[Envelope]: ...
+    async def get(self, id: str) -> tuple[Envelope, Record]: ...
+    async def answer(self, message: Envelope, answer: Envelope) -> None: ...
+    async def fail(self, envelope: Envelope, detail: str) -> None: ...
+    async def is_settled(self, envelope: Envelope) -> bool: ...
+
+
+class PublishDelta(Protocol):
+    def __call__(self, *, reply_to: str, from_: str, to: str, index: int, text: str) -> None: ...
+
+
+def answer_id(id: str) -> str:
+    """The id of the answer to a message: the same on every attempt."""
+    return "answer-" + hashlib.sha256(id.encode()).hexdigest()[:40]
+
+
+class Correspondent:
+    """`run` in a task. Takes up where it stopped, also after a kill -9."""
+
+    def __init__(
+        self, post: Post, keyvalue: KeyValue, dispatcher: Dispatcher, publish: PublishDelta, *,
+        strip: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:  # fmt: skip
+        """strip: control text to take out of answers, by model."""
+        self._post = post
+        self._keyvalue = keyvalue
+        self._dispatcher = dispatcher
+        self._publish = publish
+        self._strip = strip or {}
+        self._scopes: dict[str, anyio.CancelScope] = {}
+        self._running: set[str] = set()
+        self._rooms: dict[str, anyio.Semaphore] = {}
+        """By recipient: messages to a model that is down must not hold up those to another."""
+        self._open: dict[int, None] = {}
+        """Numbers of the messages that are not settled, in their order."""
+        self._newest = 0
+        self.recovered = 0
+        """Messages that an earlier run of the hub left without an answer."""
+
+    def is_running(self, id: str) -> bool:
+        """True while a model is asked; a message that waits for its next attempt is not running."""
+        return id in self._running
+
+    def cancel(self, id: str) -> None:
+        """Stop working on a message, if it is in work. The caller has stored the cancellation."""
+        scope = self._scopes.get(id)
+        if scope is not None:
+            scope.cancel()
+
+    async def run(self) -> None:
+        entry = await self._keyvalue.get(CURSOR)
+        self._newest = int(entry.value) if entry else 0
+        room = anyio.Semaphore(MAX_OPEN)
+        is_first = True
+        async with anyio.create_task_group() as tasks:
+            while True:
+                records = await self._post.work(after=self._newest, timeout_s=0.0 if is_first else _IDLE_S)
+                for record in records:
+                    self._open[record.seq] = None
+                    self._newest = record.seq
+                    await room.acquire()
+                    tasks.start_soon(self._settle, record.seq, record.id, room, is_first)
+                is_first = is_first and bool(records)
+
+    async def _settle(self, seq: int, id: str, room: anyio.Semaphore, is_left_over: bool) -> None:
+        """Answer one message, or note why not; then move the cursor."""
+        try:
+            with anyio.CancelScope() as scope:
+                self._scopes[id] = scope
+                await self._work_on(id, is_left_over)
+        except Exception:  # a message that breaks the hub must not break it again at each start
+            log.exception("message_broke_the_hub", envelope_id=id)
+            await self._give_up(id, "an error of the hub itself; its log has it under the message's id")
+        finally:
+            del self._scopes[id]
+            room.release()
+        del self._open[seq]
+        settled = next(iter(self._open), self._newest + 1) - 1
+        with contextlib.suppress(StorageFull):  # the next one notes it; a restart merely looks at a few more messages
+            await self._keyvalue.put(CURSOR, str(settled).encode())
+
+    async def _give_up(self, id: str, reason: str) -> None:
+        """Store why there will be no answer; waits for space on a full disk, for the sender must learn of it."""
+        try:
+            message, _ = await self._post.get(id)
+        except HubError as error:
+            log.error("message_lost", envelope_id=id, code=error.code, reason=str(error))
+            return
+        while True:
+            try:
+                await self._post.fail(message, reason)
+                return
+            except StorageFull:
+                await anyio.sleep(_MAX_BACK_OFF_S)
+
+    async def _work_on(self, id: str, is_left_over: bool) -> None:
+        """Try until it works, the message expires, or trying again cannot help.
+
+        Each attempt reads the message anew, so that one that waits costs little memory and may be settled meanwhile.
+        """
+        failures, back_off_s = 0, 1.0
+        while True:
+            try:
+                message, _ = await self._post.get(id)
+                if await self._post.is_settled(message):
+                    return
+                self.recovered += is_left_over
+                is_left_over = False
+                if message.from_.startswith("model:"):
+                    await self._give_up(id, "models do not answer models: that could go on for ever")
+                    return
+                await self._attempt(message)
+                return
+            except NotFound:
+                return  # the retention took it
+            except DeadlineExceeded:
+                return  # the mailbox reports the expiry
+            except HubError as error:
+                failures += isinstance(error, (UpstreamFailed, UpstreamTimeout))
+                if not error.retryable or failures >= MAX_UPSTREAM_FAILURES:
+                    log.warning("message_not_answered", envelope_id=id, code=error.code, reason=str(error))
+                    await self._give_up(id, str(error))
+                    return
+                log.info("answer_delayed", envelope_id=id, code=error.code, retry_in_s=back_off_s)
+            del message  # its content may be large, and the wait long
+            await anyio.sleep(back_off_s * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+            back_off_s = min(back_off_s * 2, _MAX_BACK_OFF_S)
+
+    async def _attempt(self, message: Envelope) -> None:
+        """Ask once and store the answer. Raises DeadlineExceeded when the message expires meanwhile."""
+        left_s = None if message.expires_at is None else (message.expires_at - now_ms()) / 1000
+        with anyio.move_on_after(left_s) as limit:
+            async with self._rooms.setdefault(message.to, anyio.Semaphore(MAX_RUNNING)):
+                self._running.add(message.id)
+                try:
+                    content, model = await self._ask(message)
+                finally:
+                    self._running.discard(message.id)
+        if limit.cancelled_caught:
+            raise DeadlineExceeded(left_s or 0.0)
+        await self._post.answer(message, _answer_to(message, content, model))
+
+    async def _ask(self, message: Envelope) -> tuple[Content, str]:
+        """One attempt. Returns the content and the model that wrote it."""
+        is_task = message.kind == "task"
+        body = _task_request(message) if is_task else await self._chat_request(message)
+        deadline_s = None
+        if message.expires_at is not None:
+            deadline_s = monotonic_s() + (message.expires_at - now_ms()) / 1000
+        call = Call("/chat/completions", body, priority=message.priority, deadline_s=deadline_s, tenant=message.from_)
+        answer = await self._dispatcher.answer(call)
+        try:
+            if answer.status >= 400:
+                raise _Refused(answer.instance.name, error_message(answer.first))
+            if is_task:
+                return [JsonPart(json=await self._completion(answer))], call.model
+            return await self._relay(message, answer), call.model
+        finally:
+            await answer.finish()
+
+    async def _chat_request(self, message: Envelope) -> bytes:
+        earlier: Sequence[Envelope] = ()
+        if message.thread is not None:
+            thread = await self._post.thread(message.thread, limit=THREAD_MESSAGES)
+            ids = [entry.id for entry in thread]
+            before = thread[: ids.index(message.id)] if message.id in ids else []  # not what was written after it
+            earlier = [entry for entry in before if _is_between(entry, message)]
+        turns = [
+            {"role": "assistant" if entry.from_.startswith("model:") else "user", "content": _for_model(entry.content)}
+            for entry in (*earlier, message)
+        ]
+        return _encode({"model": message.to.removeprefix("model:"), "messages": turns, "stream": True})
+
+    async def _relay(self, message: Envelope, answer: Answer) -> str:
+        """Publish the words as they come and return the whole text. Raises UpstreamFailed when it breaks off."""
+        events, strip = Events(), TextStripper(self._strip.get(answer.call.model, ()))
+        parts: list[str] = []
+        size, has_ended, is_finished = 0, False, False
+
+        def publish(text: str) -> None:
+            if text:
+                self._publish(reply_to=message.id, from_=message.to, to=message.from_, index=len(parts), text=text)
+                parts.append(text)
+
+        chunk: bytes | None = answer.first
+        while chunk is not None:
+            for data in events.feed(chunk):
+                if data == b"[DONE]":
+                    is_finished = True
+                    continue
+                text, has_ended = _delta_of(answer, data)
+                is_finished = is_finished or has_ended
+                publish(strip.feed(text, is_last=has_ended))
+                size += len(text)
+            if size > _MAX_ANSWER_BYTES:
+                raise UpstreamFailed(answer.instance.name, "the answer does not end")
+            chunk = None if answer.is_whole else await answer.chunk()
+        if not is_finished:
+            raise answer.broke("the stream stopped without a finish reason")
+        publish(strip.feed("", is_last=True))
+        if not parts:
+            raise _NoContent(answer.instance.name)
+        return "".join(parts)
+
+    async def _completion(self, answer: Answer) -> Any:
+        """The decoded body of an answer that is no stream. Raises UpstreamFailed."""
+        parts, size_bytes = [answer.first], len(answer.first)
+        while not answer.is_whole and (chunk := await answer.chunk()) is not None:
+            parts.append(chunk)
+            size_bytes += len(chunk)
+            if size_bytes > _MAX_ANSWER_BYTES:
+                raise UpstreamFailed(answer.instance.name, f"the answer is over {_MAX_ANSWER_BYTES} bytes")
+        body = b"".join(parts)
+        markers = self._strip.get(answer.call.model)
+        try:
+            return msgspec.json.decode(Stripper(markers).whole(body) if markers else body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise answer.broke(f"the answer is not JSON: {error}") from error
+
+
+class _Refused(HubError):
+    """The instance says that the request itself is wrong: no other attempt will do better."""
+
+    code = "invalid_field"
+
+    def __init__(self, instance: str, reason: str) -> None:
+        super().__init__(f"{instance} refused the message: {reason}", field="content")
+
+
+class _NoContent(HubError):
+    """Reasoning models that ran out of tokens while they thought."""
+
+    code = "invalid_field"
+
+    def __init__(self, instance: str) -> None:
+        way_out = "if it reasons, raise max_tokens or switch thinking off"
+        super().__init__(f"{instance} ended its answer without any content; {way_out}", field="content")
+
+
+def _answer_to(message: Envelope, content: Content, model: str) -> Envelope:
+    return Envelope(
+        id=answer_id(message.id), from_=f"model:{model}", to=message.from_, content=content,
+        kind="task" if message.kind == "task" else "chat", reply_to=message.id, thread=message.thread,
+    )  # fmt: skip
+
+
+def _delta_of(answer: Answer, data: bytes) -> tuple[str, bool]:
+    """(new text, has it ended) of one event. Raises UpstreamFailed on an error event or garbage."""
+    try:
+        event: dict[str, Any] = msgspec.json.decode(data)
+        if event.get("error"):
+            raise answer.broke(error_message(data))
+        choices = event.get("choices") or [{}]
+        finish = choices[0].get("finish_reason")
+        if finish == "network_error":
+            raise answer.broke("it lost its connection to the model (finish_reason network_error)")
+        return str((choices[0].get("delta") or {}).get("content") or ""), finish is not None
+    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError, TypeError, LookupError) as error:
+        raise answer.broke(f"an event of its stream is not readable: {error}") from error
+
+
+def _task_request(message: Envelope) -> bytes:
+    parts = message.content if isinstance(message.content, list) else []
+    request = next((part.json for part in parts if isinstance(part, JsonPart)), None)
+    if not isinstance(request, dict):
+        raise NotFound("request", message.id)
+    request = {name: value for name, value in request.items() if name != "stream_options"}
+    # The recipient decides: a key was checked for that model, not for what the request says.
+    return _encode({**request, "model": message.to.removeprefix("model:"), "stream": False})
+
+
+def _is_between(entry: Envelope, message: Envelope) -> bool:
+    """What the sender and models said to each other. A thread's name is no secret: others may write into it."""
+    if entry.from_ == message.from_:
+        return entry.to.startswith("model:")
+    return entry.to == message.from_ and entry.from_.startswith("model:")
+
+
+def _for_model(content: Content) -> Any:
+    """The content as chat completions take it: a `json` part becomes text."""
+    if isinstance(content, str):
+        return content
+    return [
+        {"type": "text", "text": _encode(part.json).decode()} if isinstance(part, JsonPart) else part
+        for part in content
+    ]

@@ -1,0 +1,1 @@
+"""Bring instances to life and keep them so."""

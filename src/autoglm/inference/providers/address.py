@@ -1,0 +1,61 @@
+"""An instance at a configured address: `base_url` in autoglm.toml."""
+
+from collections.abc import Callable
+
+import anyio
+
+from autoglm.inference.backends.openai import OpenAIBackend
+from autoglm.inference.call import Api
+from autoglm.inference.instance import Instance
+from autoglm.inference.providers.health import watch_health
+from autoglm.inference.settings import InstanceSettings, PoolSettings, ProviderName
+from autoglm.inference.upstream import Endpoint
+
+_SPARE_CONNECTIONS = 4  # for probes, beside the slots
+
+APIS: dict[ProviderName, tuple[Api, ...]] = {
+    "openai": ("/chat/completions", "/completions", "/embeddings", "/responses"),
+    "vllm": ("/chat/completions", "/completions", "/embeddings", "/responses"),
+    "ollama": ("/chat/completions", "/completions", "/embeddings", "/responses"),
+    "glm": ("/chat/completions", "/embeddings"),
+}
+"""What each provider offers. Sources: their API references."""
+
+
+class AddressProvider:
+    """Satisfies `core.ports.Provider`."""
+
+    def __init__(self, settings: InstanceSettings, pool: PoolSettings) -> None:
+        self._settings = settings
+        self._pool = pool
+        self.instance = Instance(
+            settings.name,
+            settings.provider,
+            models=settings.models,
+            slots=settings.slots_or_preset,
+            apis=APIS[settings.provider],
+            failures_to_open=pool.failures_to_open,
+            open_s=pool.open_s,
+        )
+        self.endpoint = Endpoint(
+            name=settings.name,
+            base_url=settings.url,
+            api_key=settings.api_key,
+            connect_timeout_s=settings.connect_timeout_s,
+            first_byte_timeout_s=settings.first_byte_timeout_s,
+            read_timeout_s=settings.read_timeout_s,
+            max_connections=settings.slots_or_preset + _SPARE_CONNECTIONS,
+            proxy=settings.proxy,
+            ca_file=settings.ca_file,
+        )
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Keep the instance's state true until cancelled."""
+        backend = OpenAIBackend(self.endpoint, self._settings.provider)
+        self.instance.backend = backend
+        try:
+            await watch_health(self.instance, self._pool, discover=not self._settings.models, changed=changed)
+        finally:
+            self.instance.backend = None
+            with anyio.CancelScope(shield=True):  # closes sockets; waits for nobody
+                await backend.aclose()

@@ -1,0 +1,118 @@
+"""Which instances there are, how long a request may wait, and which models are kept here."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+
+ProviderName = Literal["openai", "glm", "vllm", "ollama", "local"]
+
+# Zhipu's two addresses, as their documentation gives them (docs.bigmodel.cn, docs.z.ai).
+ADDRESSES = {
+    "bigmodel": "https://open.bigmodel.cn/api/paas/v4",
+    "z.ai": "https://api.z.ai/api/paas/v4",
+}
+PRESET_URLS: dict[ProviderName, str] = {
+    "openai": "https://api.openai.com/v1",
+    "glm": ADDRESSES["bigmodel"],
+    "vllm": "http://127.0.0.1:8000/v1",
+    "ollama": "http://127.0.0.1:11434/v1",
+}
+PRESET_SLOTS: dict[ProviderName, int] = {"openai": 16, "glm": 8, "vllm": 64, "ollama": 4, "local": 4}
+
+
+class InstanceSettings(BaseModel, frozen=True, extra="forbid"):
+    """`[[instance]]`: one endpoint or local worker of the pool."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Unique name")
+    provider: ProviderName = Field(description="openai | glm | vllm | ollama | local")
+    base_url: str | None = Field(
+        default=None,
+        description="Address up to and with /v1; 'bigmodel' or 'z.ai' for GLM; the provider's own when absent",
+    )
+    models: tuple[str, ...] = Field(
+        default=(),
+        max_length=1000,
+        description="Model names; when empty, the endpoint is asked. A local worker has one",
+    )
+    api_key: SecretStr | None = Field(default=None, description="Key for the endpoint")
+    api_key_file: Path | None = Field(default=None, description="File that holds the key")
+    slots: int | None = Field(default=None, ge=1, le=4096, description="Requests at one time; by provider when absent")
+    proxy: str | None = Field(default=None, pattern=r"^https?://", description="HTTP proxy for this endpoint")
+    ca_file: Path | None = Field(default=None, description="PEM bundle of authorities to trust instead of the system's")
+    connect_timeout_s: float = Field(default=5.0, gt=0, le=300, description="Longest wait for a connection")
+    first_byte_timeout_s: float = Field(default=300.0, gt=0, le=86_400, description="Longest silence before the answer")
+    read_timeout_s: float = Field(default=120.0, gt=0, le=86_400, description="Longest silence within an answer")
+    mode: Literal["chat", "embedding"] = Field(
+        default="chat", description="local only: embeddings need their own worker"
+    )
+    context_tokens: int | None = Field(default=None, ge=256, le=1 << 21, description="local only: context of each slot")
+    threads: int | None = Field(default=None, ge=1, le=1024, description="local only: cores the worker may use")
+
+    @field_validator("base_url")
+    @classmethod
+    def _full_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        url = ADDRESSES.get(value, value).rstrip("/")
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"{value!r} is neither an http(s) address nor one of {', '.join(ADDRESSES)}")
+        return url
+
+    @model_validator(mode="after")
+    def _fits_provider(self) -> Self:
+        if self.provider == "local":
+            if len(self.models) != 1:
+                raise ValueError('a local instance serves exactly one model: models = ["qwen2.5-coder-0.5b"]')
+            if self.base_url is not None:
+                raise ValueError("a local instance has no base_url")
+        elif self.mode != "chat" or self.context_tokens is not None or self.threads is not None:
+            raise ValueError('mode, context_tokens and threads are for provider = "local"')
+        return self
+
+    @property
+    def url(self) -> str:
+        """The address in force. Not for local instances."""
+        return self.base_url or PRESET_URLS[self.provider]
+
+    @property
+    def slots_or_preset(self) -> int:
+        return self.slots or PRESET_SLOTS[self.provider]
+
+
+class ModelSettings(BaseModel, frozen=True, extra="forbid"):
+    """`[[model]]`: how the answers of one model are treated."""
+
+    name: str = Field(min_length=1, max_length=256, description="The model whose answers are treated so")
+    strip: tuple[str, ...] = Field(
+        default=(),
+        max_length=32,
+        description="Control text to take out of answers; 'A...B' takes out all from A to B: '<think>...</think>'",
+    )
+
+
+class SchedulerSettings(BaseModel, frozen=True, extra="forbid"):
+    """`[scheduler]`: requests that wait for a free slot."""
+
+    max_queue: int = Field(default=1000, ge=0, le=1_000_000, description="Waiting requests; more get 429")
+    max_wait_s: float = Field(default=120.0, gt=0, le=86_400, description="Longest wait for a slot")
+    retries: int = Field(default=1, ge=0, le=10, description="Other instances to try before the first byte went out")
+
+
+class PoolSettings(BaseModel, frozen=True, extra="forbid"):
+    """`[pool]`: health of the instances."""
+
+    probe_interval_s: float = Field(default=10.0, ge=0.1, le=3600, description="Time between two health probes")
+    probe_timeout_s: float = Field(default=3.0, gt=0, le=300, description="A probe without an answer by then failed")
+    failures_to_open: int = Field(default=5, ge=1, le=1000, description="Failures in a row that open the breaker")
+    open_s: float = Field(default=30.0, gt=0, le=3600, description="First pause of a broken instance; grows by repeats")
+
+
+class ModelsSettings(BaseModel, frozen=True, extra="forbid"):
+    """`[models]`: model files on this machine."""
+
+    folder: Path | None = Field(default=None, description="Where model files lie; DATA/models when absent")
+    default: str = Field(
+        default="qwen2.5-coder-0.5b",
+        description="Served when there is no [[instance]]; another that is here if it is not",
+    )

@@ -1,0 +1,75 @@
+"""A call reads two fields of the body and leaves all others as they are."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoglm.core.errors import InvalidField, InvalidJson
+from autoglm.inference.call import Call
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**80), 2**80)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text().filter(lambda name: name not in ("model", "stream")), values, max_size=6))
+def test_choosing_a_model_changes_that_field_only(others: dict[str, Any]) -> None:
+    call = Call("/chat/completions", json.dumps({**others, "model": "auto"}).encode())
+    call.name_model("glm-4")
+    assert json.loads(call.body) == {**others, "model": "glm-4"}
+
+
+def test_a_named_model_leaves_the_bytes_alone() -> None:
+    body = b'{ "model" : "glm-4",  "x":1.50, "x":2, "n": 123456789012345678901234567890 }'
+    call = Call("/chat/completions", body)
+    call.name_model("glm-4")
+    assert call.body is body
+
+
+def test_numbers_keep_their_digits_when_the_model_is_chosen() -> None:
+    call = Call(
+        "/chat/completions", b'{"model":"auto","seed":123456789012345678901234567890,"t":1.10,"s":"\\u00e9 \xc3\xa9"}'
+    )
+    call.name_model("glm-4")
+    assert b'"seed":123456789012345678901234567890' in call.body
+    assert b'"t":1.10' in call.body
+    assert b'"s":"\\u00e9 \xc3\xa9"' in call.body
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b"{}", "model"),
+        (b'{"model":""}', "model"),
+        (b'{"model":17}', "model"),
+        (b'{"model":"%b"}' % (b"x" * 257), "model"),
+        (b'{"model":"m","stream":"yes"}', "stream"),
+        (b"[]", "body"),
+    ],
+)
+def test_a_wrong_field_is_named(body: bytes, field: str) -> None:
+    with pytest.raises(InvalidField) as caught:
+        Call("/chat/completions", body)
+    assert caught.value.facts["field"] == field
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b'{"model": "m"', b"\xff\xfe", b'{"model":"m"} x', b'{"a":' + b"[" * 100_000]
+)
+def test_what_is_no_json_is_told_so(body: bytes) -> None:
+    with pytest.raises(InvalidJson):
+        Call("/chat/completions", body)
+
+
+def test_stream_may_be_null() -> None:
+    assert not Call("/chat/completions", b'{"model":"m","stream":null}').is_stream
+    assert Call("/chat/completions", b'{"model":"m","stream":true}').is_stream

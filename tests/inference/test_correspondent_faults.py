@@ -1,0 +1,170 @@
+"""The correspondent inside: control text, messages that break it, and cancellations at the worst moment."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from autoglm.channels.groups import Groups
+from autoglm.channels.mailbox import Mailbox
+from autoglm.core.envelope import Envelope, JsonPart
+from autoglm.core.errors import NotFound, StorageFull
+from autoglm.inference.correspondent import CURSOR, MAX_RUNNING, Correspondent, answer_id
+from autoglm.inference.dispatch import Answer
+from autoglm.inference.settings import InstanceSettings
+from autoglm.store import open_store
+from autoglm.store.settings import StoreSettings
+from eventually import until
+from inference.pool import instance, running_pool
+from scripted_model import Gate, ScriptedModel, answering, completion, echo, event, streaming
+
+SPOKEN = ("<thi", "nk>secret</think>", "4", "2")
+
+
+class Desk:
+    """A mailbox on disk and the correspondent that works on it."""
+
+    def __init__(self, mailbox: Mailbox, correspondent: Correspondent, words: list[str]) -> None:
+        self.mailbox, self.correspondent, self.words = mailbox, correspondent, words
+
+    async def send(self, id: str, content: Any = "hi", *, to: str = "model:echo-model", **fields: Any) -> Envelope:
+        message = Envelope(id=id, to=to, from_="user:bob", content=content, **fields)
+        await self.mailbox.send(message, sender="user:bob")
+        return message
+
+    async def answer(self, id: str) -> Any:
+        """The content of the answer, once there is one."""
+        message, _ = await self.mailbox.get(id)
+        await self.mailbox.wait_settled(message, 10)
+        return (await self.mailbox.get(answer_id(id)))[0].content
+
+    async def states(self, message: Envelope) -> list[str]:
+        envelope, record = await self.mailbox.get(message.id)
+        return [receipt.state for receipt in await self.mailbox.receipts(envelope, record)]
+
+
+@asynccontextmanager
+async def desk(
+    folder: Path, model: ScriptedModel, *more: InstanceSettings, kind: type[Correspondent] = Correspondent
+) -> AsyncIterator[Desk]:
+    words: list[str] = []
+
+    def publish(**delta: Any) -> None:
+        words.append(delta["text"])
+
+    async with (
+        open_store(folder, StoreSettings()) as store,
+        running_pool(instance("a", model.url), *more) as dispatcher,
+    ):
+        mailbox = Mailbox(store.log, store.keyvalue, Groups(store.keyvalue), lambda _: True)
+        strip = {"echo-model": ("<think>...</think>",)}
+        correspondent = kind(mailbox, store.keyvalue, dispatcher, publish, strip=strip)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(correspondent.run)
+            yield Desk(mailbox, correspondent, words)
+            tasks.cancel_scope.cancel()
+
+
+async def test_control_text_is_taken_out_of_answers_and_of_the_words_on_the_way(tmp_path: Path) -> None:
+    with ScriptedModel(streaming(*map(event, SPOKEN), event(None, "stop"))) as model:
+        async with desk(tmp_path / "data", model) as office:
+            await office.send("m1")
+            assert await office.answer("m1") == "42"
+            assert office.words == ["4", "2"]
+
+
+async def test_control_text_is_taken_out_of_tasks(tmp_path: Path) -> None:
+    with ScriptedModel(answering(200, completion("".join(SPOKEN)))) as model:
+        async with desk(tmp_path / "data", model) as office:
+            await office.send("m1", [JsonPart(json={"messages": []})], kind="task")
+            (part,) = await office.answer("m1")
+            assert part.json["choices"][0]["message"]["content"] == "42"
+
+
+class Clumsy(Correspondent):
+    """Has a bug that one message brings out."""
+
+    async def _relay(self, message: Envelope, answer: Answer) -> str:
+        if message.content == "break":
+            raise RuntimeError("a bug")
+        return await super()._relay(message, answer)
+
+
+async def test_a_message_that_breaks_the_hub_fails_and_the_next_is_answered(tmp_path: Path) -> None:
+    with ScriptedModel() as model:
+        async with desk(tmp_path / "data", model, kind=Clumsy) as office:
+            broken = await office.send("m1", "break")
+            await office.send("m2", "hello")
+            assert await office.answer("m2") == "You said: hello"
+            await office.mailbox.wait_settled(broken, 10)
+            assert await office.states(broken) == ["accepted", "failed"]
+        async with desk(tmp_path / "data", model, kind=Clumsy) as office:
+            await office.send("m3")
+            assert await office.answer("m3") == "You said: hi"
+
+
+async def test_a_message_cancelled_while_it_is_looked_at_is_not_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cancellation falls between reading that the message is open and beginning to work on it."""
+    with ScriptedModel() as model:
+        async with desk(tmp_path / "data", model) as office:
+
+            async def still_open(envelope: Envelope) -> bool:
+                office.correspondent.cancel(envelope.id)
+                return False
+
+            monkeypatch.setattr(office.mailbox, "is_settled", still_open)
+            await office.send("m1")
+            await until(lambda: office.correspondent._newest and not office.correspondent._open)
+            with pytest.raises(NotFound):
+                await office.mailbox.get(answer_id("m1"))
+
+
+async def test_a_full_disk_delays_the_answer_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ScriptedModel() as model:
+        async with desk(tmp_path / "data", model) as office:
+            full = [StorageFull("disk"), StorageFull("disk")]
+            append_all = office.mailbox._log.append_all
+
+            async def failing(records: Any) -> Any:
+                if full:
+                    raise full.pop()
+                return await append_all(records)
+
+            monkeypatch.setattr(office.mailbox._log, "append_all", failing)
+            monkeypatch.setattr("autoglm.inference.correspondent.random.uniform", lambda low, high: 0.01)
+            await office.send("m1")
+            assert await office.answer("m1") == "You said: hi"
+            assert len(model.requests) == 3
+
+
+async def test_messages_that_wait_for_one_model_do_not_hold_up_those_to_another(tmp_path: Path) -> None:
+    gate = Gate()
+    with ScriptedModel() as model, ScriptedModel(gate.before(echo)) as busy:
+        narrow = instance("b", busy.url, "narrow", slots=1)
+        async with desk(tmp_path / "data", model, narrow) as office:
+            for number in range(MAX_RUNNING + 5):
+                await office.send(f"n{number}", to="model:narrow")
+            await office.send("m1")
+            assert await office.answer("m1") == "You said: hi"
+            gate.open()
+            assert await office.answer(f"n{MAX_RUNNING + 4}") == "You said: hi"
+
+
+async def test_the_cursor_never_passes_an_open_message(tmp_path: Path) -> None:
+    gate = Gate()
+    with ScriptedModel(gate.before(echo)) as model:
+        async with desk(tmp_path / "data", model) as office:
+            await office.send("m1")
+            await until(lambda: gate.waiting)
+            model.behaviour = echo
+            await office.send("m2")
+            await office.answer("m2")
+            cursor = await anext(aiter(office.mailbox._keyvalue.watch(CURSOR)))
+            assert cursor.value == b"0"
+            gate.open()
+            await office.answer("m1")
