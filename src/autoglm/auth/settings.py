@@ -1,0 +1,50 @@
+"""Fixed client keys, for programs."""
+
+import re
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+
+from autoglm.core.address import check_address
+from autoglm.core.errors import InvalidField
+
+_NAME = r"[^\s*]*\*?"
+_is_scope = re.compile(
+    rf"admin:\*|read:metrics|model:use:(?=\S){_NAME}|(?:send|read):message(?::(?=\S){_NAME})?"
+).fullmatch
+
+
+class KeySettings(BaseModel, frozen=True, extra="forbid"):
+    """`[[key]]`: one fixed key."""
+
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Unique name")
+    value: SecretStr | None = Field(default=None, min_length=1, description="The key itself")
+    value_file: Path | None = Field(default=None, description="File that holds the key")
+    address: str | None = Field(default=None, description="The key's own address; 'device:NAME' when absent")
+    scopes: tuple[str, ...] = Field(
+        default=("model:use:*",),
+        description="admin:* | model:use:NAME | send:message[:FROM] | read:message[:TO] | read:metrics; "
+        "NAME, FROM and TO may end in *, and without FROM or TO it is for every address",
+    )
+    rate_per_minute: int | None = Field(default=None, ge=1, le=10_000_000, description="Requests; no limit when absent")
+
+    @model_validator(mode="after")
+    def _valid(self) -> Self:
+        if (self.value is None) == (self.value_file is None):
+            raise ValueError("give either value or value_file")
+        for scope in self.scopes:
+            if _is_scope(scope) is None:
+                known = "admin:*, model:use:NAME, send:message[:FROM], read:message[:TO], read:metrics"
+                raise ValueError(f"unknown scope {scope!r}; there are {known}")
+        return self
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, address: str | None) -> str | None:
+        if address is not None:
+            try:
+                check_address(address, field="address")
+            except InvalidField as error:
+                raise ValueError(str(error)) from None
+        return address

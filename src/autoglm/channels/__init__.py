@@ -1,0 +1,1 @@
+"""Carries envelopes in and out."""

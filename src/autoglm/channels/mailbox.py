@@ -1,0 +1,308 @@
+"""The mailbox channel: messages wait in the log until their reader comes.
+
+A message is one record, readable under its recipient (`to:user:alice`), its group, its thread, and, when a model shall
+answer it, under `work`. Receipts are further records (see receipts.py).
+"""
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from autoglm.channels.expiry import Expiries, expiry_note
+from autoglm.channels.groups import Groups
+from autoglm.channels.receipts import AckState, Receipt, receipt_record, subject_of_message, subject_of_sender
+from autoglm.core.address import parse_address
+from autoglm.core.clock import now_ms
+from autoglm.core.envelope import Envelope, decode_envelope, encode_envelope
+from autoglm.core.errors import HubError, InvalidField, NotFound, RevisionMismatch, UnknownRecipient
+from autoglm.core.ids import uuid7
+from autoglm.core.ports import KeyValue, Log, NewRecord, Record
+
+WORK = "work"
+"""The subject of messages that a model shall answer."""
+_is_reserved = re.compile(r"stream|answer-[0-9a-f]{40}").fullmatch
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Sent(msgspec.Struct, frozen=True):
+    id: str
+    seq: int
+    is_new: bool
+
+
+class Mailbox:
+    """Send, read, wait, acknowledge. `run` in a task: it reports messages that expire."""
+
+    def __init__(self, log: Log, keyvalue: KeyValue, groups: Groups, serves_model: Callable[[str], bool]) -> None:
+        self._log = log
+        self._keyvalue = keyvalue
+        self._serves_model = serves_model
+        self.groups = groups
+        self._expiries = Expiries(log, keyvalue)
+
+    # --- out ---
+
+    async def send(self, envelope: Envelope, *, sender: str) -> Sent:
+        """Store a message; returns once it is on disk. `sender` is used where the envelope has no `from`.
+
+        Raises UnknownRecipient, InvalidField, DuplicateId, StorageFull.
+        """
+        now = now_ms()
+        stamped = msgspec.structs.replace(
+            envelope,
+            id=envelope.id or uuid7(),
+            from_=envelope.from_ or sender,
+            timestamp=envelope.timestamp or now,
+        )
+        try:
+            subjects = self._checked_subjects(stamped, now)
+        except HubError:
+            # What was accepted stays accepted: its recipient may be gone by the time of a repeat.
+            repeated = await self._repeated(stamped) if envelope.id else None
+            if repeated is None:
+                raise
+            return repeated
+        message = _record(stamped, subjects)
+        if stamped.expires_at is None:
+            appended = await self._log.append(message)
+        else:
+            appended, note = await self._log.append_all([message, expiry_note(stamped.id, stamped.expires_at)])
+            if note.is_new:
+                self._expiries.add(stamped.expires_at, note.seq)
+        return Sent(stamped.id, appended.seq, appended.is_new)
+
+    async def _repeated(self, envelope: Envelope) -> Sent | None:
+        """The message that is there already, when this is a repeat of it."""
+        record = await self._log.get(envelope.id)
+        if record is None or _digest(decode_envelope(record.body)) != _digest(envelope):
+            return None
+        return Sent(envelope.id, record.seq, False)
+
+    def _checked_subjects(self, envelope: Envelope, now: int) -> tuple[str, ...]:
+        if envelope.expires_at is not None and envelope.expires_at <= now:
+            raise InvalidField("expires_at", f"is in the past; this hub's clock says {now}")
+        if envelope.kind == "receipt":
+            raise InvalidField("kind", "receipts are made by the hub; use /api/messages/{id}/ack")
+        if _is_reserved(envelope.id) is not None:
+            raise InvalidField("id", f"{envelope.id!r} is one of the hub's own; choose another")
+        return self._subjects(envelope)
+
+    def _subjects(self, envelope: Envelope) -> tuple[str, ...]:
+        """Where the message is read. Raises UnknownRecipient."""
+        address = parse_address(envelope.to)
+        subjects = [f"to:{envelope.to}"]
+        match address.scheme:
+            case "group":
+                try:
+                    members = self.groups.get(address.rest).members
+                except NotFound:
+                    way_out = f"this hub has no such group; PUT /api/groups/{address.rest} makes it"
+                    raise UnknownRecipient(envelope.to, way_out) from None
+                subjects += [f"to:{member}" for member in members]
+            case "model":
+                if not self._serves_model(address.rest):
+                    way_out = "no instance serves this model; GET /v1/models lists those there are"
+                    raise UnknownRecipient(envelope.to, way_out)
+                subjects.append(WORK)
+                if envelope.kind == "task":
+                    subjects.append(f"tasks-of:{envelope.from_}")
+            case "channel":
+                channel = address.rest.split("/", 1)[0]
+                way_out = f"this hub has no channel {channel!r}; /api/capabilities lists what there is"
+                raise UnknownRecipient(envelope.to, way_out)
+            case "site":
+                raise UnknownRecipient(envelope.to, "this hub is not joined to another site")
+            case "user" | "device":
+                pass
+        if envelope.thread is not None:
+            subjects.append(f"thread:{envelope.thread}")
+        return tuple(subjects)
+
+    # --- in ---
+
+    async def read(self, address: str, *, after: int, limit: int, wait_s: float = 0.0) -> list[Record]:
+        """Messages to an address with seq > after; waits up to wait_s for the first one."""
+        if wait_s > 0:
+            return await self._log.next(f"to:{address}", after=after, limit=limit, timeout_s=wait_s)
+        return await self._log.read(f"to:{address}", after=after, limit=limit)
+
+    async def follow(self, address: str, *, after: int, timeout_s: float) -> list[Record]:
+        """Messages to an address and receipts for what it sent, in one order; waits for the first one."""
+        return await self._log.next(f"to:{address}", subject_of_sender(address), after=after, timeout_s=timeout_s)
+
+    async def thread(self, thread: str, *, limit: int) -> list[Envelope]:
+        """The newest messages of a thread, oldest first."""
+        return [decode_envelope(record.body) for record in await self._log.read_last(f"thread:{thread}", limit=limit)]
+
+    async def work(self, *, after: int, timeout_s: float) -> list[Record]:
+        """Messages that a model shall answer."""
+        return await self._log.next(WORK, after=after, timeout_s=timeout_s)
+
+    async def get(self, id: str) -> tuple[Envelope, Record]:
+        """Raises NotFound."""
+        # Receipts and notes have a space in their ids.
+        record = None if " " in id else await self._log.get(id)
+        if record is None:
+            raise NotFound("message", id[:128])
+        return decode_envelope(record.body), record
+
+    async def last_seq(self) -> int:
+        return await self._log.last_seq()
+
+    # --- receipts ---
+
+    async def report(self, envelope: Envelope, state: AckState, *, by: str) -> int:
+        """Append a step that the recipient `by` reports; returns its seq. Reporting twice is once."""
+        appended = await self._log.append(receipt_record(envelope.id, envelope.from_, state, by=by))
+        return appended.seq
+
+    async def fail(self, envelope: Envelope, detail: str) -> None:
+        """Append that the message will never be answered or delivered, and why."""
+        await self._log.append(receipt_record(envelope.id, envelope.from_, "failed", by=envelope.to, detail=detail))
+
+    async def cancel(self, envelope: Envelope) -> None:
+        """Append that the sender took it back."""
+        await self._log.append(receipt_record(envelope.id, envelope.from_, "cancelled", by=envelope.to))
+
+    async def answer(self, message: Envelope, answer: Envelope) -> None:
+        """Store a model's answer and that the message thereby is delivered, in one step."""
+        stamped = msgspec.structs.replace(answer, timestamp=now_ms())
+        await self._log.append_all(
+            [
+                _record(stamped, self._subjects(stamped)),
+                receipt_record(message.id, message.from_, "delivered", by=message.to),
+            ]
+        )
+
+    async def is_settled(self, envelope: Envelope) -> bool:
+        """True when a message to a model needs no more work: answered, failed, expired or cancelled."""
+        await self._expire(envelope)
+        return bool(await self._log.read(subject_of_message(envelope.id), limit=1))
+
+    async def wait_settled(self, envelope: Envelope, wait_s: float) -> None:
+        """Returns when a message to a model needs no more work, or after wait_s."""
+        await self._log.next(subject_of_message(envelope.id), after=0, limit=1, timeout_s=wait_s)
+
+    async def tasks_of(self, sender: str, *, after: int, limit: int) -> list[tuple[Envelope, int]]:
+        """The tasks of a sender with their numbers, oldest first."""
+        records = await self._log.read(f"tasks-of:{sender}", after=after, limit=limit)
+        return [(decode_envelope(record.body), record.seq) for record in records]
+
+    async def receipts(self, envelope: Envelope, record: Record) -> list[Receipt]:
+        """All steps of a message, `accepted` first."""
+        await self._expire(envelope)
+        steps = await self._log.read(subject_of_message(envelope.id), limit=100_000)
+        accepted = Receipt(message=envelope.id, state="accepted", time=record.time_ms)
+        return [accepted, *(msgspec.json.decode(step.body, type=Receipt) for step in steps)]
+
+    async def recipient_of(self, envelope: Envelope, record: Record, by: str | None) -> str:
+        """Whose acknowledgement this is. Raises InvalidField when `by` did not get the message."""
+        if not envelope.to.startswith("group:"):
+            if by not in (None, envelope.to):
+                raise InvalidField("by", f"the message went to {envelope.to!r}, not to {by!r}")
+            return envelope.to
+        if by is None:
+            raise InvalidField("by", "the message went to a group: say which member acknowledges it")
+        if not await self.was_sent_to(envelope, record, by):
+            raise InvalidField("by", f"{by[:80]!r} was no member of {envelope.to!r} when the message was sent")
+        return by
+
+    async def was_sent_to(self, envelope: Envelope, record: Record, address: str) -> bool:
+        """True when the message reached the address, by itself or as a member of the group at that moment."""
+        if envelope.to == address:
+            return True
+        if not envelope.to.startswith("group:"):
+            return False
+        found = await self._log.read(f"to:{address}", after=record.seq - 1, limit=1)
+        if found and found[0].seq == record.seq:
+            return True
+        # The log does not hand out what has expired; then today's members must do.
+        has_expired = envelope.expires_at is not None and envelope.expires_at <= now_ms()
+        return has_expired and self.groups.has_member(envelope.to.removeprefix("group:"), address)
+
+    # --- readers that the hub remembers ---
+
+    async def cursor(self, address: str, reader: str) -> int:
+        """How far this reader has confirmed to have come."""
+        entry = await self._keyvalue.get(_cursor_key(address, reader))
+        return int(entry.value) if entry else 0
+
+    async def confirm(self, address: str, reader: str, seq: int) -> None:
+        """The reader has everything up to `seq`: those messages are delivered. Going back is ignored."""
+        known = await self.cursor(address, reader)
+        while known < seq:
+            found = await self._log.read(f"to:{address}", after=known, limit=500)
+            records = [record for record in found if record.seq <= seq]
+            if not records:
+                break
+            envelopes = [decode_envelope(record.body) for record in records]
+            await self._log.append_all(
+                [receipt_record(entry.id, entry.from_, "delivered", by=address) for entry in envelopes]
+            )
+            known = await self._advance(_cursor_key(address, reader), records[-1].seq)
+
+    async def _advance(self, key: str, seq: int) -> int:
+        """Move a cursor forward; returns where it is then, which is further on when another call was faster."""
+        while True:
+            entry = await self._keyvalue.get(key)
+            if entry is not None and int(entry.value) >= seq:
+                return int(entry.value)
+            with contextlib.suppress(RevisionMismatch):
+                await self._keyvalue.put(key, str(seq).encode(), expected_revision=entry.revision if entry else 0)
+                return seq
+
+    # --- expiry ---
+
+    async def run(self) -> None:
+        """Report messages that expire unread, until cancelled. On a full disk the reports wait."""
+        await self._expiries.run(self._expire_id)
+
+    async def _expire_id(self, id: str) -> None:
+        record = await self._log.get(id)
+        if record is not None:
+            await self._expire(decode_envelope(record.body))
+
+    async def _expire(self, envelope: Envelope) -> None:
+        """Append `expired` when the time is over and nobody has the message."""
+        if envelope.expires_at is None or envelope.expires_at > now_ms():
+            return
+        if not await self._log.read(subject_of_message(envelope.id), limit=1):
+            await self._log.append(
+                receipt_record(envelope.id, envelope.from_, "expired", by=envelope.to, time_ms=envelope.expires_at)
+            )
+
+
+def with_seq(record: Record) -> bytes:
+    """The message as clients see it: its JSON with `seq` added, without decoding it."""
+    return b'%b,"seq":%d}' % (record.body[:-1], record.seq)
+
+
+def is_receipt(record: Record) -> bool:
+    return record.id.startswith("receipt ")
+
+
+def _record(stamped: Envelope, subjects: tuple[str, ...]) -> NewRecord:
+    return NewRecord(
+        id=stamped.id,
+        digest=_digest(stamped),
+        subjects=subjects,
+        body=encode_envelope(stamped),
+        expires_at_ms=stamped.expires_at,
+    )
+
+
+def _cursor_key(address: str, reader: str) -> str:
+    return f"cursor/{address}/{reader}"
+
+
+def _digest(envelope: Envelope) -> bytes:
+    """What makes two messages equal: all that the sender means. The times may differ, as a retry makes them anew."""
+    meant = (
+        envelope.from_, envelope.to, envelope.content, envelope.kind, envelope.labels, envelope.priority,
+        envelope.reply_to, envelope.thread,
+    )  # fmt: skip
+    return hashlib.blake2b(_encode(meant), digest_size=16).digest()
