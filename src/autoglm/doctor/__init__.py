@@ -1,0 +1,1 @@
+"""Explains what works here, what does not, and what to do about it."""

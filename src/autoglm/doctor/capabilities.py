@@ -1,0 +1,170 @@
+"""The functions people ask for: available here or not, why, and what replaces them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from autoglm.doctor.environment import find_spec
+
+
+class Capability(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """One function. Texts are for people, in English and Chinese."""
+
+    name: str
+    """Stable, for programs: `local_models`."""
+    available: bool
+    why: str
+    why_zh: str
+    instead: str = ""
+    """What serves the purpose here when the function is not available."""
+    instead_zh: str = ""
+    fix: str = ""
+    """The command or setting that makes it available; empty when nothing does."""
+
+    def seen_from(self, *, inside_wechat: bool) -> "Capability":
+        """The same, as it looks to a client inside WeChat's own browser."""
+        if not inside_wechat or self.name not in _INSIDE_WECHAT:
+            return self
+        return msgspec.structs.replace(self, **_INSIDE_WECHAT[self.name])
+
+
+_INSIDE_WECHAT: dict[str, dict[str, Any]] = {
+    "wechat_login": {
+        "why": "the page runs inside WeChat, but this hub belongs to no Official Account and reaches no WeChat server",
+        "why_zh": "页面虽在微信内打开，但本中枢没有绑定公众号，也不连接微信服务器",
+    },
+    "wechat_template_message": {
+        "why": "being inside WeChat does not help: template messages go out by a verified Official Account's server",
+        "why_zh": "在微信内打开也无济于事：模板消息须由已认证公众号的服务器发出",
+    },
+    "file_download": {
+        "available": False,
+        "why": "WeChat's browser blocks downloads",
+        "why_zh": "微信内置浏览器会拦截下载",
+        "instead": "open the page in the system's browser by the ... menu",
+        "instead_zh": "点右上角菜单，选择“在浏览器打开”",
+    },
+    "push": {
+        "why": "WeChat's browser has no Web Push",
+        "why_zh": "微信内置浏览器不支持 Web Push",
+        "instead": "keep the page open, or use another channel",
+        "instead_zh": "请保持页面打开，或改用其他渠道",
+    },
+}
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the running hub knows of itself."""
+
+    models_here: list[str]
+    models_served: list[str]
+    page: Path
+    is_exposed: bool
+
+
+def capabilities(read_facts: Callable[[], Facts]) -> list[Capability]:
+    """What this hub can do now."""
+    facts = read_facts()
+    return [
+        _chat(facts),
+        _local_models(facts),
+        Capability(
+            name="messages", available=True,
+            why="kept in this hub's own store, no network needed", why_zh="保存在本机，无需网络",
+        ),
+        _console(facts),
+        Capability(
+            name="login", available=True,
+            why="local keys, checked without a network", why_zh="本地密钥，离线校验",
+        ),
+        Capability(
+            name="wechat_login", available=False,
+            why="needs WeChat's servers and a registered Official Account", why_zh="需要微信服务器与已注册的公众号",
+            instead="local keys (Authorization: Bearer KEY)", instead_zh="本地密钥（Authorization: Bearer KEY）",
+        ),
+        Capability(
+            name="wechat_template_message", available=False,
+            why="needs a verified Official Account and WeChat's servers; the adapter comes with a later version",
+            why_zh="需要已认证公众号和微信服务器；适配器将在后续版本提供",
+            instead="the mailbox (POST /api/messages), later a WeCom group robot",
+            instead_zh="信箱（POST /api/messages），后续可用企业微信群机器人",
+        ),
+        Capability(
+            name="wecom_robot", available=False,
+            why="the channel is not part of this version yet", why_zh="此版本尚未包含该渠道",
+            instead="the mailbox: a small program can poll it and post to the robot",
+            instead_zh="信箱：可用一个小脚本轮询，再转发给机器人",
+        ),
+        Capability(
+            name="push", available=False,
+            why="Web Push is not part of this version yet", why_zh="此版本尚未包含 Web Push",
+            instead="SSE (/api/messages/stream) or the WebSocket while the page is open",
+            instead_zh="页面打开时使用 SSE（/api/messages/stream）或 WebSocket",
+        ),
+        Capability(
+            name="file_download", available=True,
+            why="the page offers plain files", why_zh="页面提供普通文件下载",
+        ),
+        _encrypted_transport(facts),
+    ]  # fmt: skip
+
+
+def _console(facts: Facts) -> Capability:
+    if (facts.page / "index.html").exists():
+        return Capability(name="console", available=True, why="the page is built", why_zh="页面已构建")
+    return Capability(
+        name="console", available=False,
+        why="the page is not built", why_zh="页面尚未构建",
+        instead="autoglm ask and autoglm inbox in a terminal",
+        instead_zh="在终端使用 autoglm ask 和 autoglm inbox",
+        fix="make up",
+    )  # fmt: skip
+
+
+def _encrypted_transport(facts: Facts) -> Capability:
+    if not facts.is_exposed:
+        return Capability(
+            name="encrypted_transport", available=True,
+            why="the hub listens on this machine only, or TLS is on", why_zh="仅监听本机，或已启用 TLS",
+        )  # fmt: skip
+    return Capability(
+        name="encrypted_transport", available=False,
+        why="the hub listens beyond this machine without TLS", why_zh="中枢在未启用 TLS 的情况下对外监听",
+        instead="an SSH tunnel or a VPN", instead_zh="SSH 隧道或 VPN",
+        fix="gateway.tls_certificate_file and gateway.tls_key_file in autoglm.toml",
+    )  # fmt: skip
+
+
+def _chat(facts: Facts) -> Capability:
+    if facts.models_served:
+        names = ", ".join(facts.models_served[:5])
+        return Capability(name="chat", available=True, why=f"served here: {names}", why_zh=f"可用模型：{names}")
+    return Capability(
+        name="chat", available=False,
+        why="no instance serves a model", why_zh="还没有提供模型的实例",
+        instead="messages between people and devices work", instead_zh="人与设备之间的消息仍可使用",
+        fix="autoglm models pull qwen2.5-coder-0.5b, or an [[instance]] in autoglm.toml",
+    )  # fmt: skip
+
+
+def _local_models(facts: Facts) -> Capability:
+    if not find_spec("xllamacpp"):
+        return Capability(
+            name="local_models", available=False,
+            why="the package xllamacpp is not installed", why_zh="未安装 xllamacpp",
+            instead="an [[instance]] at an address: vLLM, Ollama, GLM by key",
+            instead_zh="用地址配置 [[instance]]：vLLM、Ollama、GLM 密钥",
+            fix="pip install 'autoglm-hub[local]'",
+        )  # fmt: skip
+    if not facts.models_here:
+        return Capability(
+            name="local_models", available=False,
+            why="no model file is here yet", why_zh="本机还没有模型文件",
+            instead="an [[instance]] at an address: vLLM, Ollama, GLM by key",
+            instead_zh="用地址配置 [[instance]]：vLLM、Ollama、GLM 密钥",
+            fix="autoglm models pull qwen2.5-coder-0.5b",
+        )  # fmt: skip
+    names = ", ".join(facts.models_here)
+    return Capability(name="local_models", available=True, why=f"here: {names}", why_zh=f"已有：{names}")

@@ -1,0 +1,1 @@
+"""The HTTP face: OpenAI's API, messages, and the hub's own state."""

@@ -1,0 +1,248 @@
+"""`/api/messages`: send, read by long polling or as a stream, acknowledge."""
+
+import asyncio
+import re
+
+import anyio
+import msgspec
+
+from autoglm.auth.keys import KeyRing, Principal
+from autoglm.channels.deltas import Delta, Deltas
+from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
+from autoglm.channels.receipts import AckState, Receipt
+from autoglm.core.envelope import AddressText, Envelope, decode_envelope
+from autoglm.core.errors import Draining, InvalidField, NotFound
+from autoglm.core.ports import Record
+from autoglm.gateway import fields
+from autoglm.gateway.exchange import Exchange
+from autoglm.gateway.follower import Deliver, Event, Follower
+from autoglm.gateway.groups import GroupsGateway
+from autoglm.gateway.router import Route
+
+MAX_WAIT_S = 60.0
+MAX_LIMIT = 1000
+
+_is_reader = re.compile(r"[\x21-\x7e]{1,64}").fullmatch
+_JSON = [(b"content-type", b"application/json")]
+_encode = msgspec.json.Encoder().encode
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The message is on disk."""
+
+    id: str
+    seq: int
+
+
+class Ack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    state: AckState = "acknowledged"
+    by: AddressText | None = None
+    """The recipient who acknowledges; needed for groups."""
+
+
+class Acked(msgspec.Struct, frozen=True):
+    id: str
+    state: AckState
+    seq: int
+
+
+class Receipts(msgspec.Struct, frozen=True):
+    receipts: list[Receipt]
+
+
+class MessagesGateway:
+    def __init__(self, keys: KeyRing, mailbox: Mailbox, deltas: Deltas, *, max_body_bytes: int) -> None:
+        self._keys = keys
+        self._mailbox = mailbox
+        self._deltas = deltas
+        self._max_body_bytes = max_body_bytes
+        self._groups = GroupsGateway(keys, mailbox.groups, max_body_bytes=max_body_bytes)
+        self._draining = anyio.Event()
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("POST", "/api/messages", self.post),
+            Route("GET", "/api/messages", self.read),
+            Route("GET", "/api/messages/stream", self.stream),
+            Route("GET", "/api/messages/{id}", self.get),
+            Route("GET", "/api/messages/{id}/receipts", self.receipts),
+            Route("POST", "/api/messages/{id}/ack", self.ack),
+            *self._groups.routes(),
+        ]
+
+    # --- shutdown ---
+
+    def drain(self) -> None:
+        """Send those who wait home: long polls get an empty answer, streams end."""
+        self._draining.set()
+        for task in self._waiting:
+            task.cancel()
+
+    async def drained(self) -> None:
+        """Returns when the shutdown begins."""
+        await self._draining.wait()
+
+    def check_open(self) -> None:
+        """Raises Draining once the shutdown has begun."""
+        if self._draining.is_set():
+            raise Draining
+
+    @property
+    def waiting(self) -> int:
+        """How many long polls and streams are open."""
+        return len(self._waiting)
+
+    # --- send ---
+
+    async def post(self, exchange: Exchange, _: dict[str, str]) -> None:
+        principal = exchange.identify(self._keys)
+        self.check_open()
+        envelope = decode_envelope(await exchange.body(self._max_body_bytes))
+        require_send(principal, envelope)
+        sent = await self._mailbox.send(envelope, sender=principal.address)
+        await exchange.respond(202 if sent.is_new else 200, _encode(Accepted(sent.id, sent.seq)), _JSON)
+
+    # --- read ---
+
+    async def read(self, exchange: Exchange, _: dict[str, str]) -> None:
+        principal = exchange.identify(self._keys)
+        query = exchange.query()
+        fields.only(query, ("to", "after", "limit", "wait", "reader"))
+        address = fields.address(query)
+        principal.require("read:message", address)
+        limit = fields.integer(query, "limit", 100, low=1, high=MAX_LIMIT)
+        wait_s = fields.seconds(query, "wait", high=MAX_WAIT_S)
+        after = await self._after(query, address)
+        if self._draining.is_set() or exchange.is_head:
+            wait_s = 0.0
+        records = await self._read(exchange, address, after, limit, wait_s)
+        messages = b",".join([with_seq(record) for record in records])
+        following = records[-1].seq if records else after
+        await exchange.respond(200, b'{"messages":[%b],"next":%d}' % (messages, following), _JSON)
+
+    async def _read(self, exchange: Exchange, address: str, after: int, limit: int, wait_s: float) -> list[Record]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.add(task)
+        exchange.cancel_when_left()
+        try:
+            return await self._mailbox.read(address, after=after, limit=limit, wait_s=wait_s)
+        except asyncio.CancelledError:
+            if not self._draining.is_set() or exchange.has_left:
+                raise
+            task.uncancel()  # it was `drain`: the reader gets its empty answer now and asks again elsewhere or later
+            return []
+        finally:
+            self._waiting.discard(task)
+
+    async def _after(self, query: dict[str, str], address: str) -> int:
+        """Where to read on. A named reader confirms by `after` what it has, and may leave it out to go on."""
+        reader = query.get("reader")
+        if reader is None:
+            return fields.integer(query, "after", 0)
+        if _is_reader(reader) is None:
+            raise InvalidField("reader", "must have 1 to 64 visible ASCII characters")
+        if "after" not in query:
+            return await self._mailbox.cursor(address, reader)
+        after = fields.integer(query, "after", 0)
+        await self._mailbox.confirm(address, reader, after)
+        return after
+
+    async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:
+        principal = exchange.identify(self._keys)
+        _, record = await self.visible(principal, variables["id"])
+        await exchange.respond(200, with_seq(record), _JSON)
+
+    # --- receipts ---
+
+    async def receipts(self, exchange: Exchange, variables: dict[str, str]) -> None:
+        principal = exchange.identify(self._keys)
+        envelope, record = await self.visible(principal, variables["id"])
+        await exchange.respond_json(200, Receipts(await self._mailbox.receipts(envelope, record)))
+
+    async def ack(self, exchange: Exchange, variables: dict[str, str]) -> None:
+        principal = exchange.identify(self._keys)
+        body = await exchange.body(self._max_body_bytes)
+        ack = fields.decode(body, Ack) if body else Ack()
+        await exchange.respond_json(200, await self.acknowledge(principal, variables["id"], ack.state, ack.by))
+
+    async def acknowledge(self, principal: Principal, id: str, state: AckState, by: str | None) -> Acked:
+        """Raises NotFound, InvalidField, Forbidden, Draining, StorageFull."""
+        self.check_open()
+        envelope, record = await self.visible(principal, id)
+        recipient = await self._mailbox.recipient_of(envelope, record, by)
+        principal.require("read:message", recipient)
+        return Acked(envelope.id, state, await self._mailbox.report(envelope, state, by=recipient))
+
+    async def visible(self, principal: Principal, id: str) -> tuple[Envelope, Record]:
+        """A message that the principal may see: read as its recipient, or send as its sender.
+
+        Raises NotFound also for a message of others: that it exists, and whose it is, is theirs to know.
+        """
+        envelope, record = await self._mailbox.get(id)
+        if principal.allows("read:message", envelope.to) or principal.allows("send:message", envelope.from_):
+            return envelope, record
+        own = principal.address
+        if principal.allows("read:message", own) and await self._mailbox.was_sent_to(envelope, record, own):
+            return envelope, record
+        raise NotFound("message", id)
+
+    # --- stream ---
+
+    async def stream(self, exchange: Exchange, _: dict[str, str]) -> None:
+        """Server-sent events. Source: WHATWG HTML, section 9.2."""
+        principal = exchange.identify(self._keys)
+        query = exchange.query()
+        fields.only(query, ("to", "after"))
+        address = fields.address(query)
+        principal.require("read:message", address)
+        after = fields.integer(query, "after", 0)
+        last_id = exchange.headers.get(b"last-event-id")
+        if last_id is not None:
+            after = fields.whole_number(last_id.decode("latin-1"), "last-event-id")
+        exchange.cancel_when_left()
+        await exchange.start(200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")])
+        if not exchange.is_head:
+            await exchange.write(b": connected\n\n")
+            await self._stream(exchange, address, after)
+        await exchange.end()
+
+    async def _stream(self, exchange: Exchange, address: str, after: int) -> None:
+        """Returns at a drain."""
+        if self._draining.is_set():
+            return
+
+        async def deliver(event: Event) -> None:
+            await exchange.write(_sse(event))
+
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.add(task)
+        try:
+            await self.follower(address, deliver).run(after)
+        except asyncio.CancelledError:
+            if not self._draining.is_set() or exchange.has_left:
+                raise
+            task.uncancel()
+        finally:
+            self._waiting.discard(task)
+
+    def follower(self, address: str, deliver: Deliver) -> Follower:
+        return Follower(self._mailbox, self._deltas, address, deliver)
+
+
+def require_send(principal: Principal, envelope: Envelope) -> None:
+    """Raises Forbidden when the principal may not send as this sender, or may not use the model that it writes to."""
+    principal.require("send:message", envelope.from_ or principal.address)
+    if envelope.to.startswith("model:"):
+        principal.require("model:use", envelope.to.removeprefix("model:"))
+
+
+def _sse(event: Event) -> bytes:
+    if event is None:
+        return b": keep-alive\n\n"
+    if isinstance(event, Delta):
+        return b"event: delta\ndata: %b\n\n" % _encode(event)
+    name = b"receipt" if is_receipt(event) else b"message"
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.seq, name, with_seq(event))

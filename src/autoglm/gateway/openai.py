@@ -1,0 +1,250 @@
+"""OpenAI's API: `/v1/chat/completions` and its sisters, forwarded byte by byte to the instance that was chosen.
+
+This is the measured path: the body is decoded for two fields only, and chunks are forwarded as they come.
+Source: OpenAI's API reference; fields that it or a vendor adds travel untouched.
+"""
+
+import asyncio
+import math
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from autoglm.auth.keys import KeyRing, Principal
+from autoglm.core.clock import monotonic_s
+from autoglm.core.errors import DeadlineExceeded, Draining, HubError, InvalidField
+from autoglm.gateway.exchange import Exchange, Headers
+from autoglm.gateway.metrics import Metrics
+from autoglm.gateway.problems import openai_error, openai_response
+from autoglm.gateway.usage import has_content, has_reasoning, usage_of
+from autoglm.inference.call import AUTO, Api, Call
+from autoglm.inference.control_text import Stripper
+from autoglm.inference.dispatch import Answer, Dispatcher
+from autoglm.inference.sse import Tail, flaw_of_end, split_events
+
+APIS: dict[str, Api] = {
+    "/v1/chat/completions": "/chat/completions",
+    "/v1/completions": "/completions",
+    "/v1/embeddings": "/embeddings",
+    "/v1/responses": "/responses",
+}
+_EVENT_ENDS = (b"\n\n", b"\n\r\n")
+_STREAM: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+"""Or a web server between the hub and the client, such as nginx, would collect the events first."""
+_encode = msgspec.json.Encoder().encode
+
+
+class OpenAIGateway:
+    """Answers everything under /v1."""
+
+    def __init__(
+        self, keys: KeyRing, dispatcher: Dispatcher, metrics: Metrics, *,
+        max_body_bytes: int, strip: dict[str, tuple[str, ...]],
+    ) -> None:  # fmt: skip
+        """strip: control text to take out of answers, by model."""
+        self._keys = keys
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+        self._max_body_bytes = max_body_bytes
+        self._strip = strip
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one POST under /v1. Errors leave in OpenAI's form."""
+        try:
+            await self._handle(exchange)
+        except HubError as error:
+            if exchange.status:
+                return  # the response has begun; without its end the server cuts the connection, which clients notice
+            status, headers, body = openai_response(error, exchange.request_id)
+            if b"expect" in exchange.headers:  # it may never send the body it was not asked for (RFC 9110, 10.1.1)
+                headers.append((b"connection", b"close"))
+            await exchange.respond(status, body, headers)
+
+    async def models(self, exchange: Exchange) -> None:
+        """`GET /v1/models`: what the key may use."""
+        principal = exchange.principal = self._keys.by_header(exchange.headers.get(b"authorization"))
+        owners = {
+            model: instance.provider
+            for instance in self._dispatcher.scheduler.instances.values()
+            for model in instance.models
+            if model not in instance.refused_models and principal.allows("model:use", model)
+        }
+        owners = {AUTO: "autoglm", **owners} if owners else {}
+        data = [{"id": model, "object": "model", "created": 0, "owned_by": owner} for model, owner in owners.items()]
+        await exchange.respond_json(200, {"object": "list", "data": data})
+
+    async def _handle(self, exchange: Exchange) -> None:
+        headers = exchange.headers
+        principal = exchange.principal = self._keys.by_header(headers.get(b"authorization"))
+        principal.take()
+        body = await exchange.body(self._max_body_bytes)
+        call = Call(
+            APIS[exchange.path],
+            body,
+            priority=_priority(headers.get(b"x-autoglm-priority")),
+            deadline_s=_deadline_s(headers.get(b"x-autoglm-deadline")),
+            tenant=principal.name,
+        )
+        if call.wanted != AUTO:
+            principal.require("model:use", call.wanted)
+        exchange.cancel_when_left()
+        try:
+            if call.deadline_s is None:
+                await self._answer(exchange, call, principal)
+            else:
+                await self._answer_in_time(exchange, call, principal, call.deadline_s)
+        except asyncio.CancelledError:
+            # A shutdown that has waited long enough cuts the answer off; a client that left needs no words.
+            if exchange.has_left or not call.is_open or not self._dispatcher.scheduler.is_draining:
+                raise
+            await self._break_off(exchange, Draining())
+
+    async def _answer_in_time(self, exchange: Exchange, call: Call, principal: Principal, deadline_s: float) -> None:
+        try:
+            async with asyncio.timeout(deadline_s - monotonic_s()):
+                await self._answer(exchange, call, principal)
+        except TimeoutError:
+            error = DeadlineExceeded(call.patience_s)
+            if not call.is_open:
+                raise error from None
+            await self._break_off(exchange, error)
+
+    async def _answer(self, exchange: Exchange, call: Call, principal: Principal) -> None:
+        if call.wanted == AUTO:
+            answer = await self._dispatcher.answer(call, partial(principal.allows, "model:use"))
+        else:
+            answer = await self._dispatcher.answer(call)
+        try:
+            exchange.model = call.model
+            exchange.instance = answer.instance.name
+            if answer.first_byte_s:
+                self._metrics.observe_first_byte(call.model, exchange.instance, answer.first_byte_s)
+            if answer.is_whole:
+                await self._send_whole(exchange, answer)
+            elif call.is_stream and answer.status < 300:
+                await self._send_stream(exchange, answer)
+            else:
+                await self._send_long(exchange, answer)
+        finally:
+            await answer.finish()
+
+    async def _send_whole(self, exchange: Exchange, answer: Answer) -> None:
+        body, warning = answer.first, b""
+        exchange.tokens_in, exchange.tokens_out = usage_of(body)
+        if b'"reasoning' in body and _is_reasoning_only(body):
+            warning = b"reasoning-only"
+            self._metrics.reasoning_only += 1
+        markers = self._strip.get(exchange.model)
+        if markers and answer.status < 400:
+            stripper = Stripper(markers)
+            is_json = body.lstrip().startswith(b"{")
+            body = stripper.whole(body) if is_json else stripper.feed(body, is_last=True)
+        headers = self._head(exchange, answer, warning)
+        await exchange.respond(answer.status, body, [*headers, *_STREAM] if answer.call.is_stream else headers)
+
+    async def _send_stream(self, exchange: Exchange, answer: Answer) -> None:
+        """Forward events as they come. A stream that breaks off ends with an error event, never silently."""
+        markers = self._strip.get(exchange.model)
+        stripper = Stripper(markers) if markers else None
+        await exchange.start(answer.status, [*self._head(exchange, answer, b""), *_STREAM])
+        answer.call.is_open = True
+        tail, write = Tail(), exchange.write
+        has_text = has_thoughts = False
+        rest = b""
+        chunk: bytes | None = answer.first
+        try:
+            while chunk is not None:
+                tail.add(chunk)
+                if not has_text:  # looked for until it was seen once
+                    has_text = has_content(chunk)
+                    has_thoughts = has_thoughts or has_reasoning(chunk)
+                if stripper is not None:
+                    chunk = stripper.feed(chunk)
+                elif rest or not chunk.endswith(_EVENT_ENDS):
+                    # Half an event waits for its other half: after a cut it would swallow the error event.
+                    chunk, rest = split_events(rest + chunk)
+                await write(chunk)
+                chunk = await answer.chunk()
+            end = tail.last()
+            flaw = flaw_of_end(end)
+            if flaw:
+                raise answer.broke(flaw)
+            rest = rest if stripper is None else stripper.feed(b"", is_last=True)
+            if rest:
+                await write(rest)
+        except HubError as error:
+            await self._break_off(exchange, error)
+            return
+        exchange.tokens_in, exchange.tokens_out = usage_of(end)
+        self._metrics.reasoning_only += has_thoughts and not has_text
+        await exchange.end()
+
+    async def _send_long(self, exchange: Exchange, answer: Answer) -> None:
+        """A reply that is too long to hold back: passed on in pieces, cut visibly when the upstream cuts it."""
+        await exchange.start(answer.status, self._head(exchange, answer, b""))
+        chunk: bytes | None = answer.first
+        tail = Tail()
+        while chunk is not None:
+            tail.add(chunk)
+            await exchange.write(chunk)
+            chunk = await answer.chunk()
+        exchange.tokens_in, exchange.tokens_out = usage_of(tail.last())
+        await exchange.end()
+
+    async def _break_off(self, exchange: Exchange, error: HubError) -> None:
+        self._metrics.broken_streams += 1
+        event = b"event: error\ndata: " if exchange.path == "/v1/responses" else b"data: "
+        await exchange.write(b"\n\n" + event + _encode(openai_error(error, exchange.request_id)) + b"\n\n")
+        await exchange.end()
+
+    def _head(self, exchange: Exchange, answer: Answer, warning: bytes) -> Headers:
+        headers = [
+            (b"content-type", answer.content_type.encode("latin-1")),
+            (b"x-autoglm-model", exchange.model.encode()),
+            (b"x-autoglm-instance", exchange.instance.encode()),
+        ]
+        if warning:
+            headers.append((b"x-autoglm-warning", warning))
+        return headers
+
+
+def _priority(value: bytes | None) -> int:
+    if value is None:
+        return 5
+    if len(value) != 1 or not value.isdigit():
+        raise InvalidField("x-autoglm-priority", "must be one digit, 0 (lowest) to 9")
+    return int(value)
+
+
+def _deadline_s(value: bytes | None) -> float | None:
+    """The monotonic time that the header's seconds lead to."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= 86_400:  # false for NaN, too
+        raise InvalidField("x-autoglm-deadline", "must be seconds, over 0 and at most 86400")
+    return monotonic_s() + seconds
+
+
+def _is_reasoning_only(body: bytes) -> bool:
+    """True when a completion, or a stream that came at once, has reasoning and nothing for the user.
+
+    Many clients would show an empty answer and take it for success.
+    """
+    if not body.lstrip().startswith(b"{"):
+        return has_reasoning(body) and not has_content(body)
+    try:
+        choices: list[dict[str, Any]] = msgspec.json.decode(body)["choices"]
+        messages = [choice["message"] for choice in choices]
+        return bool(messages) and all(
+            (message.get("reasoning_content") or message.get("reasoning"))
+            and not message.get("content")
+            and not message.get("tool_calls")
+            for message in messages
+        )
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        return False

@@ -1,0 +1,258 @@
+"""Every endpoint, for the description: what it takes, what it answers, and which problems it reports."""
+
+from typing import Any, Literal, NamedTuple
+
+from autoglm.channels.groups import Group
+from autoglm.core.address import ADDRESS_PATTERN, MAX_ADDRESS
+from autoglm.core.envelope import ID_PATTERN, Envelope
+from autoglm.gateway.groups import GroupBody, GroupList
+from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S, Accepted, Ack, Acked, Receipts
+from autoglm.gateway.state import Capabilities, Health, Me, Pool, Readiness, Resumed
+from autoglm.gateway.tasks import NewTask, SubmittedTask, Task, TaskList
+
+Schema = dict[str, Any]
+
+
+class Parameter(NamedTuple):
+    name: str
+    place: Literal["path", "query", "header"]
+    schema: Schema
+    description: str
+    is_required: bool = False
+    example: str | int | None = None
+
+
+class Answer(NamedTuple):
+    status: int
+    description: str
+    content: dict[str, Any]
+    """Media type to a struct, the name of a component, or a schema."""
+
+
+class Operation(NamedTuple):
+    method: str
+    path: str
+    name: str
+    tag: str
+    summary: str
+    answers: tuple[Answer, ...]
+    problems: tuple[str, ...] = ()
+    """Codes."""
+    parameters: tuple[Parameter, ...] = ()
+    request: Any = None
+    """A struct or a schema."""
+    request_is_required: bool = True
+    is_open: bool = False
+    """True when it needs no key."""
+
+
+_JSON = "application/json"
+_POSITION: Schema = {"type": "integer", "minimum": 0, "maximum": 2**53 - 1}
+_ADDRESS: Schema = {"type": "string", "pattern": ADDRESS_PATTERN, "maxLength": MAX_ADDRESS}
+
+_ANY = ("too_many_connections", "head_too_large", "internal")
+_KEY = (*_ANY, "unauthorized", "rate_limited")
+_BODY = ("invalid_json", "invalid_field", "payload_too_large", "unsupported_media_type", "request_timeout")
+_WRITE = ("storage_full", "queue_full", "draining", "store_broken")
+
+_GROUP: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
+_ID = Parameter(
+    "id", "path", {"type": "string", "pattern": ID_PATTERN}, "Percent-encoded, a slash as %2F", example="order-17"
+)
+_NAME = Parameter("name", "path", _GROUP, "A group", example="ops")
+_TO = Parameter("to", "query", _ADDRESS, "Whose messages", is_required=True, example="user:alice")
+_AFTER = Parameter("after", "query", {**_POSITION, "default": 0}, "Only what has a higher `seq`")
+_LIMIT = Parameter(
+    "limit", "query", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 100}, "At most so many"
+)
+_WAIT = Parameter(
+    "wait", "query", {"type": "number", "minimum": 0, "maximum": MAX_WAIT_S, "multipleOf": 0.000001, "default": 0},
+    "Seconds to wait when there is nothing yet",
+)  # fmt: skip
+
+
+def _ok(description: str, kind: Any, status: int = 200) -> Answer:
+    return Answer(status, description, {_JSON: kind})
+
+
+_MESSAGES = (
+    Operation(
+        "POST", "/api/messages", "sendMessage", "messages", "Send a message",
+        (
+            _ok("It was accepted before, with equal content", Accepted),
+            _ok("It is on disk", Accepted, 202),
+        ),
+        (*_KEY, *_BODY, *_WRITE, "forbidden", "unknown_recipient", "duplicate_id"),
+        request=Envelope,
+    ),
+    Operation(
+        "GET", "/api/messages", "readMessages", "messages", "Read an address's messages; wait for them with `wait`",
+        (_ok("In the order of `seq`", "Messages"),),
+        (*_KEY, *_WRITE, "invalid_field", "forbidden"),
+        (
+            _TO, _AFTER, _LIMIT, _WAIT,
+            Parameter(
+                "reader", "query", {"type": "string", "pattern": "^[\\x21-\\x7e]{1,64}$"},
+                "The hub remembers where this reader is: `after` may be left out, and confirms what came before",
+                example="phone",
+            ),
+        ),
+    ),
+    Operation(
+        "GET", "/api/messages/stream", "streamMessages", "messages", "Messages, answers in the making, and receipts",
+        (Answer(200, "Server-sent events: `message`, `delta`, `receipt`", {"text/event-stream": {"type": "string"}}),),
+        (*_KEY, "invalid_field", "forbidden"),
+        (
+            _TO, _AFTER,
+            Parameter("last-event-id", "header", _POSITION, "Goes before `after`"),
+        ),
+    ),
+    Operation(
+        "GET", "/api/messages/{id}", "getMessage", "messages", "One message",
+        (_ok("The message", "Message"),), (*_KEY, "invalid_field", "not_found"), (_ID,),
+    ),
+    Operation(
+        "GET", "/api/messages/{id}/receipts", "getReceipts", "messages", "What became of a message",
+        (_ok("Oldest first; `accepted` is the first", Receipts),),
+        (*_KEY, *_WRITE, "invalid_field", "not_found"), (_ID,),
+    ),
+    Operation(
+        "POST", "/api/messages/{id}/ack", "acknowledgeMessage", "messages", "Report that a message was read",
+        (_ok("The step is on disk; a repeat changes nothing", Acked),),
+        (*_KEY, *_BODY, *_WRITE, "forbidden", "not_found"), (_ID,), request=Ack, request_is_required=False,
+    ),
+    Operation(
+        "GET", "/api/groups", "listGroups", "groups", "The groups whose messages the key may read",
+        (_ok("By name", GroupList),), _KEY,
+    ),
+    Operation(
+        "GET", "/api/groups/{name}", "getGroup", "groups", "A group's members",
+        (_ok("The group", Group),), (*_KEY, "invalid_field", "forbidden", "not_found"), (_NAME,),
+    ),
+    Operation(
+        "PUT", "/api/groups/{name}", "putGroup", "groups", "Make a group, or replace its members",
+        (_ok("The group", Group),), (*_KEY, *_BODY, *_WRITE, "forbidden"), (_NAME,), request=GroupBody,
+    ),
+    Operation(
+        "DELETE", "/api/groups/{name}", "deleteGroup", "groups", "Delete a group; its messages stay",
+        (Answer(204, "It is gone", {}),), (*_KEY, *_WRITE, "invalid_field", "forbidden", "not_found"), (_NAME,),
+    ),
+)  # fmt: skip
+
+_TASKS = (
+    Operation(
+        "POST", "/api/tasks", "submitTask", "tasks", "Have a chat completion worked on in the background",
+        (
+            _ok("It was submitted before", SubmittedTask),
+            _ok("It is on disk", SubmittedTask, 202),
+        ),
+        (*_KEY, *_BODY, *_WRITE, "forbidden", "unknown_model", "duplicate_id"), request=NewTask,
+    ),
+    Operation(
+        "GET", "/api/tasks", "listTasks", "tasks", "The key's own tasks, oldest first",
+        (_ok("Without their results", TaskList),), (*_KEY, *_WRITE, "invalid_field"), (_AFTER, _LIMIT),
+    ),
+    Operation(
+        "GET", "/api/tasks/{id}", "getTask", "tasks", "State and result of a task",
+        (_ok("The task", Task),), (*_KEY, *_WRITE, "invalid_field", "not_found"), (_ID, _WAIT),
+    ),
+    Operation(
+        "DELETE", "/api/tasks/{id}", "cancelTask", "tasks", "Cancel a task that has not ended",
+        (_ok("The task as it is now", Task),), (*_KEY, *_WRITE, "invalid_field", "not_found"), (_ID,),
+    ),
+)  # fmt: skip
+
+_STATE = (
+    Operation(
+        "GET", "/healthz", "health", "hub", "Does the process live?",
+        (_ok("It does", Health),), _ANY, is_open=True,
+    ),
+    Operation(
+        "GET", "/readyz", "readiness", "hub", "Can the store be written to, and does the hub take requests?",
+        (_ok("Yes", Readiness), _ok("No, for these reasons", Readiness, 503)), _ANY, is_open=True,
+    ),
+    Operation(
+        "GET", "/metrics", "metrics", "hub", "For Prometheus; needs the scope `read:metrics` or `admin:*`",
+        (Answer(200, "Prometheus' text format 0.0.4", {"text/plain": {"type": "string"}}),), (*_KEY, "forbidden"),
+    ),
+    Operation(
+        "GET", "/openapi.json", "description", "hub", "This description",
+        (_ok("OpenAPI 3.1", {"type": "object"}),), _ANY, is_open=True,
+    ),
+    Operation(
+        "GET", "/api/schemas/envelope.json", "envelopeSchema", "hub", "JSON Schema of the envelope",
+        (Answer(200, "Draft 2020-12", {"application/schema+json": {"type": "object"}}),), _ANY, is_open=True,
+    ),
+    Operation(
+        "GET", "/api/me", "me", "hub", "Whose key is this, and what may it do?", (_ok("The key's own", Me),), _KEY,
+    ),
+    Operation(
+        "GET", "/api/pool", "pool", "hub", "The instances that answer", (_ok("In their settings' order", Pool),), _KEY,
+    ),
+    Operation(
+        "POST", "/api/pool/{name}/resume", "resumeInstance", "hub", "Say that what blocked an instance is gone",
+        (_ok("Its state now", Resumed),), (*_KEY, "invalid_field", "forbidden", "not_found"),
+        (Parameter("name", "path", {"type": "string", "minLength": 1}, "An instance", example="glm-a"),),
+    ),
+    Operation(
+        "GET", "/api/capabilities", "capabilities", "hub", "What works here, what does not, why, and what replaces it",
+        (_ok("In English and Chinese", Capabilities),), _KEY,
+    ),
+)  # fmt: skip
+
+_MODEL: Schema = {
+    "type": "string", "minLength": 1, "maxLength": 256, "examples": ["auto"],
+    "description": "`auto` lets the hub choose",
+}  # fmt: skip
+_ASK = (
+    *_KEY, *_BODY, "forbidden", "unknown_model", "not_offered",
+    "queue_full", "no_instance_free", "upstream_failed", "upstream_refused",
+    "upstream_timeout", "deadline_exceeded", "draining",
+)  # fmt: skip
+_HINTS = (
+    Parameter(
+        "x-autoglm-priority", "header", {"type": "integer", "minimum": 0, "maximum": 9, "default": 5},
+        "9 is the most urgent",
+    ),
+    Parameter(
+        "x-autoglm-deadline", "header", {"type": "number", "exclusiveMinimum": 0, "maximum": 86_400},
+        "Seconds; give up (504) when the answer is not complete by then",
+    ),
+)  # fmt: skip
+
+
+def _openai(path: str, name: str, summary: str, required: Schema, *, can_stream: bool = True) -> Operation:
+    """required: the fields without which there is nothing to ask; all others travel untouched."""
+    properties = {"model": _MODEL, **required}
+    if can_stream:
+        properties["stream"] = {"type": ["boolean", "null"]}
+    content: dict[str, Any] = {_JSON: {"type": "object"}}
+    if can_stream:
+        content["text/event-stream"] = {"type": "string"}
+    return Operation(
+        "POST", path, name, "models", summary,
+        (Answer(200, "As OpenAI's API answers, from the instance that was chosen", content),),
+        _ASK, _HINTS,
+        {"type": "object", "properties": properties, "required": ["model"], "additionalProperties": True},
+    )  # fmt: skip
+
+
+_MODELS = (
+    _openai(
+        "/v1/chat/completions", "createChatCompletion", "Ask a model",
+        {
+            "messages": {
+                "type": "array", "items": {"type": "object"}, "examples": [[{"role": "user", "content": "Hello"}]]
+            }
+        },
+    ),
+    _openai("/v1/completions", "createCompletion", "Have a text continued", {"prompt": {}}),
+    _openai("/v1/embeddings", "createEmbedding", "Turn text into vectors", {"input": {}}, can_stream=False),
+    _openai("/v1/responses", "createResponse", "Ask a model, by the newer API", {"input": {}}),
+    Operation(
+        "GET", "/v1/models", "listModels", "models", "The models that the key may use",
+        (_ok("As OpenAI's API answers", {"type": "object", "required": ["object", "data"]}),), _KEY,
+    ),
+)  # fmt: skip
+
+OPERATIONS: tuple[Operation, ...] = (*_MODELS, *_MESSAGES, *_TASKS, *_STATE)

@@ -1,0 +1,182 @@
+"""The hub about itself: health, metrics, pool, capabilities, who am I."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, cast
+
+import msgspec
+
+from autoglm.auth.keys import KeyRing
+from autoglm.core.envelope import envelope_schema
+from autoglm.core.errors import HubError, NotFound
+from autoglm.doctor.capabilities import Capability
+from autoglm.gateway.exchange import Exchange
+from autoglm.gateway.metrics import CONTENT_TYPE, Metrics
+from autoglm.gateway.router import Route
+from autoglm.inference.scheduler import Scheduler
+
+_ENVELOPE_SCHEMA = msgspec.json.format(msgspec.json.encode(envelope_schema()), indent=2) + b"\n"
+
+
+class Health(msgspec.Struct, frozen=True):
+    status: Literal["ok"]
+    version: str
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    is_ready: bool
+    reasons: list[str]
+
+
+class Me(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose key it is."""
+
+    principal: str
+    address: str
+    scopes: tuple[str, ...]
+    inside_wechat: bool
+
+
+class PoolInstance(msgspec.Struct, frozen=True, kw_only=True):
+    """One instance of the pool, as it is at this moment."""
+
+    name: str
+    provider: str
+    models: tuple[str, ...]
+    state: Literal["starting", "ready", "down", "blocked", "cooling"]
+    slots: int
+    """How many requests it may run at a time, by its settings."""
+    limit: int
+    """How many it bears now, as its throttling shows."""
+    running: int
+    waiting: int
+    """Requests in the queue that it could take."""
+    served: int
+    error: str
+    since: int
+    """When it came into this state, milliseconds of the Unix epoch."""
+
+
+class Pool(msgspec.Struct, frozen=True):
+    instances: list[PoolInstance]
+    waiting: int
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    name: str
+    state: str
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    inside_wechat: bool
+    capabilities: list[Capability]
+
+
+class StateGateway:
+    def __init__(
+        self, keys: KeyRing, scheduler: Scheduler, metrics: Metrics, *,
+        check_ready: Callable[[], Awaitable[None]],
+        capabilities: Callable[[], Awaitable[list[Capability]]],
+        openapi: Callable[[], dict[str, Any]],
+        version: str,
+    ) -> None:  # fmt: skip
+        """check_ready: raises a HubError when the store cannot be written to."""
+        self._keys = keys
+        self._scheduler = scheduler
+        self._metrics = metrics
+        self._check_ready = check_ready
+        self._capabilities = capabilities
+        self._openapi = openapi
+        self._version = version
+        self._description: bytes | None = None
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/healthz", self.healthz),
+            Route("GET", "/readyz", self.readyz),
+            Route("GET", "/metrics", self.metrics),
+            Route("GET", "/openapi.json", self.openapi),
+            Route("GET", "/api/schemas/envelope.json", self.schema),
+            Route("GET", "/api/me", self.me),
+            Route("GET", "/api/pool", self.pool),
+            Route("POST", "/api/pool/{name}/resume", self.resume),
+            Route("GET", "/api/capabilities", self.capabilities),
+        ]
+
+    async def healthz(self, exchange: Exchange, _: dict[str, str]) -> None:
+        await exchange.respond_json(200, Health("ok", self._version))
+
+    async def readyz(self, exchange: Exchange, _: dict[str, str]) -> None:
+        reasons = []
+        if self._scheduler.is_draining:
+            reasons.append("the hub is shutting down")
+        try:
+            await self._check_ready()
+        except HubError as error:
+            reasons.append(str(error))
+        await exchange.respond_json(503 if reasons else 200, Readiness(not reasons, reasons))
+
+    async def metrics(self, exchange: Exchange, _: dict[str, str]) -> None:
+        principal = exchange.identify(self._keys)
+        if not principal.allows("admin"):
+            principal.require("read:metrics")
+        await exchange.respond(200, self._metrics.render(), [(b"content-type", CONTENT_TYPE)])
+
+    async def openapi(self, exchange: Exchange, _: dict[str, str]) -> None:
+        if self._description is None:
+            self._description = msgspec.json.encode(self._openapi())
+        await exchange.respond(200, self._description, [(b"content-type", b"application/json")])
+
+    async def schema(self, exchange: Exchange, _: dict[str, str]) -> None:
+        await exchange.respond(200, _ENVELOPE_SCHEMA, [(b"content-type", b"application/schema+json")])
+
+    async def me(self, exchange: Exchange, _: dict[str, str]) -> None:
+        principal = exchange.identify(self._keys)
+        me = Me(
+            principal=principal.name, address=principal.address, scopes=principal.scopes,
+            inside_wechat=is_inside_wechat(exchange),
+        )  # fmt: skip
+        await exchange.respond_json(200, me)
+
+    async def pool(self, exchange: Exchange, _: dict[str, str]) -> None:
+        exchange.identify(self._keys)
+        instances = [
+            PoolInstance(
+                name=instance.name,
+                provider=instance.provider,
+                models=instance.models,
+                state=cast(Any, instance.shown_state),
+                slots=instance.slots,
+                limit=int(instance.limit),
+                running=instance.running,
+                waiting=self._scheduler.waiting_for(instance),
+                served=instance.served,
+                error=instance.error,
+                since=instance.since_ms,
+            )
+            for instance in self._scheduler.instances.values()
+        ]
+        await exchange.respond_json(200, Pool(instances, self._scheduler.waiting))
+
+    async def resume(self, exchange: Exchange, variables: dict[str, str]) -> None:
+        """The operator says that what blocked an instance is gone."""
+        exchange.identify(self._keys).require("admin")
+        instance = self._scheduler.instances.get(variables["name"])
+        if instance is None:
+            raise NotFound("instance", variables["name"])
+        instance.resume()
+        self._scheduler.changed()
+        await exchange.respond_json(200, Resumed(instance.name, instance.shown_state))
+
+    async def capabilities(self, exchange: Exchange, _: dict[str, str]) -> None:
+        exchange.identify(self._keys)
+        inside_wechat = is_inside_wechat(exchange)
+        found = [capability.seen_from(inside_wechat=inside_wechat) for capability in await self._capabilities()]
+        await exchange.respond_json(200, Capabilities(inside_wechat, found))
+
+
+def is_inside_wechat(exchange: Exchange) -> bool:
+    """True when the page runs in WeChat's own browser, whose user agent says `MicroMessenger`.
+
+    Source: WeChat's documentation on its built-in browser.
+    """
+    return b"micromessenger" in exchange.headers.get(b"user-agent", b"").lower()

@@ -1,0 +1,34 @@
+"""Reads the few facts the hub needs out of an answer's bytes, without decoding what it only forwards."""
+
+import re
+
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d{1,12})')
+_COMPLETION = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,12})')
+_CONTENT = re.compile(rb'"(?:content|text|refusal)"\s*:\s*"[^"]|"tool_calls"\s*:\s*\[\s*\{')
+_REASONING = re.compile(rb'"reasoning(?:_content)?"\s*:\s*"[^"]')
+
+
+def usage_of(tail: bytes) -> tuple[int, int]:
+    """(prompt tokens, completion tokens) of the last usage object in the bytes; zeros when there is none.
+
+    tail: the end of an answer; a streamed one has its usage in the last events, a whole one anywhere. `"usage": null`
+    is no object.
+    """
+    at = tail.rfind(b'"usage"')
+    while at >= 0 and _USAGE.match(tail, at) is None:
+        at = tail.rfind(b'"usage"', 0, at)
+    if at < 0:
+        return 0, 0
+    prompt = _PROMPT.search(tail, at)
+    completion = _COMPLETION.search(tail, at)
+    return int(prompt[1]) if prompt else 0, int(completion[1]) if completion else 0
+
+
+def has_content(chunk: bytes) -> bool:
+    """True when an answer's bytes hold some text or a tool call for the user."""
+    return _CONTENT.search(chunk) is not None
+
+
+def has_reasoning(chunk: bytes) -> bool:
+    return _REASONING.search(chunk) is not None

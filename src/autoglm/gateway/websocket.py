@@ -1,0 +1,228 @@
+"""`/api/ws`: send, follow and acknowledge over one WebSocket. Frames are described in docs/api.md."""
+
+import asyncio
+import contextlib
+from collections.abc import MutableMapping
+from typing import Annotated, Any
+
+import msgspec
+from anyio.abc import TaskGroup
+
+from autoglm.auth.keys import KeyRing, Principal
+from autoglm.channels.deltas import Delta
+from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
+from autoglm.channels.receipts import AckState
+from autoglm.core.address import check_address
+from autoglm.core.envelope import Envelope, check_texts, decode_body
+from autoglm.core.errors import HubError, InvalidField, Unauthorized, UnknownPath
+from autoglm.core.tasks import one_task_group
+from autoglm.gateway.exchange import Receive, Scope, Send, next_request_id
+from autoglm.gateway.follower import Event, Follower
+from autoglm.gateway.messages import MessagesGateway, require_send
+from autoglm.gateway.problems import problem, problem_response
+
+HELLO_S = 10.0
+MAX_SUBSCRIPTIONS = 100
+_POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
+_GOING_AWAY = 1001
+_encode = msgspec.json.Encoder().encode
+
+
+Ref = Annotated[str, msgspec.Meta(max_length=256)]
+Position = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello", forbid_unknown_fields=True):
+    key: str
+    ref: Ref | None = None
+
+
+class Subscribe(msgspec.Struct, frozen=True, kw_only=True, tag="subscribe", forbid_unknown_fields=True):
+    to: str
+    after: Position = 0
+    ref: Ref | None = None
+
+
+class SendFrame(msgspec.Struct, frozen=True, kw_only=True, tag="send", forbid_unknown_fields=True):
+    message: Envelope
+    ref: Ref | None = None
+
+
+class AckFrame(msgspec.Struct, frozen=True, kw_only=True, tag="ack", forbid_unknown_fields=True):
+    id: str
+    state: AckState = "acknowledged"
+    by: str | None = None
+    ref: Ref | None = None
+
+
+Frame = Hello | Subscribe | SendFrame | AckFrame
+_frames: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)
+
+
+class SocketGateway:
+    """Accepts WebSockets; each gets its own Conversation."""
+
+    def __init__(self, keys: KeyRing, mailbox: Mailbox, messages: MessagesGateway) -> None:
+        self.keys = keys
+        self.mailbox = mailbox
+        self.messages = messages
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Who names a wrong key in the header is refused before the handshake, as everywhere."""
+        await receive()  # websocket.connect
+        try:
+            if scope["path"] != "/api/ws":
+                raise UnknownPath(scope["path"][:200])
+            self.messages.check_open()
+            header = dict(scope["headers"]).get(b"authorization")
+            principal = None if header is None else self.keys.by_header(header)
+        except HubError as error:
+            await _refuse(error, send)
+            return
+        await send({"type": "websocket.accept"})
+        await _Conversation(self, principal, receive, send).run()
+
+
+async def _refuse(error: HubError, send: Send) -> None:
+    request_id = next_request_id()
+    status, headers, body = problem_response(error, request_id)
+    headers.append((b"x-request-id", request_id.encode()))
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
+class _Gone(Exception):
+    """The connection is closed."""
+
+
+class _Conversation:
+    """One connection. Frames are answered in the order in which they came.
+
+    A client that does not read is not read from either: its messages wait in the log, and its frames in the network.
+    """
+
+    def __init__(self, gateway: SocketGateway, principal: Principal | None, receive: Receive, send: Send) -> None:
+        self._gateway = gateway
+        self._principal = principal
+        self._receive = receive
+        self._send_event = send
+        self._followed: set[str] = set()
+
+    async def run(self) -> None:
+        async with one_task_group() as tasks:
+            tasks.start_soon(self._end_at_drain)
+            try:
+                principal = await self._greet()
+                while principal is not None:
+                    frame = await self._next()
+                    if frame is not None:
+                        await self._answer(frame, principal, tasks)
+            except _Gone:
+                pass
+            tasks.cancel_scope.cancel()
+
+    async def _greet(self) -> Principal | None:
+        """Find out who this is: by header, or by the first frame within 10 s. None: it was turned away."""
+        principal = self._principal
+        if principal is None:
+            try:
+                async with asyncio.timeout(HELLO_S):
+                    frame = await self._next()
+            except TimeoutError:
+                await self._close(_POLICY_VIOLATION, "no hello came")
+                return None
+            try:
+                if not isinstance(frame, Hello):
+                    raise Unauthorized('the first frame must be {"type": "hello", "key": KEY}')
+                principal = self._gateway.keys.by_key(frame.key.encode())
+            except Unauthorized as error:
+                await self._send({"type": "error", "problem": problem(error)})
+                await self._close(_POLICY_VIOLATION, "unauthorized")
+                return None
+        await self._send({"type": "welcome", "principal": principal.name, "address": principal.address})
+        return principal
+
+    async def _next(self) -> Frame | None:
+        """The next frame; None when it was wrong (the client was told). Raises _Gone."""
+        event: MutableMapping[str, Any] = await self._receive()
+        if event["type"] == "websocket.disconnect":
+            raise _Gone
+        text = event.get("text")
+        try:
+            if text is None:
+                raise InvalidField("frame", "must be text, not binary")
+            return decode_body(text.encode(), _frames)
+        except HubError as error:
+            await self._send({"type": "error", "problem": problem(error)})
+            return None
+
+    async def _answer(self, frame: Frame, principal: Principal, tasks: TaskGroup) -> None:
+        try:
+            principal.take()
+            match frame:
+                case Hello():
+                    raise InvalidField("type", "hello was said already")
+                case Subscribe():
+                    await self._subscribe(frame, principal, tasks)
+                case SendFrame():
+                    await self._store(frame, principal)
+                case AckFrame():
+                    await self._ack(frame, principal)
+        except HubError as error:
+            await self._send({"type": "error", "problem": problem(error)}, frame.ref)
+
+    async def _subscribe(self, frame: Subscribe, principal: Principal, tasks: TaskGroup) -> None:
+        check_address(frame.to)
+        principal.require("read:message", frame.to)
+        if frame.to in self._followed:
+            raise InvalidField("to", f"{frame.to!r} is subscribed to already on this connection")
+        if len(self._followed) >= MAX_SUBSCRIPTIONS:
+            raise InvalidField("to", f"one connection follows at most {MAX_SUBSCRIPTIONS} addresses")
+        self._followed.add(frame.to)
+        await self._send({"type": "subscribed", "to": frame.to, "after": frame.after}, frame.ref)
+        tasks.start_soon(self._follow, self._gateway.messages.follower(frame.to, self._deliver), frame.after)
+
+    async def _follow(self, follower: Follower, after: int) -> None:
+        try:
+            await follower.run(after)
+        except _Gone:
+            return  # the reading side ends the conversation
+
+    async def _store(self, frame: SendFrame, principal: Principal) -> None:
+        self._gateway.messages.check_open()
+        check_texts(frame.message, prefix="message.")
+        require_send(principal, frame.message)
+        sent = await self._gateway.mailbox.send(frame.message, sender=principal.address)
+        await self._send({"type": "accepted", "id": sent.id, "seq": sent.seq, "repeated": not sent.is_new}, frame.ref)
+
+    async def _ack(self, frame: AckFrame, principal: Principal) -> None:
+        acked = await self._gateway.messages.acknowledge(principal, frame.id, frame.state, frame.by)
+        await self._send({"type": "acked", "id": acked.id, "state": acked.state, "seq": acked.seq}, frame.ref)
+
+    async def _deliver(self, event: Event) -> None:
+        if event is None:
+            return  # the server pings
+        if isinstance(event, Delta):
+            await self._send({"type": "delta", "delta": event})
+            return
+        kind = "receipt" if is_receipt(event) else "message"
+        await self._send({"type": kind, kind: msgspec.Raw(with_seq(event))})
+
+    async def _end_at_drain(self) -> None:
+        await self._gateway.messages.drained()
+        with contextlib.suppress(_Gone):
+            await self._close(_GOING_AWAY, "the hub is shutting down")
+
+    async def _send(self, frame: dict[str, Any], ref: str | None = None) -> None:
+        if ref is not None:
+            frame["ref"] = ref
+        await self._emit({"type": "websocket.send", "text": _encode(frame).decode()})
+
+    async def _close(self, code: int, reason: str) -> None:
+        await self._emit({"type": "websocket.close", "code": code, "reason": reason})
+
+    async def _emit(self, event: dict[str, Any]) -> None:
+        try:
+            await self._send_event(event)
+        except (OSError, RuntimeError) as error:  # uvicorn's words for a connection that closed meanwhile
+            raise _Gone from error

@@ -1,0 +1,41 @@
+"""Capabilities: what people ask for, honestly answered."""
+
+from pathlib import Path
+
+import pytest
+
+from autoglm.doctor.capabilities import Capability, Facts, capabilities
+
+
+def found(**facts: object) -> dict[str, Capability]:
+    usual = {"models_here": [], "models_served": [], "page": Path("/nonexistent"), "is_exposed": False}
+    return {c.name: c for c in capabilities(lambda: Facts(**(usual | facts)))}  # type: ignore[arg-type]
+
+
+def test_what_is_missing_comes_with_a_reason_and_a_way_out() -> None:
+    for capability in found(is_exposed=True).values():
+        assert capability.why
+        assert capability.why_zh
+        assert capability.available or capability.instead or capability.fix
+        assert bool(capability.instead) == bool(capability.instead_zh)
+
+
+def test_chat_follows_the_models_that_are_served() -> None:
+    assert not found()["chat"].available
+    chat = found(models_served=["m"])["chat"]
+    assert (chat.available, "m" in chat.why) == (True, True)
+
+
+@pytest.mark.parametrize("name", ["wechat_login", "wechat_template_message"])
+def test_wechat_is_replaced_by_something_that_works_without_it(name: str) -> None:
+    capability = found()[name]
+    assert not capability.available
+    assert capability.instead
+
+
+def test_inside_wechat_the_reasons_are_other_ones() -> None:
+    login = found()["wechat_login"]
+    assert login.seen_from(inside_wechat=False) == login
+    assert "runs inside WeChat" in login.seen_from(inside_wechat=True).why
+    chat = found()["chat"]
+    assert chat.seen_from(inside_wechat=True) == chat

@@ -1,0 +1,146 @@
+"""Tasks: submitted once, worked on in the background, waited for, cancelled, and not taken for another's."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autoglm.auth.settings import KeySettings
+from autoglm.inference.settings import InstanceSettings
+from autoglm.settings import Settings
+from eventually import wait_until
+from gateway.inside import Inside, hub_inside, settings
+from gateway.wire import Reply, Wire, call
+from scripted_model import Request, ScriptedModel, echo
+
+
+async def held(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A prompt that says `hold` gets no answer until the client leaves."""
+    if b"hold" in request.body:
+        await reader.read(1)
+        return
+    await echo(request, reader, writer)
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    with ScriptedModel(held) as model, hub_inside(tmp_path_factory.mktemp("tasks") / "data", chosen(model)) as inside:
+        wait_until(lambda: call(inside.port, inside.key, "GET", "/api/pool").json()["instances"][0]["state"] == "ready")
+        yield inside
+
+
+def chosen(model: ScriptedModel) -> Settings:
+    instance = {"name": "glm-a", "provider": "openai", "base_url": model.url, "models": ["echo-model"]}
+    other = {"name": "other", "value": "sk-other", "scopes": ["model:use:*"]}
+    return Settings(
+        gateway=settings().gateway,
+        instance=(InstanceSettings.model_validate(instance),),
+        key=(KeySettings.model_validate(other),),
+    )
+
+
+def submit(hub: Inside, text: str, key: str = "", **fields: Any) -> Reply:
+    request = {"model": "auto", "messages": [{"role": "user", "content": text}]}
+    return call(hub.port, key or hub.key, "POST", "/api/tasks", {"request": request, **fields})
+
+
+def get(hub: Inside, path: str, key: str = "") -> Any:
+    reply = call(hub.port, key or hub.key, "GET", path)
+    assert reply.status == 200, reply
+    return reply.json()
+
+
+def test_a_task_is_done_in_the_background_and_its_result_waited_for(hub: Inside) -> None:
+    first = submit(hub, "hello", id="t-1")
+    assert (first.status, first.json()["id"], first.json()["state"]) == (202, "t-1", "queued")
+    done = get(hub, "/api/tasks/t-1?wait=20")
+    assert (done["id"], done["state"]) == ("t-1", "done")
+    assert done["result"]["choices"][0]["message"]["content"] == "You said: hello"
+    again = submit(hub, "hello", id="t-1")
+    assert (again.status, again.json()) == (200, {**first.json(), "state": "done"})
+    assert submit(hub, "something else", id="t-1").status == 409
+
+
+def test_a_key_lists_its_own_tasks_without_their_results(hub: Inside) -> None:
+    ids = [submit(hub, f"list {number}", "sk-other").json()["id"] for number in range(3)]
+    first = get(hub, "/api/tasks?limit=2", "sk-other")
+    rest = get(hub, f"/api/tasks?after={first['next']}", "sk-other")
+    assert [task["id"] for task in first["tasks"] + rest["tasks"]] == ids
+    assert all("result" not in task for task in first["tasks"])
+    assert get(hub, f"/api/tasks?after={rest['next']}", "sk-other") == {"tasks": [], "next": rest["next"]}
+
+
+def test_a_task_of_another_key_is_unknown(hub: Inside) -> None:
+    id = submit(hub, "mine").json()["id"]
+    for method in ("GET", "DELETE"):
+        reply = call(hub.port, "sk-other", method, f"/api/tasks/{id}")
+        assert (reply.status, reply.json()["what"]) == (404, "task")
+    others = submit(hub, "theirs", "sk-other").json()["id"]
+    assert get(hub, f"/api/tasks/{others}")["id"] == others  # an administrator sees all
+
+
+def test_a_message_is_no_task(hub: Inside) -> None:
+    call(hub.port, hub.key, "POST", "/api/messages", {"to": "user:a", "content": "x", "id": "plain", "kind": "task"})
+    assert call(hub.port, hub.key, "GET", "/api/tasks/plain").status == 404
+
+
+def test_a_running_task_is_cancelled_once(hub: Inside) -> None:
+    id = submit(hub, "hold").json()["id"]
+    wait_until(lambda: get(hub, f"/api/tasks/{id}")["state"] == "running")
+    for _ in range(2):
+        assert call(hub.port, hub.key, "DELETE", f"/api/tasks/{id}").json() == {"id": id, "state": "cancelled"}
+    assert get(hub, f"/api/tasks/{id}?wait=20") == {"id": id, "state": "cancelled"}
+    wait_until(lambda: get(hub, "/api/pool")["instances"][0]["running"] == 0)
+
+
+def test_nobody_forges_a_result(hub: Inside) -> None:
+    from autoglm.inference.correspondent import answer_id
+
+    id = submit(hub, "hold").json()["id"]
+    forged = {"to": "user:admin", "content": [{"type": "json", "json": {"choices": []}}], "id": answer_id(id)}
+    reply = call(hub.port, hub.key, "POST", "/api/messages", forged)
+    assert (reply.status, reply.json()["field"]) == (400, "id")
+    call(hub.port, hub.key, "DELETE", f"/api/tasks/{id}")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({}, 400, "request"), ({"request": []}, 400, "request"), ({"request": {}}, 400, "request.model"),
+        ({"request": {"model": 5}}, 400, "request.model"),
+        ({"request": {"model": "a b", "messages": []}}, 400, "request.model"),
+        ({"request": {"model": "auto"}}, 400, "request.messages"),
+        ({"request": {"model": "auto", "messages": "x"}}, 400, "request.messages"),
+        ({"request": {"model": "auto", "messages": []}, "priority": 10}, 400, "priority"),
+        ({"request": {"model": "auto", "messages": []}, "id": "a b"}, 400, "id"),
+        ({"request": {"model": "auto", "messages": []}, "expires_at": 5}, 400, "expires_at"),
+        ({"request": {"model": "auto", "messages": []}, "requst": 5}, 400, "requst"),
+    ],
+    ids=lambda value: str(value)[:50],
+)  # fmt: skip
+def test_what_is_wrong_with_a_task_is_named(hub: Inside, body: dict[str, Any], status: int, field: str) -> None:
+    reply = call(hub.port, hub.key, "POST", "/api/tasks", body)
+    assert (reply.status, reply.json()["code"], reply.json()["field"]) == (status, "invalid_field", field)
+
+
+def test_a_task_for_an_unknown_model_says_where_to_look(hub: Inside) -> None:
+    body = {"request": {"model": "gpt-99", "messages": []}}
+    reply = call(hub.port, hub.key, "POST", "/api/tasks", body)
+    assert (reply.status, reply.json()["code"], reply.json()["model"]) == (404, "unknown_model", "gpt-99")
+    assert "GET /v1/models" in reply.json()["detail"]
+
+
+def test_a_shutdown_answers_those_who_wait_for_a_task(tmp_path: Path) -> None:
+    with (
+        ScriptedModel(held) as model,
+        hub_inside(tmp_path / "data", chosen(model)) as hub,
+        Wire(hub.port, hub.key) as wire,
+    ):
+        id = submit(hub, "hold").json()["id"]
+        wire.request("GET", f"/api/tasks/{id}?wait=60")
+        wait_until(lambda: hub.count(lambda: hub.readers) >= 1)
+        hub.stop()
+        reply = wire.reply()
+    assert (reply.status, reply.json()["state"] in ("queued", "running")) == (200, True)
