@@ -108,7 +108,7 @@ function Ending({ answer, readiness }: { answer: Answer; readiness: Readiness })
 function Origin({ answer }: { answer: Answer }) {
   const { text, tag } = useLanguage();
   const { model, instance, firstTokenMs } = answer;
-  const facts = [model, instance, firstTokenMs === null ? "" : text.firstToken(seconds(firstTokenMs, tag))];
+  const facts = [model, instance === model ? "" : instance, firstTokenMs === null ? "" : text.firstToken(seconds(firstTokenMs, tag))];
   return <span className="origin">{facts.filter((fact) => fact !== "").join(" · ")}</span>;
 }
 

@@ -1,0 +1,259 @@
+"""The composition root: the only place that joins parts. `Hub` is a whole hub in one object."""
+
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Self
+
+import anyio
+import anyio.to_thread
+import msgspec
+import structlog
+
+from autoglm.auth.keys import KeyRing
+from autoglm.channels.deltas import Delta, Deltas
+from autoglm.channels.groups import Groups
+from autoglm.channels.mailbox import Mailbox
+from autoglm.core.errors import SettingsError, StorageFull
+from autoglm.core.ports import Provider
+from autoglm.doctor.capabilities import Capability, Facts, capabilities
+from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
+from autoglm.gateway.messages import MessagesGateway
+from autoglm.gateway.metrics import Metrics
+from autoglm.gateway.openai import OpenAIGateway
+from autoglm.gateway.openapi import openapi
+from autoglm.gateway.router import Route, Router
+from autoglm.gateway.server import Gateway, Server, bind, make_server
+from autoglm.gateway.state import StateGateway
+from autoglm.gateway.tasks import TasksGateway
+from autoglm.gateway.websocket import SocketGateway
+from autoglm.inference.call import AUTO
+from autoglm.inference.correspondent import Correspondent
+from autoglm.inference.dispatch import Dispatcher
+from autoglm.inference.engine import Engine
+from autoglm.inference.models import ModelFolder
+from autoglm.inference.providers.address import AddressProvider
+from autoglm.inference.providers.local import LocalInstanceProvider, local_providers
+from autoglm.inference.scheduler import Scheduler
+from autoglm.inference.settings import InstanceSettings
+from autoglm.rendezvous import ADMIN_KEY_FILE, STATE_FILE
+from autoglm.settings import Settings
+from autoglm.store import Store, open_store
+from autoglm.version import __version__
+
+log = structlog.get_logger()
+
+PAGE = Path(__file__).parent / "console" / "static"
+_TRIM_S = 60.0
+
+
+class RunningHub(msgspec.Struct, frozen=True):
+    """`DATA/hub.json`: how the CLI finds a hub that runs."""
+
+    url: str
+    pid: int
+
+
+def model_folder(settings: Settings, data_dir: Path) -> ModelFolder:
+    return ModelFolder(settings.models.folder or data_dir / "models")
+
+
+def instances_to_run(settings: Settings, folder: ModelFolder) -> tuple[InstanceSettings, ...]:
+    """The configured instances; when there are none, one local instance of the default model, or of another here."""
+    if settings.instance:
+        return settings.instance
+    here = [model.name for model in folder.list()]
+    name = settings.models.default if settings.models.default in here else next(iter(here), None)
+    return () if name is None else (InstanceSettings(name=name[:64], provider="local", models=(name,)),)
+
+
+class Hub:
+    """A whole hub, for `autoglm up` and for programs: `async with Hub(settings, Path("data")) as hub: ...`.
+
+    Listens when entered; `url` and `admin_key_file` then tell how to reach it. Leaving drains it: running requests end
+    (at most gateway.drain_s), children stop, the store closes. Needs asyncio; uvloop makes it faster.
+    """
+
+    def __init__(
+        self, settings: Settings, data_dir: Path, *, access_log: Sink | None = None, is_terminal: bool = False
+    ) -> None:
+        """access_log: where a line for each request goes; standard error when absent."""
+        self.settings = settings
+        self.data_dir = data_dir
+        self.url = ""
+        self.new_admin_key: str | None = None
+        """The admin key, when this start made it; it is shown once."""
+        self.admin_key_file = data_dir / ADMIN_KEY_FILE
+        self.folder = model_folder(settings, data_dir)
+        self._access = AccessLog(access_log or sys.stderr, text_line if is_terminal else json_line)
+        self._resources = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._resources.enter_async_context(self._running())
+        except BaseException:
+            await self._resources.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._resources.aclose()
+
+    @property
+    def models(self) -> list[str]:
+        """The models that are served."""
+        return self._scheduler.models()
+
+    @contextlib.asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        settings = self.settings
+        if settings.gateway.is_exposed and not settings.gateway.allow_insecure_bind:
+            reason = (
+                f"gateway.host {settings.gateway.host!r} reaches beyond this machine without TLS, so that keys and "
+                "messages could be read on the way: set gateway.tls_certificate_file and gateway.tls_key_file, "
+                "or say --allow-insecure-bind"
+            )
+            raise SettingsError([reason])
+        async with open_store(self.data_dir, settings.store) as store:
+            self._compose(store)
+            self.new_admin_key = await self._keys.open(self.admin_key_file)
+            await self._groups.open()
+            self._tell_recovery(store)
+            try:
+                listener = bind(settings.gateway)
+            except OSError as error:
+                place = f"{settings.gateway.host}:{settings.gateway.port}"
+                raise SettingsError(
+                    [f"cannot listen on {place}: {error.strerror}; --port 0 takes a free one"]
+                ) from error
+            host, port = listener.getsockname()[:2]
+            scheme = "https" if settings.gateway.tls_certificate_file else "http"
+            self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+            async with anyio.create_task_group() as tasks:
+                for provider in self._providers:
+                    tasks.start_soon(provider.run, self._scheduler.changed)
+                tasks.start_soon(self._mailbox.run)
+                tasks.start_soon(self._trim, store)
+                writing = anyio.CancelScope()
+                tasks.start_soon(self._correspond, writing)
+                async with self._serving(listener):
+                    self._write_state()
+                    try:
+                        yield
+                    finally:
+                        (self.data_dir / STATE_FILE).unlink(missing_ok=True)
+                        self._drain()
+                        writing.cancel()  # its messages are safe in the log and are answered after the next start
+                tasks.cancel_scope.cancel()
+        self._access.flush()
+
+    def _compose(self, store: Store) -> None:
+        settings, limit = self.settings, self.settings.gateway.max_body_bytes
+        self._keys = KeyRing(store.keyvalue, settings.key)
+        self._scheduler = Scheduler(settings.scheduler)
+        dispatcher = Dispatcher(self._scheduler, Engine(self._scheduler))
+        self._providers: list[Provider] = []
+        self._add_instances()
+        self._groups = Groups(store.keyvalue)
+        self._mailbox = Mailbox(store.log, store.keyvalue, self._groups, self._serves_model)
+        deltas = Deltas()
+
+        def publish(*, reply_to: str, from_: str, to: str, index: int, text: str) -> None:
+            deltas.publish(Delta(reply_to=reply_to, from_=from_, to=to, index=index, text=text))
+
+        self._correspondent = Correspondent(self._mailbox, store.keyvalue, dispatcher, publish)
+        metrics = Metrics(dispatcher)
+        strip = {model.name: model.strip for model in settings.model if model.strip}
+        openai = OpenAIGateway(self._keys, dispatcher, metrics, max_body_bytes=limit, strip=strip)
+        self._messages = MessagesGateway(self._keys, self._mailbox, deltas, max_body_bytes=limit)
+        self._tasks = TasksGateway(self._keys, self._mailbox, self._correspondent, max_body_bytes=limit)
+
+        def facts() -> Facts:
+            here = [model.name for model in self.folder.list()]
+            exposed = settings.gateway.is_exposed
+            return Facts(models_here=here, models_served=self._scheduler.models(), page=PAGE, is_exposed=exposed)
+
+        async def current() -> list[Capability]:
+            return await anyio.to_thread.run_sync(capabilities, facts)
+
+        state = StateGateway(
+            self._keys, self._scheduler, metrics,
+            check_ready=store.check_writable,
+            capabilities=current,
+            openapi=openapi,
+            version=__version__,
+        )  # fmt: skip
+        routes = [
+            Route("GET", "/v1/models", lambda exchange, _: openai.models(exchange)),
+            *self._messages.routes(),
+            *self._tasks.routes(),
+            *state.routes(),
+        ]
+        sockets = SocketGateway(self._keys, self._mailbox, self._messages)
+        self._gateway = Gateway(openai, Router(routes), sockets, metrics, self._access, PAGE)
+
+    def _add_instances(self) -> None:
+        wanted = instances_to_run(self.settings, self.folder)
+        local = iter(local_providers(wanted, self.settings.pool, self.folder))
+        for entry in wanted:
+            provider: AddressProvider | LocalInstanceProvider = (
+                next(local) if entry.provider == "local" else AddressProvider(entry, self.settings.pool)
+            )
+            self._scheduler.add(provider.instance)
+            self._providers.append(provider)
+
+    def _serves_model(self, name: str) -> bool:
+        known = self._scheduler.models()
+        return bool(known) if name == AUTO else name in known
+
+    def _tell_recovery(self, store: Store) -> None:
+        if not store.recovered.was_clean:
+            log.warning(
+                "hub_recovered", last_seq=store.recovered.last_seq, wal_bytes=store.recovered.wal_bytes,
+                note="the last run did not end cleanly; nothing that was acknowledged is lost",
+            )  # fmt: skip
+
+    async def _correspond(self, writing: anyio.CancelScope) -> None:
+        with writing:
+            await self._correspondent.run()
+
+    async def _trim(self, store: Store) -> None:
+        """Apply the retention every minute, until cancelled."""
+        while True:
+            try:
+                await store.trim()
+            except StorageFull as error:
+                log.warning("retention_delayed", reason=str(error))
+            await anyio.sleep(_TRIM_S)
+
+    @contextlib.asynccontextmanager
+    async def _serving(self, listener: socket.socket) -> AsyncIterator[Server]:
+        server = make_server(self._gateway, self.settings.gateway)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._serve, server, listener)
+            await server.ready.wait()
+            try:
+                yield server
+            finally:
+                server.should_exit = True
+
+    async def _serve(self, server: Server, listener: socket.socket) -> None:
+        with anyio.CancelScope(shield=True):  # ends by should_exit, after the drain
+            await server.serve(sockets=[listener])
+
+    def _drain(self) -> None:
+        self._scheduler.is_draining = True
+        self._tasks.is_draining = True
+        self._messages.drain()
+
+    def _write_state(self) -> None:
+        path = self.data_dir / STATE_FILE
+        draft = path.with_suffix(".new")
+        try:
+            draft.write_bytes(msgspec.json.encode(RunningHub(self.url, os.getpid())))
+            draft.rename(path)
+        except OSError as error:  # a full disk must not keep the hub from serving
+            log.warning("state_file_not_written", path=str(path), reason=str(error))

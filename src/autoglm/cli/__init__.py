@@ -1,0 +1,5 @@
+"""The command `autoglm`: one file per command."""
+
+from autoglm.cli.main import main
+
+__all__ = ["main"]

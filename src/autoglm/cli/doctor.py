@@ -1,0 +1,111 @@
+"""`autoglm doctor`: what works here, what does not, and what to do about it."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from autoglm.cli.options import HubChoice, config_file_or_default, config_option, data_option, hub_options, json_option
+from autoglm.cli.screen import table
+from autoglm.core.errors import HubError, SettingsError
+
+if TYPE_CHECKING:
+    from autoglm.doctor.environment import Finding
+
+
+@click.group()
+def doctor() -> None:
+    """Explain what works here, what is missing, and what to do about it.
+
+    \b
+    Example:
+      autoglm doctor env
+      autoglm doctor capabilities
+    """
+
+
+@doctor.command()
+@data_option
+@config_option
+@json_option
+def env(data_dir: Path, config_file: Path | None, as_json: bool) -> None:
+    """Look at this machine: settings, cores, memory, disk, packages, port, page. Needs no running hub. Ends with
+    status 1 when something keeps the hub from working.
+
+    \b
+    Example:
+      autoglm doctor env --data ./data
+    """
+    findings = _findings(data_dir, config_file)
+    if as_json:
+        rows = [{"name": f.name, "level": f.level, "text": f.text, "fix": f.fix} for f in findings]
+        click.echo(json.dumps(rows, ensure_ascii=False))
+    else:
+        click.echo(
+            table(("", "what", "found"), [(finding.level, finding.name, _words(finding)) for finding in findings])
+        )
+    if any(finding.level == "problem" for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+def _words(finding: "Finding") -> str:
+    return f"{finding.text}; to do: {finding.fix}" if finding.fix else finding.text
+
+
+def _findings(data_dir: Path, config_file: Path | None) -> list["Finding"]:
+    from autoglm.app import PAGE, model_folder
+    from autoglm.doctor.environment import Finding, examine
+    from autoglm.settings import Settings, load_settings
+
+    file = config_file_or_default(config_file, data_dir)
+    try:
+        settings = load_settings(file).settings
+        about = [Finding(name="settings", level="ok", text=str(file or "defaults, no autoglm.toml"))]
+    except SettingsError as error:
+        settings = Settings()
+        problems = error.facts["problems"]
+        reasons = problems if isinstance(problems, list) else [str(error)]
+        about = [Finding(name="settings", level="problem", text=reason) for reason in reasons]
+    names = [model.name for model in model_folder(settings, data_dir).list()]
+    gateway = settings.gateway
+    return about + examine(
+        data_dir, names, host=gateway.host, port=gateway.port, page=PAGE, hub_url=_running(data_dir),
+        default_model=None if settings.instance else settings.models.default,
+    )  # fmt: skip
+
+
+def _running(data_dir: Path) -> str | None:
+    """The address of the hub on this folder, if one answers."""
+    from autoglm.client import Client
+
+    with contextlib.suppress(HubError), Client(data_dir=data_dir, patience_s=0.0) as client:
+        client.me()
+        return client.url
+    return None
+
+
+@doctor.command()
+@hub_options
+@json_option
+def capabilities(hub: HubChoice, as_json: bool) -> None:
+    """Show what the running hub can do, why it cannot do the rest, and what replaces that.
+
+    \b
+    Example:
+      autoglm doctor capabilities
+    """
+    with hub.client() as client:
+        found = client.capabilities()
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    rows = []
+    for capability in found:
+        words = [capability["why"]]
+        if not capability["available"]:
+            words += [f"instead: {capability['instead']}"] if capability["instead"] else []
+            words += [f"to do: {capability['fix']}"] if capability["fix"] else []
+        rows.append(("yes" if capability["available"] else "no", capability["name"], "; ".join(words)))
+    click.echo(table(("", "what", "why"), rows))

@@ -1,0 +1,61 @@
+"""`autoglm pool`: the instances of a running hub."""
+
+import json
+
+import click
+
+from autoglm.cli.options import HubChoice, hub_options, json_option
+from autoglm.cli.screen import local_time, table
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+@hub_options
+@json_option
+def pool(ctx: click.Context, hub: HubChoice, as_json: bool) -> None:
+    """Show the instances: their state, how many requests run and wait there, and their last error.
+
+    \b
+    Example:
+      autoglm pool
+      autoglm pool resume glm-a
+    """
+    if ctx.invoked_subcommand is not None:
+        ctx.obj = hub
+        return
+    with hub.client() as client:
+        instances = client.pool()
+    if as_json:
+        click.echo(json.dumps(instances, ensure_ascii=False))
+        return
+    if not instances:
+        click.echo(
+            "There is no instance: autoglm models pull qwen2.5-coder-0.5b, or add an [[instance]] to autoglm.toml."
+        )
+        return
+    rows = [
+        (
+            instance["name"], instance["provider"], instance["state"], local_time(instance["since"]),
+            f"{instance['running']}/{instance['slots']}", str(instance["waiting"]), " ".join(instance["models"]),
+            instance["error"],
+        )
+        for instance in instances
+    ]  # fmt: skip
+    click.echo(table(("name", "provider", "state", "since", "running", "waiting", "models", "error"), rows))
+
+
+@pool.command()
+@click.argument("name")
+@click.pass_context
+@hub_options
+@json_option
+def resume(ctx: click.Context, name: str, hub: HubChoice, as_json: bool) -> None:
+    """Tell the hub that what blocked an instance is gone: the key is renewed, the bill is paid.
+
+    \b
+    Example:
+      autoglm pool resume glm-a
+    """
+    with hub.client() as client:
+        state = client.resume(name)
+    click.echo(json.dumps(state) if as_json else f"{state['name']} is {state['state']}")

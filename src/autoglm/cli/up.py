@@ -1,0 +1,116 @@
+"""`autoglm up`: start the hub and run it until it is told to stop."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autoglm.cli.options import config_file_or_default, config_option, data_option, json_option
+from autoglm.rendezvous import default_data_dir
+
+if TYPE_CHECKING:
+    from autoglm.app import Hub
+    from autoglm.settings import Settings
+
+
+@click.command()
+@data_option
+@config_option
+@click.option("--host", help="Address to listen on (gateway.host).")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one (gateway.port).")
+@click.option("--allow-insecure-bind", is_flag=True, help="Listen beyond this machine without TLS.")
+@click.option(
+    "--fetch", is_flag=True, help="Fetch the default model first, when no model and no [[instance]] is there."
+)
+@click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
+@json_option
+def up(
+    *, data_dir: Path, config_file: Path | None, host: str | None, port: int | None, allow_insecure_bind: bool,
+    fetch: bool, open_page: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Start the hub. Ctrl-C or SIGTERM ends it, once running requests are done.
+
+    \b
+    Example:
+      autoglm up --data ./data --port 9000 --open
+    """
+    import anyio
+
+    from autoglm.cli.logs import set_up_logs
+    from autoglm.settings import load_settings
+
+    is_terminal = sys.stderr.isatty() and not as_json
+    set_up_logs(is_terminal=is_terminal)
+    gateway: dict[str, Any] = {"host": host, "port": port, "allow_insecure_bind": allow_insecure_bind or None}
+    options = {"gateway": {name: value for name, value in gateway.items() if value is not None}}
+    loaded = load_settings(config_file_or_default(config_file, data_dir), options=options)
+    if fetch:
+        _fetch_first_model(loaded.settings, data_dir)
+    anyio.run(
+        _run, loaded.settings, data_dir, is_terminal, as_json, open_page,
+        backend_options={"use_uvloop": True},
+    )  # fmt: skip
+
+
+async def _run(settings: "Settings", data_dir: Path, is_terminal: bool, as_json: bool, open_page: bool) -> None:
+    import anyio
+
+    from autoglm.app import Hub
+
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with Hub(settings, data_dir, is_terminal=is_terminal) as hub:
+            if as_json:
+                ready = {"event": "ready", "url": hub.url, "key_file": str(hub.admin_key_file)}
+                click.echo(json.dumps(ready))
+            else:
+                _greet(hub)
+            if settings.gateway.is_exposed:
+                click.echo(
+                    "warning: listening beyond this machine without TLS; keys and messages can be read", err=True
+                )
+            if open_page:
+                from autoglm.cli.console import open_in_browser
+
+                await anyio.to_thread.run_sync(open_in_browser, hub.url, hub.admin_key_file)
+            async for number in signals:
+                click.echo(
+                    f"{signal.Signals(number).name}: finishing what runs, then stopping; once more stops at once",
+                    err=True,
+                )
+                # A second signal means: at once.
+                signal.signal(number, lambda *_: os._exit(1))
+                break
+
+
+def _greet(hub: "Hub") -> None:
+    models = ", ".join(hub.models) or "none yet: autoglm models pull qwen2.5-coder-0.5b"
+    click.echo(f"AutoGLM Hub   {hub.url}")
+    click.echo(f"  models      {models}")
+    if hub.new_admin_key is not None:
+        click.echo(f"  admin key   {hub.new_admin_key}   (shown once; kept in {hub.admin_key_file})")
+        click.echo(f"  page        {hub.url}/#key={hub.new_admin_key}")
+    else:
+        click.echo(f"  admin key   in {hub.admin_key_file}")
+        click.echo(f"  page        {hub.url}/   (autoglm console opens it with the key)")
+    if hub.models:
+        elsewhere = "" if hub.data_dir == default_data_dir() else f" --data {hub.data_dir}"
+        click.echo(f'  try         autoglm ask{elsewhere} "用一句话介绍你自己"')
+
+
+def _fetch_first_model(settings: "Settings", data_dir: Path) -> None:
+    """Bring the default model, unless there is something to serve already. Without a network the hub starts without."""
+    from autoglm.app import instances_to_run, model_folder
+    from autoglm.cli.models import pull_with_bar
+    from autoglm.core.errors import HubError
+
+    folder = model_folder(settings, data_dir)
+    if instances_to_run(settings, folder):
+        return
+    try:
+        pull_with_bar(settings.models.default, folder)
+    except HubError as error:
+        click.echo(f"autoglm: starting without a model: {error}", err=True)

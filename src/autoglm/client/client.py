@@ -1,0 +1,249 @@
+"""`Client`: everything a program asks of a hub, in plain calls that block."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
+from urllib.parse import quote
+
+import httpx2
+
+from autoglm.client.answer import Answer
+from autoglm.client.connection import Connection, pauses_s
+from autoglm.client.errors import ConnectionLost, HubProblem
+from autoglm.client.events import Event, EventParser
+from autoglm.core.errors import HubError
+from autoglm.core.ids import uuid7
+from autoglm.rendezvous import NoHub
+
+Json = dict[str, Any]
+"""A JSON object as docs/api.md shows it."""
+
+_ANSWER_TIMEOUT_S = 900.0  # longest silence: the hub itself gives up earlier, this is for a machine that vanished
+_STREAM_TIMEOUT_S = 45.0  # the hub says every 15 s that it lives
+
+
+class Sent(NamedTuple):
+    id: str
+    seq: int
+    """The message's place in the hub's log."""
+    is_new: bool
+    """False: the hub had this very message already."""
+
+
+class Page(NamedTuple):
+    messages: list[Json]
+    next: int
+    """Go on with `after=next`."""
+
+
+class Client:
+    """One hub, for one thread at a time.
+
+        with Client() as hub:
+            for piece in hub.ask("What is a quorum?"):
+                print(piece, end="")
+
+    Without `url` it finds the hub that runs on `data_dir` (the user's own data folder when absent) and uses its
+    admin.key. Nothing is connected before the first call. Calls raise NoHub, NoKey, ConnectionLost and HubProblem;
+    those that can be repeated safely are tried for `patience_s` when a hub that answered before falls silent.
+    """
+
+    def __init__(
+        self, url: str | None = None, key: str | None = None, data_dir: Path | None = None, *,
+        ca_file: Path | None = None, patience_s: float = 15.0,
+    ) -> None:  # fmt: skip
+        """ca_file: PEM bundle to trust instead of the system's authorities."""
+        self._connection = Connection(url, key, data_dir, ca_file=ca_file, patience_s=patience_s)
+        self._own_address: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @property
+    def url(self) -> str:
+        """The hub's address. Raises NoHub, NoKey."""
+        return self._connection.address.url
+
+    # --- models ---
+
+    def ask(
+        self, question: str | Sequence[Mapping[str, Any]], *, model: str = "auto", stream: bool = True,
+        priority: int | None = None, deadline_s: float | None = None, **body: Any,
+    ) -> Answer:  # fmt: skip
+        """Ask a model; returns once the answer begins.
+
+        question: text, or a list of OpenAI's messages. priority: 0 to 9, 9 the most urgent. body: further fields of
+        a chat completion, such as `temperature`. Never repeated by itself, since asking costs.
+        """
+        messages = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
+        wanted = {"x-autoglm-priority": priority, "x-autoglm-deadline": deadline_s}
+        response = self._connection.start(
+            "POST", "/v1/chat/completions",
+            body={"model": model, "messages": messages, "stream": stream, **body},
+            headers={name: str(value) for name, value in wanted.items() if value is not None},
+            read_timeout_s=_ANSWER_TIMEOUT_S,
+        )  # fmt: skip
+        return Answer(response)
+
+    def models(self) -> list[str]:
+        """The models that this key may use; `auto` first when there are any."""
+        return [entry["id"] for entry in self._get("/v1/models")["data"]]
+
+    # --- messages ---
+
+    def send(
+        self, to: str, content: str | list[Json], *,
+        id: str | None = None, from_: str | None = None, kind: str | None = None, priority: int | None = None,
+        labels: Mapping[str, str] | None = None, reply_to: str | None = None, thread: str | None = None,
+        expires_at: int | None = None,
+    ) -> Sent:  # fmt: skip
+        """Send a message; returns once it is on the hub's disk.
+
+        A lost connection is tried again with the same id, so the message is stored once. id: the sender's own, a
+        UUIDv7 when absent. from_: the key's own address when absent. expires_at: milliseconds of the Unix epoch.
+        """
+        optional = {
+            "from": from_, "kind": kind, "priority": priority, "labels": dict(labels) if labels else None,
+            "reply_to": reply_to, "thread": thread, "expires_at": expires_at,
+        }  # fmt: skip
+        envelope: Json = {"id": id or uuid7(), "to": to, "content": content}
+        envelope |= {name: value for name, value in optional.items() if value is not None}
+        status, sent = self._connection.call("POST", "/api/messages", body=envelope)
+        return Sent(sent["id"], sent["seq"], status == 202)
+
+    def inbox(
+        self, to: str | None = None, *, after: int | None = None, limit: int = 100, wait_s: float = 0.0,
+        reader: str | None = None,
+    ) -> Page:  # fmt: skip
+        """Messages to an address (the key's own when absent), oldest first.
+
+        after: only those behind this place in the log. wait_s: how long to wait for one when there is none, 60 at
+        most. reader: a name whose place the hub remembers; `after` then confirms what came before it.
+        """
+        params: dict[str, str | int | float] = {"to": to or self.own_address(), "limit": limit}
+        if after is not None:
+            params["after"] = after
+        if wait_s:
+            params["wait"] = wait_s
+        if reader is not None:
+            params["reader"] = reader
+        page = self._get("/api/messages", params, timeout_s=30.0 + wait_s)
+        return Page(page["messages"], page["next"])
+
+    def follow(
+        self, to: str | None = None, *, after: int = 0, on_drop: Callable[[HubError], None] | None = None
+    ) -> Iterator[Event]:
+        """Messages to an address, receipts for what it sent, and the words of answers, as they come; endless.
+
+        A lost connection is taken up again behind the last event, without an end and with growing pauses; `on_drop`
+        is told why, once for each loss. Raises NoHub when none answers at the start, HubProblem when the hub refuses.
+        """
+        address = to or self.own_address()
+        has_begun = is_told = False
+        pauses = pauses_s()
+        while True:
+            try:
+                place: dict[str, str | int | float] = {"to": address, "after": after}
+                path, silence_s = "/api/messages/stream", _STREAM_TIMEOUT_S
+                with self._connection.open("GET", path, params=place, read_timeout_s=silence_s) as response:
+                    has_begun, is_told, pauses = True, False, pauses_s()
+                    for event in _events(response):
+                        after = event.seq or after
+                        yield event
+            except (NoHub, ConnectionLost, HubProblem) as error:
+                if not has_begun or not error.retryable:
+                    raise
+                if on_drop is not None and not is_told:
+                    on_drop(error)
+                is_told = True
+            time.sleep(next(pauses))
+
+    def ack(self, id: str, *, state: Literal["acknowledged", "read"] = "acknowledged", by: str | None = None) -> None:
+        """Report that a message was taken note of. by: the recipient; needed when it went to a group."""
+        body = {"state": state} if by is None else {"state": state, "by": by}
+        self._connection.call("POST", f"/api/messages/{_quoted(id)}/ack", body=body)
+
+    def receipts(self, id: str) -> list[Json]:
+        """What became of a message, oldest step first."""
+        return list(self._get(f"/api/messages/{_quoted(id)}/receipts")["receipts"])
+
+    def message(self, id: str) -> Json:
+        return self._get(f"/api/messages/{_quoted(id)}")
+
+    # --- tasks ---
+
+    def submit(
+        self, request: Mapping[str, Any], *, id: str | None = None, priority: int | None = None,
+        expires_at: int | None = None,
+    ) -> str:  # fmt: skip
+        """Have a chat completion worked on in the background; returns the task's id. Repeated safely, as `send` is."""
+        optional = {"priority": priority, "expires_at": expires_at}
+        task: Json = {"id": id or uuid7(), "request": dict(request)}
+        task |= {name: value for name, value in optional.items() if value is not None}
+        return str(self._connection.call("POST", "/api/tasks", body=task)[1]["id"])
+
+    def task(self, id: str, *, wait_s: float = 0.0) -> Json:
+        """`{"id", "state", "result"?, "error"?}`; waits up to wait_s, 60 at most, for the end."""
+        params = {"wait": wait_s} if wait_s else {}
+        return self._get(f"/api/tasks/{_quoted(id)}", params, timeout_s=30.0 + wait_s)
+
+    def cancel_task(self, id: str) -> Json:
+        return self._connection.call("DELETE", f"/api/tasks/{_quoted(id)}")[1]
+
+    # --- the hub itself ---
+
+    def me(self) -> Json:
+        """Who this key is: `principal`, `address`, `scopes`."""
+        return self._get("/api/me")
+
+    def own_address(self) -> str:
+        if self._own_address is None:
+            self._own_address = str(self.me()["address"])
+        return self._own_address
+
+    def pool(self) -> list[Json]:
+        """The instances and how they fare."""
+        return list(self._get("/api/pool")["instances"])
+
+    def resume(self, instance: str) -> Json:
+        """Tell the hub that what blocked an instance is gone."""
+        return self._connection.call("POST", f"/api/pool/{_quoted(instance)}/resume")[1]
+
+    def capabilities(self) -> list[Json]:
+        """What works at this hub, and what replaces the rest."""
+        return list(self._get("/api/capabilities")["capabilities"])
+
+    def _get(
+        self, path: str, params: Mapping[str, str | int | float] | None = None, *, timeout_s: float = 30.0
+    ) -> Json:
+        return self._connection.call("GET", path, params=params, timeout_s=timeout_s)[1]
+
+
+def _events(response: httpx2.Response) -> Iterator[Event]:
+    parser = EventParser()
+    for chunk in response.iter_bytes():
+        for name, data, id in parser.feed(chunk):
+            match name:
+                case "message":
+                    yield Event("message", json.loads(data), int(id))
+                case "receipt":
+                    yield Event("receipt", json.loads(data), int(id))
+                case "delta":
+                    yield Event("delta", json.loads(data), None)
+                case _:
+                    pass  # of a later version of the hub
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")

@@ -1,0 +1,175 @@
+"""HTTP to one hub: finds it, finds it again after a restart, and turns its refusals into errors."""
+
+import json
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+
+from autoglm.client.errors import ConnectionLost, HubProblem, problem_from
+from autoglm.rendezvous import HubAddress, NoHub, find_hub, is_loopback
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 5.0
+_FIRST_PAUSE_S = 0.1
+_MAX_PAUSE_S = 5.0
+_TRUST = "name its authority with --ca-file, AUTOGLM_CA_FILE, or Client(ca_file=...)"
+
+
+def pauses_s() -> Iterator[float]:
+    """Seconds between attempts: doubling, with jitter, so that many clients do not come back at one moment."""
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        yield pause_s * random.uniform(0.7, 1.3)  # noqa: S311  # jitter
+        pause_s = min(pause_s * 2, _MAX_PAUSE_S)
+
+
+class Connection:
+    """Looks the hub up anew after each failure, since a restart may have given it another port."""
+
+    def __init__(
+        self, url: str | None, key: str | None, data_dir: Path | None, *, ca_file: Path | None, patience_s: float
+    ) -> None:
+        """patience_s: how long a hub that answered before is waited for."""
+        self._wanted = url, key, data_dir
+        self._ca_file = ca_file
+        self._patience_s = patience_s
+        self._address: HubAddress | None = None
+        self._http: httpx2.Client | None = None
+        self._has_answered = False
+
+    @property
+    def address(self) -> HubAddress:
+        """Raises NoHub, NoKey."""
+        if self._address is None:
+            self._address = find_hub(*self._wanted)
+        return self._address
+
+    def close(self) -> None:
+        http, self._http, self._address = self._http, None, None
+        if http is not None:
+            http.close()
+
+    def call(
+        self, method: str, path: str, *,
+        params: Mapping[str, str | int | float] | None = None, body: object = None,
+        timeout_s: float = 30.0, is_repeatable: bool = True,
+    ) -> tuple[int, dict[str, Any]]:  # fmt: skip
+        """One call with JSON in and out; returns status and body.
+
+        is_repeatable: asking twice does no harm, so a lost connection is tried again for `patience_s`.
+        Raises NoHub, NoKey, ConnectionLost, HubProblem.
+        """
+
+        def once() -> tuple[int, dict[str, Any]]:
+            with self.open(method, path, params=params, body=body, read_timeout_s=timeout_s) as response:
+                content = _read(response)
+            return response.status_code, json.loads(content) if content else {}
+
+        return self._patiently(once) if is_repeatable else once()
+
+    def _patiently(self, once: Callable[[], T]) -> T:
+        """A hub that never answered is reported at once; one that did may be restarting."""
+        gives_up_s = time.monotonic() + self._patience_s
+        for pause_s in pauses_s():
+            try:
+                return once()
+            except HubProblem as error:
+                if error.code != "draining" or time.monotonic() + pause_s > gives_up_s:
+                    raise
+            except NoHub:
+                if not self._has_answered or time.monotonic() + pause_s > gives_up_s:
+                    raise
+            except ConnectionLost:
+                self._has_answered = True
+                if time.monotonic() + pause_s > gives_up_s:
+                    raise
+            time.sleep(pause_s)
+        raise AssertionError("pauses_s never ends")
+
+    @contextmanager
+    def open(
+        self, method: str, path: str, *,
+        params: Mapping[str, str | int | float] | None = None, body: object = None,
+        headers: Mapping[str, str] | None = None, read_timeout_s: float,
+    ) -> Iterator[httpx2.Response]:  # fmt: skip
+        """The response, its body still to be read. Raises NoHub, NoKey, ConnectionLost, HubProblem."""
+        response = self.start(method, path, params=params, body=body, headers=headers, read_timeout_s=read_timeout_s)
+        try:
+            with self._translated():
+                yield response
+        finally:
+            response.close()
+
+    def start(
+        self, method: str, path: str, *,
+        params: Mapping[str, str | int | float] | None = None, body: object = None,
+        headers: Mapping[str, str] | None = None, read_timeout_s: float,
+    ) -> httpx2.Response:  # fmt: skip
+        """Like `open`, but the caller closes the response."""
+        with self._translated():
+            http = self._http or self._connect()
+            request = http.build_request(
+                method, self.address.url + path, params=params, json=body, headers=headers,
+                timeout=httpx2.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S),
+            )  # fmt: skip
+            response = http.send(request, stream=True)
+            self._has_answered = True
+            if response.status_code >= 300:
+                try:
+                    content = _read(response)
+                finally:
+                    response.close()
+                url, retry_after = self.address.url, response.headers.get("retry-after")
+                raise problem_from(response.status_code, content, retry_after, url)
+            return response
+
+    def _connect(self) -> httpx2.Client:
+        address = self.address
+        if not address.url.startswith("https:"):
+            # No TLS is needed; loading the system's authorities would take 70 ms. This one trusts nobody.
+            trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        else:
+            trusted = ssl.create_default_context(cafile=self._ca_file)
+        self._http = httpx2.Client(
+            headers={"Authorization": f"Bearer {address.key}"},
+            verify=trusted,
+            trust_env=not is_loopback(address.url),  # a proxy of the environment cannot reach this machine's loopback
+        )
+        return self._http
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Foreign errors become ours, and the next attempt looks for the hub anew."""
+        try:
+            yield
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise NoHub(self._lost(), "its certificate is not trusted here", _TRUST) from error
+            raise NoHub(self._lost(), _reason(error)) from error
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
+            raise ConnectionLost(self._lost(), _reason(error)) from error
+        except (httpx2.InvalidURL, ssl.SSLError, OSError) as error:  # the last two: the file of authorities
+            raise NoHub(self._lost(), _reason(error)) from error
+
+    def _lost(self) -> str:
+        url = self.address.url
+        self.close()
+        return url
+
+
+def _read(response: httpx2.Response) -> bytes:
+    content: bytes = response.read()
+    return content
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx2.ReadTimeout):
+        return "it stayed silent for too long"
+    return str(error) or type(error).__name__

@@ -1,0 +1,121 @@
+"""Where a running hub is found, and with which key: an address that was given, or what the hub left in its data folder.
+
+Standard library only: the command line imports this on every start.
+"""
+
+import ipaddress
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from autoglm.core.errors import HubError
+
+STATE_FILE = "hub.json"
+ADMIN_KEY_FILE = "admin.key"
+
+
+class NoHub(HubError):
+    """Nothing answers where a hub should be."""
+
+    code = "no_hub"
+    retryable = True
+
+    def __init__(self, where: str, reason: str = "", way_out: str = "start it with: autoglm up") -> None:
+        super().__init__(f"no hub answers at {where}{f' ({reason})' if reason else ''}; {way_out}")
+        self.where = where
+
+
+class NoKey(HubError):
+    """A hub is named, but no key for it."""
+
+    code = "no_key"
+
+
+@dataclass(frozen=True)
+class HubAddress:
+    """A hub's address without a slash at the end, and the key to use there."""
+
+    url: str
+    key: str = field(repr=False)
+
+
+def default_data_dir() -> Path:
+    """The user's own data folder (XDG Base Directory Specification)."""
+    base = os.environ.get("XDG_DATA_HOME", "")  # noqa: TID251  # the platform's convention, not a setting of ours
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "autoglm"
+
+
+def find_hub(url: str | None = None, key: str | None = None, data_dir: Path | None = None) -> HubAddress:
+    """The hub at `url`, else the one that runs on `data_dir` (the default folder when absent).
+
+    Without `key` the folder's admin.key is used, but only for a hub on this machine: it must not travel to an address
+    that merely was typed. Raises NoHub, NoKey.
+    """
+    folder = data_dir or default_data_dir()
+    found = _checked(url) if url else _running_on(folder)
+    if key is None:
+        if url and not is_loopback(found):
+            raise NoKey(f"{found} is not on this machine: give its key by AUTOGLM_KEY")
+        key = _read_key(folder / ADMIN_KEY_FILE, found)
+    if not (key.isascii() and key.isprintable() and key):
+        raise NoKey("the key has characters that no key has, or is empty; was it copied whole?")
+    return HubAddress(found, key)
+
+
+def is_loopback(url: str) -> bool:
+    """True when the address leads to this machine, so that no proxy must come between."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise NoHub(url, "that is no address", str(error)) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise NoHub(url, "that is no address", "one begins with http:// or https://")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
+
+
+def _running_on(folder: Path) -> str:
+    """What hub.json says. A file that a killed hub left behind leads nowhere, or to a stranger on the same port."""
+    try:
+        state = json.loads((folder / STATE_FILE).read_text())
+        url, pid = str(state["url"]), int(state["pid"])
+    except FileNotFoundError:
+        raise NoHub(str(folder)) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NoHub(str(folder), f"{STATE_FILE} cannot be read: {error}") from None
+    if not _is_alive(pid):
+        raise NoHub(str(folder), f"the last one, process {pid}, is gone")
+    # A hub that listens everywhere is reached by the loopback address.
+    return _checked(url).replace("://0.0.0.0", "://127.0.0.1").replace("://[::]", "://[::1]")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return pid > 0
+
+
+def _read_key(path: Path, url: str) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        raise NoKey(f"no key for {url}: there is no {path}; give a key by AUTOGLM_KEY") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise NoKey(f"no key for {url}: {path} cannot be read ({error}); give a key by AUTOGLM_KEY") from None

@@ -1,0 +1,226 @@
+"""Composes the parts' settings: defaults < autoglm.toml < AUTOGLM_* environment < options of the command line.
+
+An environment variable names a key with two underscores for each dot: AUTOGLM_GATEWAY__PORT=9000. Lists of tables
+(`[[instance]]`) are set in the file only. AUTOGLM_DATA, _CONFIG, _URL, _KEY and _CA_FILE are the CLI's options.
+Paths in the file are relative to the file's folder.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self, get_args
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
+
+from autoglm.auth.settings import KeySettings
+from autoglm.core.errors import SettingsError, did_you_mean
+from autoglm.gateway.settings import GatewaySettings
+from autoglm.inference.settings import InstanceSettings, ModelSettings, ModelsSettings, PoolSettings, SchedulerSettings
+from autoglm.settings_files import (
+    Tree,
+    certificate_problems,
+    missing_files,
+    read_secret_files,
+    read_toml,
+    resolve_paths,
+)
+from autoglm.store.settings import StoreSettings
+
+ENV_PREFIX = "AUTOGLM_"
+_OPTIONS = {"AUTOGLM_DATA", "AUTOGLM_CONFIG", "AUTOGLM_URL", "AUTOGLM_KEY", "AUTOGLM_CA_FILE"}
+_PASSWORD_IN_URL = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
+
+
+class Settings(BaseModel, frozen=True, extra="forbid"):
+    """Everything that can be set. One table of autoglm.toml for each field."""
+
+    gateway: GatewaySettings = GatewaySettings()
+    store: StoreSettings = StoreSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
+    pool: PoolSettings = PoolSettings()
+    models: ModelsSettings = ModelsSettings()
+    instance: tuple[InstanceSettings, ...] = Field(default=(), max_length=1000)
+    key: tuple[KeySettings, ...] = Field(default=(), max_length=10_000)
+    model: tuple[ModelSettings, ...] = Field(default=(), max_length=1000)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for table in ("instance", "key", "model"):
+            names = [entry.name for entry in getattr(self, table)]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"two [[{table}]] are named {twice[0]!r}")
+        return self
+
+
+class Loaded(NamedTuple):
+    """Settings, and where each value that is no default came from (`gateway.port` -> `AUTOGLM_GATEWAY__PORT`)."""
+
+    settings: Settings
+    origins: dict[str, str]
+    file: Path | None
+
+
+def load_settings(
+    file: Path | None = None, *, environ: Mapping[str, str] | None = None, options: Tree | None = None
+) -> Loaded:
+    """Read and check all settings. `options` is a tree as in the file, for what the command line says.
+
+    Raises SettingsError with a sentence for every problem found, naming the key and the nearest known one.
+    """
+    environ = os.environ if environ is None else environ  # noqa: TID251  # the one place that reads it
+    origins: dict[str, str] = {}
+    tree = read_toml(file) if file else {}
+    for path, _ in _leaves(tree):
+        origins[path] = str(file)
+    problems: list[str] = []
+    resolve_paths(tree, _path_fields(), file.parent if file else Path(), problems)
+    for steps, variable, value in _from_environment(environ, problems):
+        _put(tree, steps, value, problems, variable)
+        origins[".".join(steps)] = variable
+    for name, wanted in _leaves(options or {}):
+        _put(tree, name.split("."), wanted, problems, "the command line")
+        origins[name] = "the command line"
+    read_secret_files(tree, origins, problems)
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        problems += [_sentence(detail, origins) for detail in error.errors(include_url=False, include_input=False)]
+        raise SettingsError(problems) from None  # the cause would print the input, secrets included
+    gateway = settings.gateway
+    problems += certificate_problems(gateway.tls_certificate_file, gateway.tls_key_file)
+    authorities = {f"instance[{index}].ca_file": entry.ca_file for index, entry in enumerate(settings.instance)}
+    problems += missing_files(authorities)
+    if problems:
+        raise SettingsError(problems)
+    return Loaded(settings, origins, file)
+
+
+def flat(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """(path, value as text, help) of every setting; secrets are masked."""
+    yield from _flat(settings, "")
+
+
+def _flat(model: BaseModel, prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, info in type(model).model_fields.items():
+        value = getattr(model, name)
+        path = f"{prefix}{name}"
+        if isinstance(value, BaseModel):
+            yield from _flat(value, f"{path}.")
+        elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+            for index, entry in enumerate(value):
+                yield from _flat(entry, f"{path}[{index}].")
+        else:
+            shown = "********" if isinstance(value, SecretStr) else without_password(as_toml(value))
+            yield path, shown, " ".join((info.description or "").split())
+
+
+def without_password(text: str) -> str:
+    """`http://user:word@host` as `http://********@host`: proxies carry their passwords there."""
+    return _PASSWORD_IN_URL.sub("********", text)
+
+
+def as_toml(value: object) -> str:
+    """The value as it would stand in autoglm.toml; '(none)' for what is absent."""
+    match value:
+        case None:
+            return "(none)"
+        case bool():
+            return str(value).lower()
+        case str() | Path():
+            return json.dumps(str(value), ensure_ascii=False)
+        case tuple():
+            return "[" + ", ".join(as_toml(entry) for entry in value) + "]"
+        case _:
+            return str(value)
+
+
+def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Iterator[tuple[list[str], str, str]]:
+    """(path, variable, value) of each AUTOGLM_* variable that is a setting; unknown ones become problems."""
+    known = {ENV_PREFIX + path.upper().replace(".", "__"): path.split(".") for path in scalar_paths()}
+    for name in sorted(environ):
+        if not name.startswith(ENV_PREFIX) or name in _OPTIONS or name.startswith("AUTOGLM_TEST_"):
+            continue
+        path = known.get(name)
+        if path is None:
+            problems.append(f"{name}: no setting has this name.{did_you_mean(name, list(known))}")
+        else:
+            yield path, name, environ[name]
+
+
+def scalar_paths() -> list[str]:
+    """The settings that are one value, such as `gateway.port`."""
+    return [
+        f"{table}.{name}"
+        for table, info in Settings.model_fields.items()
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
+        for name in info.annotation.model_fields
+    ]
+
+
+def _leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+            for index, entry in enumerate(value):
+                yield from _leaves(entry, f"{prefix}{name}[{index}].")
+        else:
+            yield prefix + name, value
+
+
+def _put(tree: Tree, path: list[str], value: object, problems: list[str], origin: str) -> None:
+    table = tree.setdefault(path[0], {})
+    if not isinstance(table, dict):
+        problems.append(f"{path[0]} must be a table, but {origin} sets {'.'.join(path)}")
+        return
+    table[path[1]] = value
+
+
+def _sentence(detail: Any, origins: dict[str, str]) -> str:
+    """One problem of pydantic in plain words: origin, key, reason, nearest known key."""
+    path = ""
+    for step in detail["loc"]:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else str(step)
+    origin = next((origins[key] for key in (path, *_children(path, origins)) if key in origins), "")
+    where = f"{origin}: {path}" if origin else path
+    if detail["type"] == "extra_forbidden":
+        *parents, wrong = detail["loc"]
+        known = list(_model_at(parents).model_fields)
+        return f"{where}: no setting has this name.{did_you_mean(str(wrong), known)} Known here: {', '.join(known)}"
+    match detail["type"], detail["loc"]:
+        case "tuple_type", ("instance" | "key" | "model" as table,):
+            return f"{where}: write [[{table}]], with two brackets"
+        case "model_type", (str() as table,):
+            return f"{where}: must be a table: [{table}]"
+    reason = without_password(detail["msg"].removeprefix("Value error, "))
+    return f"{where}: {reason[:1].lower()}{reason[1:]}" if where else reason
+
+
+def _children(path: str, origins: dict[str, str]) -> list[str]:
+    return [key for key in origins if key.startswith((f"{path}.", f"{path}["))] if path else []
+
+
+def _model_at(loc: Sequence[str | int]) -> type[BaseModel]:
+    """The settings model that a path such as ('instance', 0) leads to."""
+    model: type[BaseModel] = Settings
+    for step in loc:
+        if isinstance(step, str) and step in model.model_fields:
+            annotation = model.model_fields[step].annotation
+            inner = [annotation, *get_args(annotation)]
+            model = next(entry for entry in inner if isinstance(entry, type) and issubclass(entry, BaseModel))
+    return model
+
+
+def _path_fields() -> dict[str, list[str]]:
+    """By table, the settings that are paths."""
+    return {
+        table: [name for name, info in _model_at([table]).model_fields.items() if _is_path(info.annotation)]
+        for table in Settings.model_fields
+    }
+
+
+def _is_path(annotation: object) -> bool:
+    return annotation is Path or Path in get_args(annotation)

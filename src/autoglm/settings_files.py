@@ -1,0 +1,101 @@
+"""What the settings read from disk: autoglm.toml, the secrets in files of their own, and the certificates it names."""
+
+import ssl
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autoglm.core.errors import SettingsError
+
+Tree = dict[str, Any]
+"""TOML as Python reads it."""
+
+_SECRET_FILES = {"instance": ("api_key_file", "api_key"), "key": ("value_file", "value")}
+_MAX_FILE_BYTES = 1 << 20
+_MAX_SECRET_CHARACTERS = 1 << 16
+
+
+def read_toml(file: Path) -> Tree:
+    """Raises SettingsError."""
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(_MAX_FILE_BYTES + 1)
+        if len(text) > _MAX_FILE_BYTES:
+            raise SettingsError([f"{file} is over 1 MiB; is it the right file?"])
+        return tomllib.loads(text.decode())
+    except FileNotFoundError:
+        raise SettingsError([f"there is no file {file}"]) from None
+    except OSError as error:
+        raise SettingsError([f"{file} cannot be read: {error.strerror}"]) from None
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, numbers and nesting beyond Python's bounds
+        raise SettingsError([f"{file} is not TOML: {error}"]) from None
+
+
+def resolve_paths(tree: Tree, fields: Mapping[str, Sequence[str]], folder: Path, problems: list[str]) -> None:
+    """Make the paths of the file relative to `folder`. fields: by table, the settings that are paths."""
+    for table, names in fields.items():
+        for where, entry in _entries(table, tree.get(table)):
+            for field in names:
+                if not isinstance(value := entry.get(field), str):
+                    continue
+                try:
+                    entry[field] = str(folder / Path(value).expanduser())
+                except RuntimeError as error:  # '~stranger'
+                    problems.append(f"{where}.{field}: {error}")
+
+
+def _entries(table: str, value: object) -> Iterator[tuple[str, Tree]]:
+    """(where, table) of `[table]` or of each `[[table]]`; what is no table is left to the check of types."""
+    if isinstance(value, dict):
+        yield table, value
+    for index, entry in enumerate(value if isinstance(value, list) else ()):
+        if isinstance(entry, dict):
+            yield f"{table}[{index}]", entry
+
+
+def read_secret_files(tree: Tree, origins: dict[str, str], problems: list[str]) -> None:
+    """Put the text of `api_key_file` and `value_file` where the secret belongs."""
+    for table, (file_field, field) in _SECRET_FILES.items():
+        for where, entry in _entries(table, tree.get(table)):
+            if not isinstance(entry.get(file_field), str):
+                continue
+            path = Path(entry.pop(file_field))
+            origins.pop(f"{where}.{file_field}", None)
+            if field in entry:
+                problems.append(f"{where}: give either {field} or {file_field}")
+                continue
+            origins[f"{where}.{field}"] = str(path)
+            entry[field] = "unreadable"
+            try:
+                with path.open() as file:
+                    entry[field] = file.read(_MAX_SECRET_CHARACTERS).strip() or "empty"
+                    if entry[field] == "empty":
+                        problems.append(f"{where}.{file_field}: {path} is empty")
+            except OSError as error:
+                problems.append(f"{where}.{file_field}: {path} cannot be read: {error.strerror}")
+            except ValueError:  # a NUL in the path, or bytes that are no text
+                problems.append(f"{where}.{file_field}: {str(path)!r} is no text file")
+
+
+def certificate_problems(certificate: Path | None, key: Path | None) -> Iterator[str]:
+    """What is wrong with the hub's own certificate; better found now than when the first client comes."""
+    missing = list(missing_files({"gateway.tls_certificate_file": certificate, "gateway.tls_key_file": key}))
+    yield from missing
+    if certificate and key and not missing:
+        try:
+            # Without a password of its own, OpenSSL would ask for that of an encrypted key on the terminal.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+        except (OSError, ValueError) as error:  # an SSLError is an OSError
+            both = f"{certificate} and {key}"
+            yield f"gateway.tls_certificate_file: {both} are no PEM certificate with its plain key: {error}"
+
+
+def missing_files(wanted: Mapping[str, Path | None]) -> Iterator[str]:
+    """A sentence for each setting whose file is not there."""
+    for where, path in wanted.items():
+        try:
+            if path is not None and not path.is_file():
+                yield f"{where}: there is no file {path}"
+        except OSError as error:
+            yield f"{where}: {path} cannot be read: {error.strerror}"

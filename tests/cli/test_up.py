@@ -1,0 +1,97 @@
+"""`autoglm up`: what it prints, and how it fails."""
+
+import json
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from cli.terminal import autoglm, on_terminal, started
+from cli.test_ask import Gate, read
+from hub import HubProcess, instance_config, running_hub
+from scripted_model import ScriptedModel
+
+
+def test_the_greeting_names_address_key_and_models(tmp_path: Path) -> None:
+    """The key is shown at the first start only."""
+    data = tmp_path / "d"
+    data.mkdir()
+    (data / "autoglm.toml").write_text(instance_config("a", "http://127.0.0.1:9/v1"))
+    shown = []
+    for _ in range(2):
+        with on_terminal("up", "--port", "0", data=data) as terminal:
+            terminal.until("  try ")
+            terminal.interrupt()
+            assert terminal.end() == 0
+        shown.append(terminal.shown)
+    key = (data / "admin.key").read_text().strip()
+    assert "AutoGLM Hub   http://127.0.0.1:" in shown[0]
+    assert f"/#key={key}" in shown[0]
+    assert "models      echo-model" in shown[0]
+    assert f'autoglm ask --data {data} "' in shown[0]
+    assert key not in shown[1]
+    assert "SIGINT: finishing what runs" in shown[1]
+
+
+def test_json_is_for_programs(tmp_path: Path) -> None:
+    with started("up", "--port", "0", "--json", data=tmp_path) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "")
+    assert ready["event"] == "ready"
+    assert ready["key_file"] == str(tmp_path / "admin.key")
+    assert not (tmp_path / "hub.json").exists()
+    assert "\x1b[" not in err
+
+
+def test_a_busy_port_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        finished = autoglm("up", "--port", str(other.getsockname()[1]), data=tmp_path)
+    assert finished.status == 1
+    assert finished.err.strip().splitlines() == [finished.err.strip()]
+    assert "Address already in use; --port 0 takes a free one" in finished.err
+
+
+def test_a_folder_in_use_names_its_holder(hub: HubProcess) -> None:
+    finished = autoglm("up", "--port", "0", data=hub.data_dir)
+    assert finished.status == 1
+    assert f"process {hub.pid} has it open" in finished.err
+    assert "Traceback" not in finished.err
+
+
+def test_wrong_settings_are_told_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "autoglm.toml").write_text("[gateway]\nprot = 1\nhost = 5\n")
+    finished = autoglm("up", data=tmp_path, environ={"AUTOGLM_X": "1"})
+    assert (finished.status, finished.out) == (1, "")
+    assert [line.split(":")[0] for line in finished.err.splitlines()] == ["autoglm"] * 3
+
+
+@pytest.mark.parametrize("args", [("--config", "none.toml"), ("--host", "0.0.0.0"), ("--host", "no.such.host.invalid")])
+def test_what_cannot_start_says_why(tmp_path: Path, args: tuple[str, ...]) -> None:
+    finished = autoglm("up", *args, data=tmp_path)
+    assert finished.status == 1
+    assert finished.err.startswith("autoglm: ")
+    assert "Traceback" not in finished.err
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    gate = Gate()
+    with ScriptedModel(gate.behave) as model, running_hub(tmp_path / "d", instance_config("a", model.url)) as hub:
+        with started("ask", "x", data=hub.data_dir) as asking:
+            read(asking, 5)
+            stopping = threading.Thread(target=hub.stop)
+            stopping.start()
+            while "SIGTERM" not in hub.log():
+                assert stopping.is_alive()
+            os.kill(hub.pid, signal.SIGTERM)
+            stopping.join(10)
+            assert not hub.is_running
+            _, err = asking.communicate(timeout=20)
+        gate.opened.set()
+    assert asking.returncode == 1
+    assert "broke off" in err
