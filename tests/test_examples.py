@@ -1,0 +1,109 @@
+"""The examples and the README's own lines run as they stand, against a real hub."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hub import HubProcess, instance_config, running_hub
+from scripted_model import ScriptedModel
+
+ROOT = Path(__file__).resolve().parent.parent
+READMES = ("README.md", "README.zh-CN.md")
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """A hub whose data folder lies where the README says, below a home of its own."""
+    home = tmp_path_factory.mktemp("home")
+    data_dir = home / ".local" / "share" / "autoglm"
+    with ScriptedModel() as model, running_hub(data_dir, instance_config("echo", model.url)) as hub:
+        yield hub
+
+
+def run(hub: HubProcess, *command: str) -> str:
+    home = str(hub.data_dir.parents[2])
+    environment = {
+        "PATH": os.environ["PATH"],  # noqa: TID251  # for sh and curl
+        "HOME": home,
+        "AUTOGLM_URL": hub.url,
+        "AUTOGLM_KEY": hub.admin_key,
+    }
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def blocks(readme: str, language: str, hub: HubProcess) -> list[str]:
+    """The README's blocks in a language, with the address of this hub in place of the usual one."""
+    text = (ROOT / readme).read_text()
+    found = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    return [block.replace("http://127.0.0.1:8600", hub.url) for block in found]
+
+
+def test_chat_example_streams_an_answer(hub: HubProcess) -> None:
+    assert run(hub, sys.executable, "examples/chat.py", "hello") == "You said: hello\n"
+
+
+def test_mailbox_example_ends_with_an_acknowledgement(hub: HubProcess) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    assert '"state":"acknowledged"' in run(hub, "sh", "examples/mailbox.sh")
+
+
+def test_embedded_example_answers(hub: HubProcess, tmp_path: Path) -> None:
+    output = run(hub, sys.executable, "examples/embedded.py", str(tmp_path / "data"), str(hub.config_file))
+    assert output.endswith("You said: Say hello.\n")  # after structlog's lines, which a program may set up otherwise
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_readmes_openai_client_streams(hub: HubProcess, readme: str) -> None:
+    (program,) = blocks(readme, "python", hub)
+    assert run(hub, sys.executable, "-c", program).startswith("You said: ")
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_readmes_curl_lines_send_and_receive(hub: HubProcess, readme: str) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    (lines,) = [block for block in blocks(readme, "sh", hub) if "curl" in block]
+    sent, received = run(hub, "sh", "-c", lines.replace("\ncurl", "\necho; curl")).split("\n")[-2:]
+    assert '"seq"' in sent
+    assert '"to":"user:alice"' in received
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_readmes_commands_work(hub: HubProcess, readme: str) -> None:
+    (lines,) = [block for block in blocks(readme, "sh", hub) if "autoglm ask" in block]
+    command = f"{sys.executable} -m autoglm"
+    output = run(hub, "sh", "-ec", lines.replace(".venv/bin/autoglm", command))
+    assert "You said: 用一句话介绍你自己" in output
+    assert "user:alice" in output or "press is down" in output or "冲床停机了" in output
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_readmes_settings_are_valid(tmp_path: Path, readme: str) -> None:
+    from autoglm.settings import load_settings
+
+    (table,) = re.findall(r"```toml\n(.*?)```", (ROOT / readme).read_text(), re.DOTALL)
+    (tmp_path / "glm.key").write_text("a-key\n")
+    file = tmp_path / "autoglm.toml"
+    file.write_text(table)
+    (instance,) = load_settings(file, environ={}).settings.instance
+    assert instance.api_key is not None
+    assert instance.api_key.get_secret_value() == "a-key"
+
+
+def test_every_file_that_a_readme_links_to_exists() -> None:
+    missing = [
+        target
+        for readme in READMES
+        for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / readme).read_text())
+        if not (ROOT / target).exists()
+    ]
+    assert missing == []
