@@ -1,0 +1,173 @@
+"""Writes the tables of docs/performance.md and its Chinese twin from benchmarks/results/*.json.
+
+Each table lies between two comments, `<!-- figures: NAME -->` and `<!-- end -->`; what is between them is replaced.
+`--check` changes nothing and exits 1 when a page is not up to date.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python benchmarks/report.py`
+
+from benchmarks.outcome import RESULTS, Outcome
+
+Language = Literal["en", "zh"]
+PAGES: dict[Language, Path] = {
+    "en": Path(__file__).parents[1] / "docs" / "performance.md",
+    "zh": Path(__file__).parents[1] / "docs" / "performance.zh-CN.md",
+}
+_PLACE = re.compile(r"(<!-- figures: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+Cell = str | float | int | None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when a page is not up to date")
+    is_check = parser.parse_args().check
+    outcomes = load(RESULTS)
+    stale = []
+    for language, page in PAGES.items():
+        before = page.read_text()
+        after = fill(before, outcomes, language)
+        if after != before:
+            stale.append(page.name)
+            if not is_check:
+                page.write_text(after)
+    if stale:
+        sys.stderr.write(f"{'out of date' if is_check else 'written'}: {', '.join(stale)}\n")
+    return 1 if stale and is_check else 0
+
+
+def load(folder: Path) -> dict[str, Outcome]:
+    files = sorted(folder.glob("*.json"))
+    return {file.stem: msgspec.json.decode(file.read_bytes(), type=Outcome) for file in files}
+
+
+def fill(page: str, outcomes: dict[str, Outcome], language: Language) -> str:
+    """The page with all its tables written anew. A benchmark without a result keeps what is there."""
+
+    def write(found: re.Match[str]) -> str:
+        outcome = outcomes.get(found[2])
+        if outcome is None:
+            return found[0]
+        return f"{found[1]}{caption(outcome, language)}\n\n{TABLES[found[2]](outcome.figures, language)}\n\n{found[3]}"
+
+    return _PLACE.sub(write, page)
+
+
+def caption(outcome: Outcome, language: Language) -> str:
+    """When and where, and which targets were met."""
+    machine = outcome.machine
+    missed = [str(target) for target in outcome.targets if target.verdict != "met"]
+    if language == "zh":
+        place = f"{machine.processor}，{machine.cores} 核，{machine.memory_gb} GB 内存，Linux {machine.kernel}"
+        text = f"*{outcome.at} UTC；{place}，Python {machine.python}；开始时系统负载 {machine.load}。"
+        text += "短时运行，仅供参考。" if outcome.is_quick else ""
+        return text + ("未达到：" + "；".join(missed) + "。*" if missed else "全部目标达到。*")
+    place = f"{machine.processor}, {machine.cores} cores, {machine.memory_gb} GB, Linux {machine.kernel}"
+    text = f"*{outcome.at} UTC; {place}, Python {machine.python}; load of the machine at the start {machine.load}. "
+    text += "A short run, not for the record. " if outcome.is_quick else ""
+    return text + ("Not met: " + "; ".join(missed) + ".*" if missed else "All targets are met.*")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    lines = [head, ["---"] * len(head), *([_text(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(cell: Cell) -> str:
+    match cell:
+        case None:
+            return "–"
+        case float():
+            return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
+        case int():
+            return f"{cell:,}"
+        case _:
+            return cell
+
+
+def gateway_table(figures: dict[str, Any], language: Language) -> str:
+    columns = (
+        "us_per_request", "requests_per_s", "p50_ms", "p99_ms", "us_per_chunk_burst", "us_per_chunk_paced", "rss_mb",
+    )  # fmt: skip
+    heads: dict[Language, list[str]] = {
+        "en": ["gateway", "us a request", "requests/s", "p50 ms", "p99 ms", "us a chunk, burst", "us, paced", "MB"],
+        "zh": ["网关", "每请求 µs", "请求/秒", "p50 毫秒", "p99 毫秒", "每块 µs（突发）", "每块 µs（匀速）", "内存 MB"],
+    }
+    costs = sorted(figures["gateways"].items(), key=lambda item: float(item[1]["us_per_request"]))
+    return table(heads[language], [[name, *(cost[column] for column in columns)] for name, cost in costs])
+
+
+_WORDS: dict[str, tuple[str, str]] = {
+    "messages_per_s": ("durable messages/s, 128 senders, over HTTP", "持久消息/秒（128 个发送者，经 HTTP）"),
+    "raw_rows_per_s": ("raw SQLite, rows/s in groups of 128", "裸 SQLite，每组 128 行，行/秒"),
+    "share_of_raw": ("share of raw SQLite", "与裸 SQLite 之比"),
+    "cpu_us_per_message": ("CPU a message, us", "每条消息 CPU，µs"),
+    "ack_p50_ms": ("POST to its acknowledgement, p50, ms", "POST 到确认，p50，毫秒"),
+    "ack_p99_ms": ("the same, p99, ms", "同上，p99，毫秒"),
+    "delay_p50_ms": ("POST to a waiting reader, p50, ms", "POST 到等待中的读者，p50，毫秒"),
+    "delay_p99_ms": ("the same, p99, ms", "同上，p99，毫秒"),
+    "readers": ("readers that wait meanwhile", "同时等待的读者数"),
+    "kib_per_reader": ("memory of a waiting reader, KiB", "每个等待的读者占用内存，KiB"),
+    "ready_s": ("ready without a model, s", "无模型时就绪，秒"),
+    "rss_mb": ("memory then, MB", "此时内存，MB"),
+    "first_token_s": ("first token of {model} after a cold start, s", "{model}：冷启动到首个词元，秒"),
+    "tokens_per_s_direct": ("{model}: tokens/s, llama.cpp's server alone", "{model}：词元/秒，直连 llama.cpp 服务"),
+    "tokens_per_s_hub": ("{model}: tokens/s, through the hub", "{model}：词元/秒，经枢纽"),
+    "share": ("{model}: share", "{model}：比值"),
+}
+
+
+def figure_table(rows: Sequence[tuple[str, str, Cell]], language: Language) -> str:
+    """rows: (name in _WORDS, model, value)."""
+    heads = {"en": ("what", "figure"), "zh": ("项目", "数值")}[language]
+    column = 0 if language == "en" else 1
+    return table(heads, [(_WORDS[name][column].format(model=model), value) for name, model, value in rows])
+
+
+def messages_table(figures: dict[str, Any], language: Language) -> str:
+    durable, delay, memory = figures["durable"], figures["delay"], figures["memory"]
+    names = ("messages_per_s", "raw_rows_per_s", "share_of_raw", "cpu_us_per_message")
+    rows: list[tuple[str, str, Cell]] = [
+        *((name, "", durable[name]) for name in names),
+        ("ack_p50_ms", "", durable["p50_ms"]),
+        ("ack_p99_ms", "", durable["p99_ms"]),
+        ("readers", "", delay["readers"]),
+        ("delay_p50_ms", "", delay["p50_ms"]),
+        ("delay_p99_ms", "", delay["p99_ms"]),
+        ("kib_per_reader", "", memory["kib_per_reader"]),
+    ]
+    return figure_table(rows, language)
+
+
+def startup_table(figures: dict[str, Any], language: Language) -> str:
+    bare = figures["without_model"]
+    rows: list[tuple[str, str, Cell]] = [(name, "", bare[name]) for name in ("ready_s", "rss_mb")]
+    rows += [("first_token_s", model, one["first_token_s"]) for model, one in figures["models"].items()]
+    return figure_table(rows, language)
+
+
+def local_table(figures: dict[str, Any], language: Language) -> str:
+    names = ("tokens_per_s_direct", "tokens_per_s_hub", "share")
+    rows: list[tuple[str, str, Cell]] = [
+        (name, model, one[name]) for model, one in figures["models"].items() for name in names
+    ]
+    return figure_table(rows, language)
+
+
+TABLES: dict[str, Callable[[dict[str, Any], Language], str]] = {
+    "gateway": gateway_table,
+    "messages": messages_table,
+    "startup": startup_table,
+    "local": local_table,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
