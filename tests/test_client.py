@@ -17,7 +17,6 @@ import pytest
 import trustme
 
 from autoglm import Client
-from autoglm.app import ADMIN_KEY_FILE, STATE_FILE
 from autoglm.client import BrokenAnswer, ConnectionLost, HubProblem, NoHub, NoKey
 from autoglm.client.events import EventParser, ServerSent
 from autoglm.rendezvous import HubAddress, find_hub
@@ -101,12 +100,6 @@ def pump(source: socket.socket, target: socket.socket) -> None:
 
 
 # --- finding the hub ---
-
-
-def test_the_names_in_the_data_folder_are_those_of_the_hub() -> None:
-    from autoglm import rendezvous
-
-    assert (rendezvous.STATE_FILE, rendezvous.ADMIN_KEY_FILE) == (STATE_FILE, ADMIN_KEY_FILE)
 
 
 def test_the_running_hub_is_found_by_its_folder(hub: HubProcess, client: Client) -> None:

@@ -300,6 +300,15 @@ async def test_only_who_can_move_is_recalled_from_an_instance_that_went_down() -
         await sleeper
 
 
+@pytest.mark.parametrize(
+    ("state", "may_move"), [("ready", True), ("starting", True), ("down", False), ("blocked", False)]
+)
+async def test_there_is_somewhere_to_go_while_another_may_still_come_up(state: str, may_move: bool) -> None:
+    a, b = ready("a"), ready("b")
+    b.move(state)  # type: ignore[arg-type]  # a state
+    assert scheduler(a, b).has_other(call(), frozenset({"a"})) is may_move
+
+
 async def test_nobody_is_recalled_when_there_is_nowhere_to_go() -> None:
     a = ready("a")
     pool = scheduler(a)

@@ -65,11 +65,11 @@ class Scheduler:
         return sum(queue.alive for (model, api), queue in self._queues.items() if instance.serves(model, api))
 
     def has_other(self, call: Call, excluded: frozenset[str]) -> bool:
-        """True when an instance outside `excluded` could take the call, now or when its slots come free."""
-        everyone = call.wanted == AUTO
-        others = self.instances.values() if everyone else self.candidates(call.model, call.api)
+        """True when an instance outside `excluded` may take the call, now or when it has started or has a free slot."""
+        now_s = monotonic_s()
+        others = self.instances.values() if call.wanted == AUTO else self.candidates(call.model, call.api)
         return any(
-            entry.name not in excluded and entry.state == "ready" and call.api in entry.apis and entry.models
+            entry.name not in excluded and call.api in entry.apis and entry.may_recover(now_s) is not None
             for entry in others
         )
 
