@@ -23,7 +23,7 @@ from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
 from autoglm.gateway.messages import MessagesGateway
 from autoglm.gateway.metrics import Metrics
-from autoglm.gateway.openai import OpenAIGateway
+from autoglm.gateway.openai import APIS, OpenAIGateway
 from autoglm.gateway.openapi import openapi
 from autoglm.gateway.router import Route, Router
 from autoglm.gateway.server import Gateway, Server, bind, make_server
@@ -164,9 +164,9 @@ class Hub:
         def publish(*, reply_to: str, from_: str, to: str, index: int, text: str) -> None:
             deltas.publish(Delta(reply_to=reply_to, from_=from_, to=to, index=index, text=text))
 
-        self._correspondent = Correspondent(self._mailbox, store.keyvalue, dispatcher, publish)
-        metrics = Metrics(dispatcher)
         strip = {model.name: model.strip for model in settings.model if model.strip}
+        self._correspondent = Correspondent(self._mailbox, store.keyvalue, dispatcher, publish, strip=strip)
+        metrics = Metrics(dispatcher)
         openai = OpenAIGateway(self._keys, dispatcher, metrics, max_body_bytes=limit, strip=strip)
         self._messages = MessagesGateway(self._keys, self._mailbox, deltas, max_body_bytes=limit)
         self._tasks = TasksGateway(self._keys, self._mailbox, self._correspondent, max_body_bytes=limit)
@@ -187,6 +187,7 @@ class Hub:
             version=__version__,
         )  # fmt: skip
         routes = [
+            *(Route("POST", path, lambda exchange, _: openai.handle(exchange)) for path in APIS),
             Route("GET", "/v1/models", lambda exchange, _: openai.models(exchange)),
             *self._messages.routes(),
             *self._tasks.routes(),

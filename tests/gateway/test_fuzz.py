@@ -19,6 +19,7 @@ from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from autoglm.gateway.operations import OPERATIONS, Operation
+from gateway.wire import call
 from hub import HubProcess, instance_config, running_hub
 from scripted_model import ScriptedModel
 
@@ -41,7 +42,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
 
 @pytest.fixture(scope="module")
 def schema(hub: HubProcess) -> BaseSchema:
-    return schemathesis.openapi.from_url(f"{hub.url}/openapi.json")
+    described = call(hub.port, "", "GET", "/openapi.json").json()
+    described["security"] = []  # all requests have the key; leaving it out is tested elsewhere
+    return schemathesis.openapi.from_dict(described)
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.name.lower())

@@ -1,11 +1,16 @@
 """Which instances there are, how long a request may wait, and which models are kept here."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 ProviderName = Literal["openai", "glm", "vllm", "ollama", "local"]
+
+MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,255}$"
+"""Models' names get into headers, logs and metrics."""
+ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME_PATTERN)]
+StripMarker = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 # Zhipu's two addresses, as their documentation gives them (docs.bigmodel.cn, docs.z.ai).
 ADDRESSES = {
@@ -30,7 +35,7 @@ class InstanceSettings(BaseModel, frozen=True, extra="forbid"):
         default=None,
         description="Address up to and with /v1; 'bigmodel' or 'z.ai' for GLM; the provider's own when absent",
     )
-    models: tuple[str, ...] = Field(
+    models: tuple[ModelName, ...] = Field(
         default=(),
         max_length=1000,
         description="Model names; when empty, the endpoint is asked. A local worker has one",
@@ -83,12 +88,21 @@ class InstanceSettings(BaseModel, frozen=True, extra="forbid"):
 class ModelSettings(BaseModel, frozen=True, extra="forbid"):
     """`[[model]]`: how the answers of one model are treated."""
 
-    name: str = Field(min_length=1, max_length=256, description="The model whose answers are treated so")
-    strip: tuple[str, ...] = Field(
+    name: ModelName = Field(description="The model whose answers are treated so")
+    strip: tuple[StripMarker, ...] = Field(
         default=(),
         max_length=32,
         description="Control text to take out of answers; 'A...B' takes out all from A to B: '<think>...</think>'",
     )
+
+    @field_validator("strip")
+    @classmethod
+    def _spans_have_a_start(cls, markers: tuple[str, ...]) -> tuple[str, ...]:
+        for marker in markers:
+            start, dots, end = marker.partition("...")
+            if dots and not (start and end):
+                raise ValueError(f"{marker!r}: a span needs a start and an end, as in '<think>...</think>'")
+        return markers
 
 
 class SchedulerSettings(BaseModel, frozen=True, extra="forbid"):

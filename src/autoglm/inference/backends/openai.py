@@ -8,11 +8,12 @@ import msgspec
 from autoglm.core.errors import UpstreamFailed, UpstreamRefused, UpstreamTimeout
 from autoglm.core.ports import Reply
 from autoglm.inference.call import AUTO
+from autoglm.inference.settings import MODEL_NAME_PATTERN
 from autoglm.inference.upstream import Endpoint, open_upstream
 from autoglm.inference.verdict import judge
 
 _MAX_MODELS_BYTES = 4 << 20
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,255}")  # they get into headers, logs and metrics
+_MODEL_NAME = re.compile(MODEL_NAME_PATTERN)
 
 
 class OpenAIBackend:
