@@ -5,6 +5,7 @@ structlog would cost as much as the rest of a request; these lines have the same
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from time import time
 from typing import Protocol
 
@@ -25,9 +26,14 @@ class Sink(Protocol):
 Format = Callable[[float, Exchange, float], str]
 
 
+@lru_cache(1024)
+def _escaped(path: str) -> str:
+    return path.encode("unicode_escape").decode().replace("\\", "\\\\").replace('"', '\\"')
+
+
 def json_line(at_s: float, exchange: Exchange, took_s: float) -> str:
     """One JSON object. All strings in it are the hub's own words or checked names, but the path: it is escaped."""
-    path = exchange.path[:200].encode("unicode_escape").decode().replace("\\", "\\\\").replace('"', '\\"')
+    path = _escaped(exchange.path[:200])
     caller = exchange.principal.name if exchange.principal else ""
     return (
         f'{{"event": "request_served", "time": {at_s:.3f}, "method": "{exchange.scope["method"]}", "path": "{path}", '

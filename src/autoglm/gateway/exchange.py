@@ -19,6 +19,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+SEND_WHOLE = "autoglm.send_whole"
+"""Key of the scope under which the server takes a whole response at once (see server.HubProtocol.send_whole)."""
 ON_LEAVE = "autoglm.on_leave"
 """Key of the scope under which a callback for the client's departure is found (see server.HubProtocol)."""
 
@@ -143,7 +145,11 @@ class Exchange:
         """Send a whole response."""
         # RFC 9110, section 8.6: none with 204.
         length = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
-        await self.start(status, [*headers, *length])
+        lines: Headers = [*headers, *length, (b"x-request-id", self.request_id.encode())]
+        self.status = status
+        if self.scope[SEND_WHOLE](status, lines, body):
+            return
+        await self.send({"type": "http.response.start", "status": status, "headers": lines})
         await self.send({"type": "http.response.body", "body": body})
 
     async def respond_json(self, status: int, value: object) -> None:

@@ -20,7 +20,18 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import HeadTooLarge, HubError, InvalidHttp, RequestTimeout, TooManyConnections, UnknownPath
 from autoglm.gateway.access import AccessLog
-from autoglm.gateway.exchange import HAS_LEFT, ON_LEAVE, ClientLeft, Exchange, Receive, Scope, Send, next_request_id
+from autoglm.gateway.exchange import (
+    HAS_LEFT,
+    ON_LEAVE,
+    SEND_WHOLE,
+    ClientLeft,
+    Exchange,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    next_request_id,
+)
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
 from autoglm.gateway.problems import problem_response
@@ -30,6 +41,9 @@ from autoglm.gateway.websocket import SocketGateway
 
 log = structlog.get_logger()
 
+COPY_LIMIT_BYTES = 64 * 1024
+"""Up to here head and body go out in one write; a copy is cheaper than a second system call."""
+IDLE_S = 75.0
 MAX_HEAD_BYTES = 64 * 1024
 SILENT_S = 60.0
 """How long a client may pause within a request, or before its first one."""
@@ -122,11 +136,54 @@ class HubProtocol(HttpToolsProtocol):
         if running is not None and not running.response_complete:
             _leave(running)
 
+    def send_whole(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Send head and body in one write: one system call and one wake-up of the client less (10 of 68 us a request).
+
+        False when it has to go uvicorn's way: the client is slow or gone, or the body is too long to copy.
+        """
+        cycle = self.running
+        if cycle is None or cycle.response_started or cycle.disconnected or self.flow.write_paused:
+            return False
+        if len(body) > COPY_LIMIT_BYTES or cycle.scope["method"] == "HEAD":
+            return False
+        headers = [*self.server_state.default_headers, *headers]
+        if (b"connection", b"close") in headers:
+            cycle.keep_alive = False
+        elif not cycle.keep_alive:
+            headers.append((b"connection", b"close"))
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers):
+            raise ValueError("a line break in a header")
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], lines, body))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+        return True
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, without its timer for each response: `Server`'s round closes idle connections."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.heard_s = self.loop.time()  # from now on it is idle
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+
+    @property
+    def is_idle(self) -> bool:
+        """True between two requests."""
+        return self.running is not None and self.running.response_complete and not self.has_partial_head
+
     def send_400_response(self, msg: str) -> None:
         self.refuse(InvalidHttp("see RFC 9112"))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.running = cycle
+        cast(Scope, cycle.scope)[SEND_WHOLE] = self.send_whole
         super()._start_asgi_task(cycle, cast(ASGI3Application, self._busy) if app is service_unavailable else app)
 
     async def _busy(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -212,6 +269,7 @@ class Gateway:
                 raise  # uvicorn closes the connection, so that the client sees the cut
             await self._refuse(exchange, HubError("an error of the hub itself; its log has it under the request's id"))
         scope.pop(ON_LEAVE, None)
+        scope.pop(SEND_WHOLE, None)  # it leads back to the scope; the garbage collector would have to find that
         took_s = monotonic_s() - exchange.started_s
         self._metrics.observe(exchange, took_s)
         self._access.add(exchange, took_s)
@@ -284,7 +342,7 @@ class Server(uvicorn.Server):
                 continue
             if connection.has_partial_head or connection.has_partial_body:
                 connection.refuse(RequestTimeout(SILENT_S))
-            elif connection.is_unused:
+            elif connection.is_unused or (connection.is_idle and now_s - connection.heard_s > IDLE_S):
                 connection.transport.close()
 
     @contextlib.contextmanager
@@ -320,6 +378,7 @@ def make_server(app: Gateway, settings: GatewaySettings) -> Server:
         ws_ping_timeout=20.0,
         lifespan="off",
         access_log=False,
+        proxy_headers=False,  # nothing here reads the client's address
         log_config=None,
         server_header=False,
         limit_concurrency=settings.max_connections,
