@@ -36,7 +36,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, verdict="met" if is_met else "missed")
 
     def __str__(self) -> str:
-        return f"{self.claim}: {_text(self.measured)} {self.unit}, wanted {self.relation} {_text(self.bound)}"
+        measured = f"{_text(self.measured)} {self.unit}".rstrip()
+        return f"{self.claim}: {measured}, wanted {self.relation} {_text(self.bound)}"
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
