@@ -29,6 +29,7 @@ def running(
     core: the only one it may use. What it prints goes to the log file, but for what `stdout` catches.
     """
     pinned = list(command) if core is None else ["taskset", "-c", str(core), *command]
+    log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("ab") as log:
         process = subprocess.Popen(
             pinned, stdin=stdin, stdout=log if stdout is None else stdout, stderr=log, text=True,

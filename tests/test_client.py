@@ -1,5 +1,6 @@
 """The Python client against real hubs: it finds them, survives their restarts, and tells the truth about failures."""
 
+import fcntl
 import json
 import math
 import os
@@ -131,9 +132,20 @@ def test_what_a_killed_hub_left_behind_is_no_hub(tmp_path: Path) -> None:
 
 def test_a_hub_that_listens_everywhere_is_reached_on_this_machine(tmp_path: Path) -> None:
     (tmp_path / "admin.key").write_text("ag-1\n")
-    for host, local in (("0.0.0.0", "127.0.0.1"), ("[::]", "[::1]")):
-        (tmp_path / "hub.json").write_text(json.dumps({"url": f"https://{host}:1", "pid": os.getpid()}))
-        assert find_hub(data_dir=tmp_path) == HubAddress(f"https://{local}:1", "ag-1")
+    with (tmp_path / "hub.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for host, local in (("0.0.0.0", "127.0.0.1"), ("[::]", "[::1]")):
+            (tmp_path / "hub.json").write_text(json.dumps({"url": f"https://{host}:1", "pid": os.getpid()}))
+            assert find_hub(data_dir=tmp_path) == HubAddress(f"https://{local}:1", "ag-1")
+
+
+def test_a_stranger_with_the_pid_of_a_dead_hub_gets_no_key(tmp_path: Path) -> None:
+    """This process lives, but holds no hub's folder."""
+    (tmp_path / "admin.key").write_text("ag-1\n")
+    (tmp_path / "hub.lock").touch()
+    (tmp_path / "hub.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": os.getpid()}))
+    with pytest.raises(NoHub, match="is gone"):
+        find_hub(data_dir=tmp_path)
 
 
 def test_the_admin_key_stays_on_this_machine(tmp_path: Path) -> None:

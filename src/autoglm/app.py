@@ -17,7 +17,7 @@ from autoglm.auth.keys import KeyRing
 from autoglm.channels.deltas import Delta, Deltas
 from autoglm.channels.groups import Groups
 from autoglm.channels.mailbox import Mailbox
-from autoglm.core.errors import SettingsError, StorageFull
+from autoglm.core.errors import QueueFull, SettingsError, StorageFull, StoreBroken
 from autoglm.core.ports import Provider
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
@@ -81,6 +81,13 @@ class Hub:
         self, settings: Settings, data_dir: Path, *, access_log: Sink | None = None, is_terminal: bool = False
     ) -> None:
         """access_log: where a line for each request goes; standard error when absent."""
+        if not structlog.is_configured():
+            # structlog's default prints local variables in tracebacks when rich is there: keys and messages.
+            plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+            structlog.configure(
+                processors=[structlog.processors.add_log_level, plain],
+                logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+            )
         self.settings = settings
         self.data_dir = data_dir
         self.url = ""
@@ -226,7 +233,7 @@ class Hub:
         while True:
             try:
                 await store.trim()
-            except StorageFull as error:
+            except (StorageFull, QueueFull, StoreBroken) as error:
                 log.warning("retention_delayed", reason=str(error))
             await anyio.sleep(_TRIM_S)
 

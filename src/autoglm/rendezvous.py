@@ -3,6 +3,7 @@
 Standard library only: the command line imports this on every start.
 """
 
+import fcntl
 import ipaddress
 import json
 import os
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from autoglm.core.errors import HubError
 
 STATE_FILE = "hub.json"
+LOCK_FILE = "hub.lock"
 ADMIN_KEY_FILE = "admin.key"
 
 
@@ -96,20 +98,22 @@ def _running_on(folder: Path) -> str:
         raise NoHub(str(folder)) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NoHub(str(folder), f"{STATE_FILE} cannot be read: {error}") from None
-    if not _is_alive(pid):
+    if not _is_locked(folder / LOCK_FILE):
         raise NoHub(str(folder), f"the last one, process {pid}, is gone")
     # A hub that listens everywhere is reached by the loopback address.
     return _checked(url).replace("://0.0.0.0", "://127.0.0.1").replace("://[::]", "://[::1]")
 
 
-def _is_alive(pid: int) -> bool:
+def _is_locked(path: Path) -> bool:
+    """True while a hub holds its data folder. Its pid alone would mean nothing: another process may have it by now."""
     try:
-        os.kill(pid, 0)
-    except PermissionError:
+        with path.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    except (ProcessLookupError, OverflowError):
+    except OSError:
         return False
-    return pid > 0
+    return False
 
 
 def _read_key(path: Path, url: str) -> str:

@@ -1,5 +1,6 @@
 """What one client may cost the hub: scopes, rates, places, silence, and a disk that is full."""
 
+import asyncio
 import gc
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,14 @@ import pytest
 
 from autoglm.auth.settings import KeySettings
 from autoglm.gateway.server import HubProtocol
+from autoglm.inference.settings import InstanceSettings
 from autoglm.settings import Settings
+from autoglm.store import StoreSettings
 from eventually import wait_until
 from gateway.inside import Inside, hub_inside, settings
 from gateway.wire import Reply, Wire, call, stream
 from hub import running_hub
+from scripted_model import STREAM_HEAD, Request, ScriptedModel, chunk, echo, event
 
 SCOPES = {
     "none": [],
@@ -201,6 +206,57 @@ def test_a_reader_of_a_stream_that_does_not_read_is_not_read_for_in_memory(hub: 
     wait_until(lambda: hub.count(lambda: hub.hub._messages.waiting) == 0)
 
 
+def test_a_client_that_stops_reading_gives_its_slot_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else four sleeping laptops would hold the whole default model."""
+    monkeypatch.setattr("autoglm.gateway.server.SILENT_S", 0.5)
+    monkeypatch.setattr("autoglm.gateway.server._ROUND_TICKS", 1)
+
+    async def pour(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"endless" not in request.body:
+            return await echo(request, reader, writer)
+        writer.write(STREAM_HEAD)
+        while True:
+            writer.write(chunk(event("x" * 60_000)))
+            await writer.drain()
+
+    with ScriptedModel(pour) as model:
+        instance = {"name": "a", "provider": "openai", "base_url": model.url, "models": ["echo-model"], "slots": 1}
+        chosen = Settings(gateway=settings().gateway, instance=(InstanceSettings.model_validate(instance),))
+        with hub_inside(tmp_path / "data", chosen) as hub, Wire(hub.port, hub.key) as sleeper:
+            body = {"model": "echo-model", "stream": True, "messages": [{"role": "user", "content": "endless"}]}
+            sleeper.request("POST", "/v1/chat/completions", json.dumps(body).encode())
+            wait_until(lambda: bool(model.requests))
+            body = {"model": "echo-model", "messages": [{"role": "user", "content": "me too"}]}
+            reply = call(hub.port, hub.key, "POST", "/v1/chat/completions", body)
+            assert reply.status == 200, reply
+
+
+def test_a_length_of_thousands_of_zeros_is_a_length(hub: Inside) -> None:
+    with Wire(hub.port, hub.key) as wire:
+        head = wire.head("POST", "/api/messages", content_length="0" * 5000 + "2")
+        wire.send(head + b"{}")
+        assert wire.reply().json()["code"] == "invalid_field"
+
+
+def test_a_full_write_queue_refuses_and_does_not_end_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The retention and the cursors write, too, and must bear a refusal."""
+    monkeypatch.setattr("autoglm.app._TRIM_S", 0.0)
+    chosen = Settings(gateway=settings().gateway, store=StoreSettings(max_queued_operations=1))
+    with hub_inside(tmp_path / "data", chosen) as hub, ThreadPoolExecutor(8) as clients:
+        message = {"to": "user:a", "content": "x"}
+        replies = list(clients.map(lambda _: call(hub.port, hub.key, "POST", "/api/messages", message), range(200)))
+        assert {reply.status for reply in replies} == {202, 429}
+        assert call(hub.port, "", "GET", "/healthz").status == 200
+
+
+def test_a_reader_of_users_acknowledges_a_group_s_message_for_one(hub: Inside) -> None:
+    call(hub.port, hub.key, "PUT", "/api/groups/crew", {"members": ["user:c1"]})
+    id = post(hub, "", to="group:crew").json()["id"]
+    ack = call(hub.port, "sk-reader", "POST", f"/api/messages/{id}/ack", {"by": "user:c1"})
+    assert (ack.status, ack.json().get("state")) == (200, "acknowledged")
+    assert call(hub.port, "sk-reader", "POST", f"/api/messages/{id}/ack", {"by": "user:c2"}).status == 404
+
+
 # --- a full disk ---
 
 
@@ -220,8 +276,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_on_a_full_disk_reads_go_on_and_writes_come_back_with_the_space(small_disk: Path) -> None:
-    with running_hub(small_disk) as hub:
+@pytest.mark.parametrize("folder", [".", "data"], ids=["log-elsewhere", "log-on-the-same-disk"])
+def test_on_a_full_disk_reads_go_on_and_writes_come_back_with_the_space(small_disk: Path, folder: str) -> None:
+    with running_hub(small_disk / folder) as hub:
         key = hub.admin_key
 
         def send(id: str, **fields: Any) -> Reply:

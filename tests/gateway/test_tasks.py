@@ -33,11 +33,11 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
 
 def chosen(model: ScriptedModel) -> Settings:
     instance = {"name": "glm-a", "provider": "openai", "base_url": model.url, "models": ["echo-model"]}
-    other = {"name": "other", "value": "sk-other", "scopes": ["model:use:*"]}
+    others = [{"name": name, "value": f"sk-{name}", "scopes": ["model:use:*"]} for name in ("other", "lister")]
     return Settings(
         gateway=settings().gateway,
         instance=(InstanceSettings.model_validate(instance),),
-        key=(KeySettings.model_validate(other),),
+        key=tuple(KeySettings.model_validate(other) for other in others),
     )
 
 
@@ -64,12 +64,12 @@ def test_a_task_is_done_in_the_background_and_its_result_waited_for(hub: Inside)
 
 
 def test_a_key_lists_its_own_tasks_without_their_results(hub: Inside) -> None:
-    ids = [submit(hub, f"list {number}", "sk-other").json()["id"] for number in range(3)]
-    first = get(hub, "/api/tasks?limit=2", "sk-other")
-    rest = get(hub, f"/api/tasks?after={first['next']}", "sk-other")
+    ids = [submit(hub, f"list {number}", "sk-lister").json()["id"] for number in range(3)]
+    first = get(hub, "/api/tasks?limit=2", "sk-lister")
+    rest = get(hub, f"/api/tasks?after={first['next']}", "sk-lister")
     assert [task["id"] for task in first["tasks"] + rest["tasks"]] == ids
     assert all("result" not in task for task in first["tasks"])
-    assert get(hub, f"/api/tasks?after={rest['next']}", "sk-other") == {"tasks": [], "next": rest["next"]}
+    assert get(hub, f"/api/tasks?after={rest['next']}", "sk-lister") == {"tasks": [], "next": rest["next"]}
 
 
 def test_a_task_of_another_key_is_unknown(hub: Inside) -> None:
@@ -144,3 +144,9 @@ def test_a_shutdown_answers_those_who_wait_for_a_task(tmp_path: Path) -> None:
         hub.stop()
         reply = wire.reply()
     assert (reply.status, reply.json()["state"] in ("queued", "running")) == (200, True)
+
+
+def test_a_task_without_a_request_is_refused_when_it_is_sent(hub: Inside) -> None:
+    """Else its sender would wait for ever: no model could make anything of it."""
+    reply = call(hub.port, hub.key, "POST", "/api/messages", {"to": "model:auto", "content": "hi", "kind": "task"})
+    assert (reply.status, reply.json()["field"]) == (400, "content")

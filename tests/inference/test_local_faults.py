@@ -89,8 +89,9 @@ async def test_a_start_that_hangs_is_given_up_and_killed(tmp_path: Path) -> None
 
 
 def _workers() -> list[str]:
-    """Pids of this process's children that are not reaped."""
-    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    """Pids of this process's workers that are not reaped; other tests have children of other kinds."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [pid for pid in children if b"inference.local.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 async def test_failures_follow_each_other_more_and_more_slowly(tmp_path: Path) -> None:

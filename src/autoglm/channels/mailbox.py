@@ -16,7 +16,7 @@ from autoglm.channels.groups import Groups
 from autoglm.channels.receipts import AckState, Receipt, receipt_record, subject_of_message, subject_of_sender
 from autoglm.core.address import parse_address
 from autoglm.core.clock import now_ms
-from autoglm.core.envelope import Envelope, decode_envelope, encode_envelope
+from autoglm.core.envelope import Envelope, JsonPart, decode_envelope, encode_envelope
 from autoglm.core.errors import HubError, InvalidField, NotFound, RevisionMismatch, UnknownRecipient
 from autoglm.core.ids import uuid7
 from autoglm.core.ports import KeyValue, Log, NewRecord, Record
@@ -109,6 +109,7 @@ class Mailbox:
                     raise UnknownRecipient(envelope.to, way_out)
                 subjects.append(WORK)
                 if envelope.kind == "task":
+                    _check_task(envelope)
                     subjects.append(f"tasks-of:{envelope.from_}")
             case "channel":
                 channel = address.rest.split("/", 1)[0]
@@ -295,8 +296,15 @@ def _record(stamped: Envelope, subjects: tuple[str, ...]) -> NewRecord:
     )
 
 
+def _check_task(envelope: Envelope) -> None:
+    """Raises InvalidField: a model could make nothing of it, and its sender would wait in vain."""
+    parts = envelope.content if isinstance(envelope.content, list) else []
+    if not any(isinstance(part, JsonPart) and isinstance(part.json, dict) for part in parts):
+        raise InvalidField("content", "a task needs a json part with a chat completion's body; see /api/tasks")
+
+
 def _cursor_key(address: str, reader: str) -> str:
-    return f"cursor/{address}/{reader}"
+    return f"cursor {address} {reader}"  # both may hold slashes, neither a blank
 
 
 def _digest(envelope: Envelope) -> bytes:

@@ -1,13 +1,29 @@
 """Sets up logging: readable on a terminal, JSON otherwise. All of it goes to standard error."""
 
+import contextlib
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
 
 
+class _Unfailing:
+    """Standard error, whose failures are not ours: a full disk or a closed pipe must not stop the hub."""
+
+    def write(self, text: str, /) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
 def set_up_logs(*, is_terminal: bool, level: int = logging.INFO) -> None:
     """structlog for our own events, and the standard library's records (uvicorn, asyncio) in the same form."""
+    stream = _Unfailing()
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -22,10 +38,10 @@ def set_up_logs(*, is_terminal: bool, level: int = logging.INFO) -> None:
     structlog.configure(
         processors=[*shared, *tail, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, stream)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -104,7 +104,7 @@ class Exchange:
         if encoding is not None and encoding.lower() != b"identity":
             raise UnsupportedMediaType(encoding.decode("latin-1")[:40], "a body without content-encoding")
         announced = self.headers.get(b"content-length")
-        if announced is not None and int(announced) > limit_bytes:  # the HTTP parser lets digits pass only
+        if announced is not None and int(announced[-20:]) > limit_bytes:  # the parser refuses what is over 64 bits
             raise PayloadTooLarge(limit_bytes)
         message = await self.receive()
         if not message.get("more_body") and message["type"] == "http.request":

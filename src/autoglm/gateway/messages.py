@@ -170,22 +170,23 @@ class MessagesGateway:
     async def acknowledge(self, principal: Principal, id: str, state: AckState, by: str | None) -> Acked:
         """Raises NotFound, InvalidField, Forbidden, Draining, StorageFull."""
         self.check_open()
-        envelope, record = await self.visible(principal, id)
+        envelope, record = await self.visible(principal, id, by)
         recipient = await self._mailbox.recipient_of(envelope, record, by)
         principal.require("read:message", recipient)
         return Acked(envelope.id, state, await self._mailbox.report(envelope, state, by=recipient))
 
-    async def visible(self, principal: Principal, id: str) -> tuple[Envelope, Record]:
-        """A message that the principal may see: read as its recipient, or send as its sender.
+    async def visible(self, principal: Principal, id: str, by: str | None = None) -> tuple[Envelope, Record]:
+        """A message that the principal may see: read as its recipient (or as `by`), or send as its sender.
 
         Raises NotFound also for a message of others: that it exists, and whose it is, is theirs to know.
         """
         envelope, record = await self._mailbox.get(id)
         if principal.allows("read:message", envelope.to) or principal.allows("send:message", envelope.from_):
             return envelope, record
-        own = principal.address
-        if principal.allows("read:message", own) and await self._mailbox.was_sent_to(envelope, record, own):
-            return envelope, record
+        for address in (principal.address, by):
+            may_read = address is not None and principal.allows("read:message", address)
+            if address is not None and may_read and await self._mailbox.was_sent_to(envelope, record, address):
+                return envelope, record
         raise NotFound("message", id)
 
     # --- stream ---

@@ -81,6 +81,9 @@ class HubProtocol(HttpToolsProtocol):
     heard_s = 0.0
     """When data came last."""
     _head_bytes = 0
+    _stalled_s = 0.0
+    """When the client last took something, as far as the rounds saw."""
+    _stalled_bytes = -1
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -177,6 +180,19 @@ class HubProtocol(HttpToolsProtocol):
     def is_idle(self) -> bool:
         """True between two requests."""
         return self.running is not None and self.running.response_complete and not self.has_partial_head
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled_s = self.loop.time()
+
+    def has_stalled(self, now_s: float) -> bool:
+        """True when the client has taken nothing for SILENT_S of what waits for it: it holds a slot for nothing."""
+        if not self.flow.write_paused:
+            return False
+        waiting_bytes = self.transport.get_write_buffer_size()
+        if waiting_bytes != self._stalled_bytes:
+            self._stalled_bytes, self._stalled_s = waiting_bytes, now_s
+        return now_s - self._stalled_s >= SILENT_S
 
     def send_400_response(self, msg: str) -> None:
         self.refuse(InvalidHttp("see RFC 9112"))
@@ -338,7 +354,11 @@ class Server(uvicorn.Server):
     def _send_silent_away(self, now_s: float) -> None:
         """A peer that lost its power in the middle of a request never says so, and would hold its place for ever."""
         for connection in tuple(self.server_state.connections):
-            if not isinstance(connection, HubProtocol) or now_s - connection.heard_s < SILENT_S:
+            if not isinstance(connection, HubProtocol):
+                continue
+            if connection.has_stalled(now_s):
+                connection.transport.abort()
+            if now_s - connection.heard_s < SILENT_S:
                 continue
             if connection.has_partial_head or connection.has_partial_body:
                 connection.refuse(RequestTimeout(SILENT_S))

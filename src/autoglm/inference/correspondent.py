@@ -6,6 +6,7 @@ and answering, or between answering and noting it, starts the answer anew and st
 
 import contextlib
 import hashlib
+import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -16,7 +17,16 @@ import structlog
 
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.envelope import Content, Envelope, JsonPart
-from autoglm.core.errors import DeadlineExceeded, HubError, NotFound, StorageFull, UpstreamFailed, UpstreamTimeout
+from autoglm.core.errors import (
+    DeadlineExceeded,
+    HubError,
+    InvalidField,
+    NotFound,
+    QueueFull,
+    StorageFull,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
 from autoglm.core.ports import KeyValue, Record
 from autoglm.inference.call import Call
 from autoglm.inference.control_text import Stripper, TextStripper
@@ -33,7 +43,8 @@ MAX_RUNNING = 64
 MAX_OPEN = 10_000
 """Messages that are not settled and known to this run; further ones wait in the log. Each costs about 3 KB."""
 MAX_UPSTREAM_FAILURES = 5
-"""A message on which instances keep failing is given up: it may be the message that breaks them."""
+GIVE_UP_S = 3600.0
+"""A message on which instances keep failing, so often and for so long, is given up: it may be what breaks them."""
 _MAX_BACK_OFF_S = 60.0
 _IDLE_S = 3600.0
 _MAX_ANSWER_BYTES = 16 << 20
@@ -80,8 +91,8 @@ class Correspondent:
         self._open: dict[int, None] = {}
         """Numbers of the messages that are not settled, in their order."""
         self._newest = 0
-        self.recovered = 0
-        """Messages that an earlier run of the hub left without an answer."""
+        self._left_over = 0
+        """Messages that an earlier run of the hub had not noted as settled."""
 
     def is_running(self, id: str) -> bool:
         """True while a model is asked; a message that waits for its next attempt is not running."""
@@ -94,6 +105,7 @@ class Correspondent:
             scope.cancel()
 
     async def run(self) -> None:
+        """Never returns. An earlier run's unanswered messages come first; how many there were is logged."""
         entry = await self._keyvalue.get(CURSOR)
         self._newest = int(entry.value) if entry else 0
         room = anyio.Semaphore(MAX_OPEN)
@@ -102,18 +114,22 @@ class Correspondent:
             while True:
                 records = await self._post.work(after=self._newest, timeout_s=0.0 if is_first else _IDLE_S)
                 for record in records:
+                    self._left_over += is_first
                     self._open[record.seq] = None
                     self._newest = record.seq
                     await room.acquire()
-                    tasks.start_soon(self._settle, record.seq, record.id, room, is_first)
-                is_first = is_first and bool(records)
+                    tasks.start_soon(self._settle, record.seq, record.id, room)
+                if is_first and not records:
+                    is_first = False
+                    if self._left_over:
+                        log.warning("messages_taken_up", count=self._left_over, note="left unanswered by the last run")
 
-    async def _settle(self, seq: int, id: str, room: anyio.Semaphore, is_left_over: bool) -> None:
+    async def _settle(self, seq: int, id: str, room: anyio.Semaphore) -> None:
         """Answer one message, or note why not; then move the cursor."""
         try:
             with anyio.CancelScope() as scope:
                 self._scopes[id] = scope
-                await self._work_on(id, is_left_over)
+                await self._work_on(id)
         except Exception:  # a message that breaks the hub must not break it again at each start
             log.exception("message_broke_the_hub", envelope_id=id)
             await self._give_up(id, "an error of the hub itself; its log has it under the message's id")
@@ -122,7 +138,7 @@ class Correspondent:
             room.release()
         del self._open[seq]
         settled = next(iter(self._open), self._newest + 1) - 1
-        with contextlib.suppress(StorageFull):  # the next one notes it; a restart merely looks at a few more messages
+        with contextlib.suppress(StorageFull, QueueFull):  # the next one notes it, or a restart looks again
             await self._keyvalue.put(CURSOR, str(settled).encode())
 
     async def _give_up(self, id: str, reason: str) -> None:
@@ -136,34 +152,39 @@ class Correspondent:
             try:
                 await self._post.fail(message, reason)
                 return
+            except QueueFull:
+                await anyio.sleep(1.0)
             except StorageFull:
                 await anyio.sleep(_MAX_BACK_OFF_S)
 
-    async def _work_on(self, id: str, is_left_over: bool) -> None:
+    async def _work_on(self, id: str) -> None:
         """Try until it works, the message expires, or trying again cannot help.
 
         Each attempt reads the message anew, so that one that waits costs little memory and may be settled meanwhile.
         """
         failures, back_off_s = 0, 1.0
+        first_failure_s = math.inf
         while True:
             try:
                 message, _ = await self._post.get(id)
+            except NotFound:
+                return  # the retention took it
+            try:
                 if await self._post.is_settled(message):
                     return
-                self.recovered += is_left_over
-                is_left_over = False
                 if message.from_.startswith("model:"):
                     await self._give_up(id, "models do not answer models: that could go on for ever")
                     return
                 await self._attempt(message)
                 return
-            except NotFound:
-                return  # the retention took it
             except DeadlineExceeded:
                 return  # the mailbox reports the expiry
             except HubError as error:
-                failures += isinstance(error, (UpstreamFailed, UpstreamTimeout))
-                if not error.retryable or failures >= MAX_UPSTREAM_FAILURES:
+                if isinstance(error, (UpstreamFailed, UpstreamTimeout)):
+                    failures += 1
+                    first_failure_s = min(first_failure_s, monotonic_s())
+                has_tried_enough = failures >= MAX_UPSTREAM_FAILURES and monotonic_s() - first_failure_s >= GIVE_UP_S
+                if not error.retryable or has_tried_enough:
                     log.warning("message_not_answered", envelope_id=id, code=error.code, reason=str(error))
                     await self._give_up(id, str(error))
                     return
@@ -309,7 +330,7 @@ def _task_request(message: Envelope) -> bytes:
     parts = message.content if isinstance(message.content, list) else []
     request = next((part.json for part in parts if isinstance(part, JsonPart)), None)
     if not isinstance(request, dict):
-        raise NotFound("request", message.id)
+        raise InvalidField("content", "a task needs a json part with the body of a chat completion")
     request = {name: value for name, value in request.items() if name != "stream_options"}
     # The recipient decides: a key was checked for that model, not for what the request says.
     return _encode({**request, "model": message.to.removeprefix("model:"), "stream": False})

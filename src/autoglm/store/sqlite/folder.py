@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ def locked_folder(data_dir: Path) -> Iterator[None]:
         raise folder_error(error, data_dir) from error
     try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_exclusively(lock)
         except BlockingIOError as error:
             holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
             raise StoreBroken(
@@ -45,6 +46,18 @@ def locked_folder(data_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def _lock_exclusively(lock: int) -> None:
+    """A command that looks for a running hub holds a shared lock for an instant: try for half a second."""
+    for tries_left in range(10, -1, -1):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if tries_left == 0:
+                raise
+            time.sleep(0.05)
 
 
 def _write_pid(lock: int) -> None:

@@ -92,8 +92,17 @@ def _read(db: sqlite3.Connection, *, subjects: tuple[str, ...], after: int, limi
 
 
 def _read_last(db: sqlite3.Connection, *, subject: str, limit: int) -> list[Record]:
-    rows = db.execute(f"{_BY_SUBJECT} DESC LIMIT ?", (subject, 0, now_ms(), limit)).fetchall()
-    return [_record(row) for row in rows[::-1]]
+    """Stops at 16 MiB of bodies, but not before the newest record."""
+    cursor = db.execute(f"{_BY_SUBJECT} DESC LIMIT ?", (subject, 0, now_ms(), limit))
+    records: list[Record] = []
+    size_bytes = 0
+    for row in cursor:
+        size_bytes += len(row[-1])
+        if records and size_bytes > _READ_BYTES:
+            break
+        records.append(_record(row))
+    cursor.close()  # an open one holds its snapshot, and with it the write-ahead log
+    return records[::-1]
 
 
 def _get(db: sqlite3.Connection, *, id: str) -> Record | None:

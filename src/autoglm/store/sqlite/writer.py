@@ -162,12 +162,12 @@ class Writer:
         return committed
 
     def _fail(self, operations: Sequence[_Operation], error: Exception) -> None:
+        self._call(self._deliver_error, operations, error)  # first: the log may be on the same full disk
         if not isinstance(error, StorageFull):
             log.error("batch_failed", path=str(self._path), operations=len(operations), error=str(error))
         elif not self._is_full:
             self._is_full = True
             log.error("storage_full", path=str(self._path), operations=len(operations))
-        self._call(self._deliver_error, operations, error)
 
     def _call(self, function: Any, *arguments: Any) -> None:
         try:
