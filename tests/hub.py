@@ -93,6 +93,13 @@ class HubProcess:
         self._process.stdout.close()
         return status
 
+    def close(self) -> None:
+        """Leave nothing behind, whatever became of the process."""
+        if self.is_running:
+            self.kill()
+        if self._process is not None and self._process.stdout is not None:
+            self._process.stdout.close()
+
     @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -116,8 +123,7 @@ def running_hub(data_dir: Path, config: str = "", **options: Any) -> Iterator[Hu
     try:
         yield hub
     finally:
-        if hub.is_running:
-            hub.kill()
+        hub.close()
 
 
 def instance_config(name: str, url: str, models: tuple[str, ...] = ("echo-model",), **fields: Any) -> str:

@@ -152,7 +152,7 @@ async def test_a_hub_without_a_model_says_what_to_do(tmp_path: Path, open_page: 
     with running_hub(tmp_path / "data") as hub:
         visit = await open_page(hub.page_url)
         await expect(visit.page.locator(".pill")).to_have_text("No model yet")
-        await expect(await visit.ask("anybody?")).to_contain_text("Run “autoglm models pull”")
+        await expect(await visit.ask("anybody?")).to_contain_text("Run “autoglm models pull qwen2.5-coder-0.5b”")
         await visit.page.locator(".pill").click()
         await expect(visit.page.get_by_role("dialog")).to_contain_text("autoglm models pull")
 

@@ -169,7 +169,9 @@ async def watched(spec: LocalSpec) -> AsyncIterator[Watched]:
 
 
 def children() -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    """Pids of this process's workers. It has other children, too: hubs of other tests."""
+    pids = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in pids if b"inference.local.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 async def test_a_killed_worker_is_noticed_at_once_and_replaced(spec: LocalSpec) -> None:

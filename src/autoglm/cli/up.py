@@ -95,6 +95,9 @@ def _greet(hub: "Hub") -> None:
     models = ", ".join(hub.models) or "none yet: autoglm models pull qwen2.5-coder-0.5b"
     click.echo(f"AutoGLM Hub   {hub.url}")
     click.echo(f"  models      {models}")
+    unused = [model.name for model in hub.folder.list() if model.name not in hub.models]
+    if unused and hub.models:
+        click.echo(f'  not served  {", ".join(unused)}   (give each an [[instance]] with provider = "local")')
     if hub.new_admin_key is not None:
         click.echo(f"  admin key   {hub.new_admin_key}   (shown once; kept in {hub.admin_key_file})")
         click.echo(f"  page        {hub.url}/#key={hub.new_admin_key}")

@@ -155,7 +155,9 @@ class UnknownModel(HubError):
         elif known:
             text += f".{did_you_mean(model, known)} Known: {', '.join(known)}"
         else:
-            text += ", nor any other yet; run 'autoglm models pull qwen2.5-coder-0.5b' or add an [[instance]]"
+            text += (
+                ", nor any other yet; run 'autoglm models pull qwen2.5-coder-0.5b' or add an [[instance]], then restart"
+            )
         super().__init__(text, model=model)
 
 

@@ -48,7 +48,7 @@ export const en = {
   yourAddress: "Your address",
   instances: "Model instances",
   instancesUnknown: "Not known: the hub has not said yet, or this key may not ask.",
-  instancesNone: "There is no model yet. Run “autoglm models pull”, or add an [[instance]] to autoglm.toml.",
+  instancesNone: "There is no model yet. Run “autoglm models pull qwen2.5-coder-0.5b” and restart the hub, or add an [[instance]] to autoglm.toml.",
   instanceStates: {
     starting: "starting",
     ready: "ready",
@@ -171,7 +171,7 @@ export const en = {
     unauthorized: "The hub did not accept the key.",
     forbidden: "This key is not allowed to do that.",
     rate_limited: "That was more than this key may ask for in so short a time.",
-    no_instance_free: "All models are busy just now.",
+    no_instance_free: "No model can answer just now.",
     queue_full: "Too many questions are waiting already.",
     unknown_model: "The hub does not have this model.",
     not_offered: "This model cannot do that.",

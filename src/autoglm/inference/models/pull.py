@@ -64,7 +64,7 @@ async def pull(
                 placed = await anyio.to_thread.run_sync(_copy, Path(source), target, wanted, present)
     except OSError as error:  # the folder or a file in it: no rights, read-only, full
         raise storage_error(error, Path(error.filename or folder.path)) from error
-    log.info("model_pulled", model=target.name, size_bytes=placed.size_bytes, sha256=placed.sha256)
+    log.debug("model_pulled", model=target.name, size_bytes=placed.size_bytes, sha256=placed.sha256)
     return placed
 
 
