@@ -61,10 +61,13 @@ check: $(VENV)/.test
 bench: $(VENV)/.test console
 	@$(BIN)/python tools/system.py wrk nginx gcc
 	@$(BIN)/python benchmarks/peers.py
-	@for name in gateway messages startup local; do $(BIN)/python benchmarks/$$name.py --check || failed=1; done; exit $${failed:-0}
+	@for model in smollm2-135m qwen2.5-coder-0.5b; do $(BIN)/autoglm models pull $$model --data data || exit 1; done
+	@for name in gateway messages startup local; do \
+	    $(BIN)/python benchmarks/$$name.py --check --save || failed=1; done; \
+	    $(BIN)/python benchmarks/report.py; exit $${failed:-0}
 
 soak: $(VENV)/.test
-	@AUTOGLM_TEST_SOAK=1 $(BIN)/python -m pytest -m soak $(TESTS)
+	@AUTOGLM_TEST_KILL_MESSAGES=200000 AUTOGLM_TEST_KILLS=50 $(BIN)/python -m pytest tests/gateway/test_nothing_lost.py
 
 fuzz: $(VENV)/.test
 	@AUTOGLM_TEST_FUZZ_SECONDS=600 $(BIN)/python -m pytest -k fuzz $(TESTS)
