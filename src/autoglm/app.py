@@ -21,12 +21,14 @@ from autoglm.core.errors import QueueFull, SettingsError, StorageFull, StoreBrok
 from autoglm.core.ports import Provider
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
+from autoglm.gateway.front import Front
 from autoglm.gateway.messages import MessagesGateway
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
 from autoglm.gateway.openapi import openapi
+from autoglm.gateway.page import Page
 from autoglm.gateway.router import Route, Router
-from autoglm.gateway.server import Gateway, Server, bind, make_server
+from autoglm.gateway.server import Server, bind, make_server
 from autoglm.gateway.state import StateGateway
 from autoglm.gateway.tasks import TasksGateway
 from autoglm.gateway.websocket import SocketGateway
@@ -200,8 +202,8 @@ class Hub:
             *self._tasks.routes(),
             *state.routes(),
         ]
-        sockets = SocketGateway(self._keys, self._mailbox, self._messages)
-        self._gateway = Gateway(openai, Router(routes), sockets, metrics, self._access, PAGE)
+        self._sockets = SocketGateway(self._keys, self._mailbox, self._messages)
+        self._front = Front(openai, Router(routes), Page(PAGE), metrics, self._access)
 
     def _add_instances(self) -> None:
         wanted = instances_to_run(self.settings, self.folder)
@@ -239,7 +241,7 @@ class Hub:
 
     @contextlib.asynccontextmanager
     async def _serving(self, listener: socket.socket) -> AsyncIterator[Server]:
-        server = make_server(self._gateway, self.settings.gateway)
+        server = self._server = make_server(self._front, self._sockets, self.settings.gateway)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._serve, server, listener)
             await server.ready.wait()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from autoglm.auth.settings import KeySettings
-from autoglm.gateway.server import HubProtocol
+from autoglm.gateway.http1 import HttpConnection
 from autoglm.inference.settings import InstanceSettings
 from autoglm.settings import Settings
 from autoglm.store import StoreSettings
@@ -184,7 +184,7 @@ def test_a_client_that_falls_silent_in_a_request_loses_its_place(
 
 def held_bytes() -> int:
     """What the hub holds for its HTTP clients beyond the kernel's buffers."""
-    open_ones = [entry for entry in gc.get_objects() if type(entry) is HubProtocol and entry.running is not None]
+    open_ones = [entry for entry in gc.get_objects() if type(entry) is HttpConnection and entry.running is not None]
     return sum(entry.transport.get_write_buffer_size() for entry in open_ones if not entry.transport.is_closing())
 
 

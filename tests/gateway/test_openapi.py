@@ -30,7 +30,7 @@ def described() -> set[tuple[str, str]]:
 
 
 def test_each_route_is_described_and_each_description_has_a_route(hub: Inside) -> None:
-    routes = {(route.method, route.template) for route in hub.hub._gateway._router.routes}
+    routes = {(route.method, route.template) for route in hub.hub._front._router.routes}
     assert routes | {("POST", path) for path in APIS} == described()
     assert len(OPERATIONS) == len(described())
 

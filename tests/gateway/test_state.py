@@ -57,7 +57,7 @@ def test_a_hub_that_cannot_write_is_not_ready_and_says_why(hub: Inside, monkeypa
     async def full() -> None:
         raise StorageFull("/data/hub.db")
 
-    state = next(route.handler for route in hub.hub._gateway._router.routes if route.template == "/readyz").__self__  # type: ignore[attr-defined]
+    state = next(route.handler for route in hub.hub._front._router.routes if route.template == "/readyz").__self__  # type: ignore[attr-defined]
     monkeypatch.setattr(state, "_check_ready", full)
     reply = get(hub, "/readyz", "")
     assert (reply.status, reply.json()["is_ready"]) == (503, False)

@@ -36,7 +36,7 @@ def json_line(at_s: float, exchange: Exchange, took_s: float) -> str:
     path = _escaped(exchange.path[:200])
     caller = exchange.principal.name if exchange.principal else ""
     return (
-        f'{{"event": "request_served", "time": {at_s:.3f}, "method": "{exchange.scope["method"]}", "path": "{path}", '
+        f'{{"event": "request_served", "time": {at_s:.3f}, "method": "{exchange.method}", "path": "{path}", '
         f'"status": {exchange.status}, "took_ms": {took_s * 1e3:.1f}, "key": "{caller}", "model": "{exchange.model}", '
         f'"instance": "{exchange.instance}", "tokens_in": {exchange.tokens_in}, "tokens_out": {exchange.tokens_out}, '
         f'"request_id": "{exchange.request_id}"}}\n'
@@ -48,7 +48,7 @@ def text_line(at_s: float, exchange: Exchange, took_s: float) -> str:
     path = exchange.path[:200].encode("unicode_escape").decode()
     tokens = f" {exchange.tokens_out} tokens" if exchange.tokens_out else ""
     where = f" {exchange.model} on {exchange.instance}" if exchange.instance else ""
-    return f"  {exchange.scope['method']:<5} {path} {exchange.status} {took_s * 1e3:.0f} ms{where}{tokens}\n"
+    return f"  {exchange.method:<5} {path} {exchange.status} {took_s * 1e3:.0f} ms{where}{tokens}\n"
 
 
 class AccessLog:

@@ -42,18 +42,18 @@ class GroupsGateway:
         """The groups whose messages the key may read."""
         principal = exchange.identify(self._keys)
         groups = [group for group in self._groups.all() if principal.allows("read:message", f"group:{group.name}")]
-        await exchange.respond_json(200, GroupList(groups))
+        exchange.respond_json(200, GroupList(groups))
 
     async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:
         exchange.identify(self._keys).require("read:message", f"group:{variables['name']}")
-        await exchange.respond_json(200, self._groups.get(variables["name"]))
+        exchange.respond_json(200, self._groups.get(variables["name"]))
 
     async def put(self, exchange: Exchange, variables: dict[str, str]) -> None:
         exchange.identify(self._keys).require("admin")
         body = fields.decode(await exchange.body(self._max_body_bytes), GroupBody)
-        await exchange.respond_json(200, await self._groups.put(variables["name"], body.members))
+        exchange.respond_json(200, await self._groups.put(variables["name"], body.members))
 
     async def delete(self, exchange: Exchange, variables: dict[str, str]) -> None:
         exchange.identify(self._keys).require("admin")
         await self._groups.delete(variables["name"])
-        await exchange.respond(204, b"")
+        exchange.respond(204, b"")

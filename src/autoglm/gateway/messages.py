@@ -101,7 +101,7 @@ class MessagesGateway:
         envelope = decode_envelope(await exchange.body(self._max_body_bytes))
         require_send(principal, envelope)
         sent = await self._mailbox.send(envelope, sender=principal.address)
-        await exchange.respond(202 if sent.is_new else 200, _encode(Accepted(sent.id, sent.seq)), _JSON)
+        exchange.respond(202 if sent.is_new else 200, _encode(Accepted(sent.id, sent.seq)), _JSON)
 
     # --- read ---
 
@@ -119,7 +119,7 @@ class MessagesGateway:
         records = await self._read(exchange, address, after, limit, wait_s)
         messages = b",".join([with_seq(record) for record in records])
         following = records[-1].seq if records else after
-        await exchange.respond(200, b'{"messages":[%b],"next":%d}' % (messages, following), _JSON)
+        exchange.respond(200, b'{"messages":[%b],"next":%d}' % (messages, following), _JSON)
 
     async def _read(self, exchange: Exchange, address: str, after: int, limit: int, wait_s: float) -> list[Record]:
         task = asyncio.current_task()
@@ -152,20 +152,20 @@ class MessagesGateway:
     async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:
         principal = exchange.identify(self._keys)
         _, record = await self.visible(principal, variables["id"])
-        await exchange.respond(200, with_seq(record), _JSON)
+        exchange.respond(200, with_seq(record), _JSON)
 
     # --- receipts ---
 
     async def receipts(self, exchange: Exchange, variables: dict[str, str]) -> None:
         principal = exchange.identify(self._keys)
         envelope, record = await self.visible(principal, variables["id"])
-        await exchange.respond_json(200, Receipts(await self._mailbox.receipts(envelope, record)))
+        exchange.respond_json(200, Receipts(await self._mailbox.receipts(envelope, record)))
 
     async def ack(self, exchange: Exchange, variables: dict[str, str]) -> None:
         principal = exchange.identify(self._keys)
         body = await exchange.body(self._max_body_bytes)
         ack = fields.decode(body, Ack) if body else Ack()
-        await exchange.respond_json(200, await self.acknowledge(principal, variables["id"], ack.state, ack.by))
+        exchange.respond_json(200, await self.acknowledge(principal, variables["id"], ack.state, ack.by))
 
     async def acknowledge(self, principal: Principal, id: str, state: AckState, by: str | None) -> Acked:
         """Raises NotFound, InvalidField, Forbidden, Draining, StorageFull."""
@@ -203,11 +203,11 @@ class MessagesGateway:
         if last_id is not None:
             after = fields.whole_number(last_id.decode("latin-1"), "last-event-id")
         exchange.cancel_when_left()
-        await exchange.start(200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")])
+        exchange.start(200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")])
         if not exchange.is_head:
             await exchange.write(b": connected\n\n")
             await self._stream(exchange, address, after)
-        await exchange.end()
+        exchange.end()
 
     async def _stream(self, exchange: Exchange, address: str, after: int) -> None:
         """Returns at a drain."""

@@ -16,7 +16,7 @@ from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import DeadlineExceeded, Draining, HubError, InvalidField
 from autoglm.gateway.exchange import Exchange, Headers
 from autoglm.gateway.metrics import Metrics
-from autoglm.gateway.problems import openai_error, openai_response
+from autoglm.gateway.problems import openai_error
 from autoglm.gateway.usage import has_content, has_reasoning, usage_of
 from autoglm.inference.call import AUTO, Api, Call
 from autoglm.inference.control_text import Stripper
@@ -49,18 +49,6 @@ class OpenAIGateway:
         self._max_body_bytes = max_body_bytes
         self._strip = strip
 
-    async def handle(self, exchange: Exchange) -> None:
-        """Answer one POST under /v1. Errors leave in OpenAI's form."""
-        try:
-            await self._handle(exchange)
-        except HubError as error:
-            if exchange.status:
-                return  # the response has begun; without its end the server cuts the connection, which clients notice
-            status, headers, body = openai_response(error, exchange.request_id)
-            if b"expect" in exchange.headers:  # it may never send the body it was not asked for (RFC 9110, 10.1.1)
-                headers.append((b"connection", b"close"))
-            await exchange.respond(status, body, headers)
-
     async def models(self, exchange: Exchange) -> None:
         """`GET /v1/models`: what the key may use."""
         principal = exchange.principal = self._keys.by_header(exchange.headers.get(b"authorization"))
@@ -72,9 +60,10 @@ class OpenAIGateway:
         }
         owners = {AUTO: "autoglm", **owners} if owners else {}
         data = [{"id": model, "object": "model", "created": 0, "owned_by": owner} for model, owner in owners.items()]
-        await exchange.respond_json(200, {"object": "list", "data": data})
+        exchange.respond_json(200, {"object": "list", "data": data})
 
-    async def _handle(self, exchange: Exchange) -> None:
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one POST under /v1. Raises what `Dispatcher.answer` raises, and what the key or the body lack."""
         headers = exchange.headers
         principal = exchange.principal = self._keys.by_header(headers.get(b"authorization"))
         principal.take()
@@ -141,13 +130,13 @@ class OpenAIGateway:
             is_json = body.lstrip().startswith(b"{")
             body = stripper.whole(body) if is_json else stripper.feed(body, is_last=True)
         headers = self._head(exchange, answer, warning)
-        await exchange.respond(answer.status, body, [*headers, *_STREAM] if answer.call.is_stream else headers)
+        exchange.respond(answer.status, body, [*headers, *_STREAM] if answer.call.is_stream else headers)
 
     async def _send_stream(self, exchange: Exchange, answer: Answer) -> None:
         """Forward events as they come. A stream that breaks off ends with an error event, never silently."""
         markers = self._strip.get(exchange.model)
         stripper = Stripper(markers) if markers else None
-        await exchange.start(answer.status, [*self._head(exchange, answer, b""), *_STREAM])
+        exchange.start(answer.status, [*self._head(exchange, answer, b""), *_STREAM])
         answer.call.is_open = True
         tail, write = Tail(), exchange.write
         has_text = has_thoughts = False
@@ -178,11 +167,11 @@ class OpenAIGateway:
             return
         exchange.tokens_in, exchange.tokens_out = usage_of(end)
         self._metrics.reasoning_only += has_thoughts and not has_text
-        await exchange.end()
+        exchange.end()
 
     async def _send_long(self, exchange: Exchange, answer: Answer) -> None:
         """A reply that is too long to hold back: passed on in pieces, cut visibly when the upstream cuts it."""
-        await exchange.start(answer.status, self._head(exchange, answer, b""))
+        exchange.start(answer.status, self._head(exchange, answer, b""))
         chunk: bytes | None = answer.first
         tail = Tail()
         while chunk is not None:
@@ -190,13 +179,13 @@ class OpenAIGateway:
             await exchange.write(chunk)
             chunk = await answer.chunk()
         exchange.tokens_in, exchange.tokens_out = usage_of(tail.last())
-        await exchange.end()
+        exchange.end()
 
     async def _break_off(self, exchange: Exchange, error: HubError) -> None:
         self._metrics.broken_streams += 1
         event = b"event: error\ndata: " if exchange.path == "/v1/responses" else b"data: "
         await exchange.write(b"\n\n" + event + _encode(openai_error(error, exchange.request_id)) + b"\n\n")
-        await exchange.end()
+        exchange.end()
 
     def _head(self, exchange: Exchange, answer: Answer, warning: bytes) -> Headers:
         headers = [

@@ -44,7 +44,7 @@ class Router:
         if methods is not None:
             exchange.route = exchange.path
             return _pick(methods, exchange), {}
-        segments = exchange.scope["raw_path"].decode("ascii", "replace").split("/")
+        segments = exchange.head.raw_path.decode("ascii", "replace").split("/")
         for template, variable_methods, name in self._variable:
             if len(template) == len(segments) and all(
                 theirs if ours.startswith("{") else ours == theirs
@@ -61,7 +61,7 @@ class Router:
 
 
 def _pick(methods: dict[str, Handler], exchange: Exchange) -> Handler:
-    method = exchange.scope["method"]
+    method = exchange.method
     handler = methods.get("GET" if method == "HEAD" else method)
     if handler is not None:
         return handler
@@ -71,12 +71,12 @@ def _pick(methods: dict[str, Handler], exchange: Exchange) -> Handler:
 def answer_without_handler(methods: Collection[str], exchange: Exchange) -> Handler:
     """What answers OPTIONS for a path that takes `methods`. Raises MethodNotAllowed for every other method."""
     allowed = sorted({*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])})
-    if exchange.scope["method"] != "OPTIONS":
-        raise MethodNotAllowed(exchange.scope["method"], exchange.path[:200], allowed)
+    if exchange.method != "OPTIONS":
+        raise MethodNotAllowed(exchange.method, exchange.path[:200], allowed)
 
     async def tell(exchange: Exchange, _: dict[str, str]) -> None:
         # No Access-Control headers: pages of other origins have no business here.
-        await exchange.respond(204, b"", [(b"allow", ", ".join(allowed).encode())])
+        exchange.respond(204, b"", [(b"allow", ", ".join(allowed).encode())])
 
     return tell
 

@@ -103,7 +103,7 @@ class StateGateway:
         ]
 
     async def healthz(self, exchange: Exchange, _: dict[str, str]) -> None:
-        await exchange.respond_json(200, Health("ok", self._version))
+        exchange.respond_json(200, Health("ok", self._version))
 
     async def readyz(self, exchange: Exchange, _: dict[str, str]) -> None:
         reasons = []
@@ -113,21 +113,21 @@ class StateGateway:
             await self._check_ready()
         except HubError as error:
             reasons.append(str(error))
-        await exchange.respond_json(503 if reasons else 200, Readiness(not reasons, reasons))
+        exchange.respond_json(503 if reasons else 200, Readiness(not reasons, reasons))
 
     async def metrics(self, exchange: Exchange, _: dict[str, str]) -> None:
         principal = exchange.identify(self._keys)
         if not principal.allows("admin"):
             principal.require("read:metrics")
-        await exchange.respond(200, self._metrics.render(), [(b"content-type", CONTENT_TYPE)])
+        exchange.respond(200, self._metrics.render(), [(b"content-type", CONTENT_TYPE)])
 
     async def openapi(self, exchange: Exchange, _: dict[str, str]) -> None:
         if self._description is None:
             self._description = msgspec.json.encode(self._openapi())
-        await exchange.respond(200, self._description, [(b"content-type", b"application/json")])
+        exchange.respond(200, self._description, [(b"content-type", b"application/json")])
 
     async def schema(self, exchange: Exchange, _: dict[str, str]) -> None:
-        await exchange.respond(200, _ENVELOPE_SCHEMA, [(b"content-type", b"application/schema+json")])
+        exchange.respond(200, _ENVELOPE_SCHEMA, [(b"content-type", b"application/schema+json")])
 
     async def me(self, exchange: Exchange, _: dict[str, str]) -> None:
         principal = exchange.identify(self._keys)
@@ -135,7 +135,7 @@ class StateGateway:
             principal=principal.name, address=principal.address, scopes=principal.scopes,
             inside_wechat=is_inside_wechat(exchange),
         )  # fmt: skip
-        await exchange.respond_json(200, me)
+        exchange.respond_json(200, me)
 
     async def pool(self, exchange: Exchange, _: dict[str, str]) -> None:
         exchange.identify(self._keys)
@@ -155,7 +155,7 @@ class StateGateway:
             )
             for instance in self._scheduler.instances.values()
         ]
-        await exchange.respond_json(200, Pool(instances, self._scheduler.waiting))
+        exchange.respond_json(200, Pool(instances, self._scheduler.waiting))
 
     async def resume(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """The operator says that what blocked an instance is gone."""
@@ -165,13 +165,13 @@ class StateGateway:
             raise NotFound("instance", variables["name"])
         instance.resume()
         self._scheduler.changed()
-        await exchange.respond_json(200, Resumed(instance.name, instance.shown_state))
+        exchange.respond_json(200, Resumed(instance.name, instance.shown_state))
 
     async def capabilities(self, exchange: Exchange, _: dict[str, str]) -> None:
         exchange.identify(self._keys)
         inside_wechat = is_inside_wechat(exchange)
         found = [capability.seen_from(inside_wechat=inside_wechat) for capability in await self._capabilities()]
-        await exchange.respond_json(200, Capabilities(inside_wechat, found))
+        exchange.respond_json(200, Capabilities(inside_wechat, found))
 
 
 def is_inside_wechat(exchange: Exchange) -> bool:

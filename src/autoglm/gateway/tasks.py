@@ -109,7 +109,7 @@ class TasksGateway:
         except UnknownRecipient:
             raise UnknownModel(envelope.to.removeprefix("model:")) from None
         state: TaskState = "queued" if sent.is_new else (await self._view(sent.id)).state
-        await exchange.respond_json(202 if sent.is_new else 200, SubmittedTask(sent.id, sent.seq, state))
+        exchange.respond_json(202 if sent.is_new else 200, SubmittedTask(sent.id, sent.seq, state))
 
     async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:
         envelope = await self._own(exchange, variables["id"])
@@ -118,7 +118,7 @@ class TasksGateway:
         wait_s = fields.seconds(query, "wait", high=MAX_WAIT_S)
         if wait_s > 0 and not self.is_draining and not exchange.is_head:
             await self._wait(exchange, envelope, wait_s)
-        await exchange.respond_json(200, await self._view(envelope.id))
+        exchange.respond_json(200, await self._view(envelope.id))
 
     async def _wait(self, exchange: Exchange, envelope: Envelope, wait_s: float) -> None:
         """Returns when the task has ended, after wait_s, or at a drain."""
@@ -146,7 +146,7 @@ class TasksGateway:
         tasks = [
             msgspec.structs.replace(await self._view(envelope.id), result=None, seq=seq) for envelope, seq in found
         ]
-        await exchange.respond_json(200, TaskList(tasks, found[-1][1] if found else after))
+        exchange.respond_json(200, TaskList(tasks, found[-1][1] if found else after))
 
     async def cancel(self, exchange: Exchange, variables: dict[str, str]) -> None:
         envelope = await self._own(exchange, variables["id"])
@@ -155,7 +155,7 @@ class TasksGateway:
             await self._mailbox.cancel(envelope)
             self._correspondent.cancel(envelope.id)
             view = await self._view(envelope.id)
-        await exchange.respond_json(200, view)
+        exchange.respond_json(200, view)
 
     async def _own(self, exchange: Exchange, id: str) -> Envelope:
         """The caller's task. Another's is as unknown as one that never was."""

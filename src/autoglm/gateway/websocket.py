@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Annotated, Any
 
 import msgspec
@@ -16,7 +16,7 @@ from autoglm.core.address import check_address
 from autoglm.core.envelope import Envelope, check_texts, decode_body
 from autoglm.core.errors import HubError, InvalidField, Unauthorized, UnknownPath
 from autoglm.core.tasks import one_task_group
-from autoglm.gateway.exchange import Receive, Scope, Send, next_request_id
+from autoglm.gateway.exchange import next_request_id
 from autoglm.gateway.follower import Event, Follower
 from autoglm.gateway.messages import MessagesGateway, require_send
 from autoglm.gateway.problems import problem, problem_response
@@ -27,6 +27,8 @@ _POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
 _GOING_AWAY = 1001
 _encode = msgspec.json.Encoder().encode
 
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 Ref = Annotated[str, msgspec.Meta(max_length=256)]
 Position = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
@@ -67,8 +69,8 @@ class SocketGateway:
         self.mailbox = mailbox
         self.messages = messages
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Who names a wrong key in the header is refused before the handshake, as everywhere."""
+    async def handle(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """An ASGI application. Who names a wrong key in the header is refused before the handshake, as everywhere."""
         await receive()  # websocket.connect
         try:
             if scope["path"] != "/api/ws":

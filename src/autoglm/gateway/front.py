@@ -1,0 +1,77 @@
+"""From a request to the part that answers it, and to what is written down about it afterwards."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from autoglm.core.clock import monotonic_s
+from autoglm.core.errors import HubError
+from autoglm.gateway.access import AccessLog
+from autoglm.gateway.exchange import ClientLeft, Exchange
+from autoglm.gateway.metrics import Metrics
+from autoglm.gateway.openai import APIS, OpenAIGateway
+from autoglm.gateway.page import Page
+from autoglm.gateway.router import Router, answer_without_handler
+
+log = structlog.get_logger()
+
+_OWN_PATHS = ("/healthz", "/readyz", "/metrics", "/openapi.json")
+
+
+class Front:
+    """Answers every HTTP request of a hub."""
+
+    def __init__(self, openai: OpenAIGateway, router: Router, page: Page, metrics: Metrics, access: AccessLog) -> None:
+        self._openai = openai
+        self._router = router
+        self._page = page
+        self._metrics = metrics
+        self._access = access
+
+    def begin(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
+        """What answers the exchange, to be run as a task."""
+        return self._answer(exchange)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        try:
+            await self._serve(exchange)
+        except HubError as error:
+            self._refuse(exchange, error)
+        except ClientLeft:
+            exchange.status = exchange.status or 499
+        except asyncio.CancelledError:
+            if not exchange.has_left:
+                raise
+            exchange.status = exchange.status or 499  # nginx's code for a client that did not wait
+        except Exception:
+            # What has begun cannot be ended well: the connection closes, so that the client sees the cut.
+            log.exception("request_failed", request_id=exchange.request_id, path=exchange.path[:200])
+            self._refuse(exchange, HubError("an error of the hub itself; its log has it under the request's id"))
+        self._note(exchange)
+
+    def _note(self, exchange: Exchange) -> None:
+        took_s = monotonic_s() - exchange.started_s
+        self._metrics.observe(exchange, took_s)
+        self._access.add(exchange, took_s)
+
+    async def _serve(self, exchange: Exchange) -> None:
+        path = exchange.path
+        if path in APIS:
+            exchange.route = path
+            if exchange.method == "POST":
+                await self._openai.handle(exchange)
+            else:
+                await answer_without_handler(["POST"], exchange)(exchange, {})
+        elif path.startswith(("/api/", "/v1/")) or path in _OWN_PATHS:
+            handler, variables = self._router.find(exchange)
+            await handler(exchange, variables)
+        else:
+            await self._page.serve(exchange)
+
+    def _refuse(self, exchange: Exchange, error: HubError) -> None:
+        if exchange.status:
+            return  # the response has begun; nothing can be said any more
+        exchange.route = exchange.route or "(none)"
+        exchange.respond_problem(error)

@@ -1,0 +1,69 @@
+"""The head of a request: method, path and headers, parsed once for as often as a client repeats it."""
+
+from urllib.parse import unquote
+
+from httptools import parse_url
+
+_MAX_KNOWN = 1024
+_MAX_KNOWN_BYTES = 2048
+
+
+class Head:
+    """What a request's first lines say. Shared by all requests that have the same: never change one.
+
+    Raises HttpParserInvalidURLError, UnicodeDecodeError, ValueError when the target is none.
+    """
+
+    __slots__ = ("headers", "is_keep_alive", "is_old", "length", "method", "path", "query", "raw_path")
+
+    def __init__(
+        self, method: str, target: bytes, headers: dict[bytes, bytes], *, is_keep_alive: bool, is_old: bool
+    ) -> None:
+        """headers: by their names in lower case; of one that is there twice the last. is_old: HTTP/1.0."""
+        url = parse_url(target)
+        if url.path is None:
+            raise ValueError("the target of the request is no path")
+        self.method = method
+        self.raw_path: bytes = url.path
+        path = url.path.decode("ascii")
+        self.path: str = unquote(path) if "%" in path else path
+        self.query: bytes = url.query or b""
+        self.headers = headers
+        self.is_keep_alive = is_keep_alive and not is_old
+        self.is_old = is_old
+        announced = headers.get(b"content-length")
+        # The parser refuses what is over 64 bits, but not thousands of zeros before it.
+        self.length = None if announced is None else int(announced[-20:])
+        """The announced length of the body, in bytes."""
+
+    @property
+    def expects_continue(self) -> bool:
+        """True when the client sends the body only once it is asked to (RFC 9110, section 10.1.1)."""
+        return self.headers.get(b"expect", b"").lower() == b"100-continue"
+
+
+class KnownHeads:
+    """Heads by their exact bytes. A program sends the same one again and again: it need not be parsed again.
+
+    The same bytes at the start of a message mean the same to the parser, which keeps nothing from one message to the
+    next. Only what it has accepted gets in here, and only where nothing but the announced length frames the body.
+    """
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, Head] = {}
+        self.find = self._heads.get
+
+    def add(self, data: bytes, head: Head, body_bytes: int) -> None:
+        """data: one whole request as the parser took it, alone, with a body of `body_bytes`."""
+        size = data.find(b"\r\n\r\n") + 4
+        # Were the head to end elsewhere, at bare line feeds for one, then the body would have another length.
+        if size > _MAX_KNOWN_BYTES or head.length != body_bytes or len(data) != size + body_bytes:
+            return
+        if not head.is_keep_alive or not head.headers.keys().isdisjoint(_SPECIAL):
+            return
+        if len(self._heads) >= _MAX_KNOWN:  # lengths and ids vary: the memory must not grow with them
+            self._heads.clear()
+        self._heads[data[:size]] = head
+
+
+_SPECIAL = (b"expect", b"transfer-encoding", b"upgrade")

@@ -1,0 +1,356 @@
+"""HTTP/1.1 for a server: from bytes to an Exchange, one at a time for each connection. Source: RFC 9112.
+
+Raw asyncio on httptools' parser (llhttp). It is our own because a request costs a third of what it costs on uvicorn,
+whose task, event and cycle for each request our handlers do not need: docs/adr/0005-own-http-server.md.
+"""
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+import httptools
+
+from autoglm.core.errors import HeadTooLarge, HubError, InvalidHttp, TooManyConnections
+from autoglm.gateway.exchange import Exchange, head_bytes, next_request_id
+from autoglm.gateway.head import Head, KnownHeads
+from autoglm.gateway.problems import problem_response
+
+MAX_HEAD_BYTES = 64 * 1024
+
+
+Work = Coroutine[Any, Any, None]
+
+
+class House:
+    """What the connections of one server share."""
+
+    def __init__(
+        self,
+        begin: Callable[[Exchange], Work | None],
+        upgrade: Callable[[asyncio.Transport, bytes], asyncio.Protocol],
+        max_connections: int,
+    ) -> None:
+        """begin: answers at once, or returns what is to be run as a task.
+
+        upgrade: takes a connection over as a WebSocket; gets the head of the request.
+        """
+        self.begin = begin
+        self.upgrade = upgrade
+        self.max_connections = max_connections
+        self.connections: set[asyncio.Protocol] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.known_heads = KnownHeads()
+        self.date_line = b""
+        """The header that says when a response was made (RFC 9110, section 6.6.1), renewed each second."""
+
+
+class HttpConnection(asyncio.Protocol):
+    """One client. Who stops in the middle of a request is answered 408 by the server's round (see server.Server)."""
+
+    __slots__ = (
+        "_body_bytes", "_head_bytes", "_headers", "_house", "_is_advancing", "_is_in_head", "_is_in_message",
+        "_is_lost", "_is_reading_paused", "_parser", "_queue", "_receiving", "_stalled_bytes", "_stalled_s", "_url",
+        "_writable", "heard_s", "is_write_paused", "running", "transport",
+    )  # fmt: skip
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._parser: httptools.HttpRequestParser | None = None
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = self._body_bytes = 0
+        self._is_in_head = self._is_in_message = False
+        self._is_advancing = self._is_lost = self._is_reading_paused = False
+        self._queue: deque[Exchange] = deque()
+        """Requests that wait behind the one that runs (pipelining)."""
+        self._receiving: Exchange | None = None
+        """Whose body is coming."""
+        self._writable: asyncio.Future[None] | None = None
+        self._stalled_s = 0.0
+        self._stalled_bytes = -1
+        self.running: Exchange | None = None
+        """The newest request that was started."""
+        self.is_write_paused = False
+        self.heard_s = 0.0
+        """When data came last, or a response was complete; the loop's clock."""
+        self.transport: asyncio.Transport
+
+    # --- the connection -------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._house.connections.add(self)
+        self.heard_s = asyncio.get_running_loop().time()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._house.connections.discard(self)
+        self._is_lost = True
+        self._queue.clear()
+        self._parser = None
+        self.is_write_paused = False
+        self._wake_writer()
+        if self.running is not None and not self.running.is_complete:
+            self.running.leave()
+
+    def shutdown(self) -> None:
+        """No further requests: close now, or after the one that runs."""
+        if self.running is None or self.running.is_complete:
+            self.transport.close()
+        else:
+            self.running.is_keep_alive = False
+
+    @property
+    def is_unused(self) -> bool:
+        """True until the first byte of the first request."""
+        return self.running is None and not self._is_in_message
+
+    @property
+    def is_idle(self) -> bool:
+        """True between two requests."""
+        return self.running is not None and self.running.is_complete and not self._is_in_head
+
+    @property
+    def has_partial_head(self) -> bool:
+        """True from a request's first byte to the end of its headers."""
+        return self._is_in_head
+
+    @property
+    def has_partial_body(self) -> bool:
+        """True when the request that runs waits for the rest of its body."""
+        running = self.running
+        if running is None or running.is_complete or self._is_reading_paused:
+            return False
+        return running is self._receiving
+
+    # --- in -------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_s = asyncio.get_running_loop().time()
+        running = self.running
+        if not self._is_in_message and (running is None or running.is_complete) and not self.is_write_paused:
+            size = data.find(b"\r\n\r\n") + 4
+            head = self._house.known_heads.find(data[:size])
+            if head is not None and len(data) - size == head.length:
+                exchange = Exchange(self, head)
+                exchange.take_whole(data[size:])
+                self._start(exchange)
+                return
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        if b"pgrade:" in data and (self._is_in_head or not self._is_in_message):
+            data = _without_offers(data)
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
+            # Else a request that says "close" and comes with others would not even be answered itself.
+            self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        is_fresh, queued, self._body_bytes = not self._is_in_message, len(self._queue), 0
+        receiving = self._receiving
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._upgrade()
+            return
+        except httptools.HttpParserError:
+            if not self.transport.is_closing():
+                self.refuse(InvalidHttp("see RFC 9112"))
+            return
+        if self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.refuse(HeadTooLarge(MAX_HEAD_BYTES))
+                return
+        else:
+            self._head_bytes = 0
+        if is_fresh and not self._is_in_message and len(self._queue) == queued + 1:
+            self._house.known_heads.add(data, self._queue[-1].head, self._body_bytes)
+        if receiving is not None:
+            receiving.wake()
+        self._advance()
+
+    # Called by the parser:
+
+    def on_message_begin(self) -> None:
+        self._is_in_message = self._is_in_head = True
+        self._url = b""
+        self._headers = []
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        assert parser is not None
+        self._is_in_head = False
+        if parser.should_upgrade() and self._is_websocket():
+            return
+        head = Head(
+            parser.get_method().decode("ascii"), self._url, dict(self._headers),
+            is_keep_alive=parser.should_keep_alive(), is_old=parser.get_http_version() == "1.0",
+        )  # fmt: skip
+        self._receiving = Exchange(self, head)
+        self._queue.append(self._receiving)
+
+    def on_body(self, part: bytes) -> None:
+        self._body_bytes += len(part)
+        if self._receiving is not None:
+            self._receiving.take(part)
+
+    def on_message_complete(self) -> None:
+        self._is_in_message = False
+        if self._receiving is not None:
+            self._receiving.has_whole_body = True
+            self._receiving = None
+
+    # --- one after the other --------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Start what may start. A loop, because requests that are answered at once would call each other."""
+        if self._is_advancing:
+            return
+        self._is_advancing = True
+        try:
+            while self._queue and not self.is_write_paused and (self.running is None or self.running.is_complete):
+                self._start(self._queue.popleft())
+        finally:
+            self._is_advancing = False
+        if self._queue:
+            self.pause_reading()
+
+    def _start(self, exchange: Exchange) -> None:
+        self.running = exchange
+        house = self._house
+        if len(house.connections) > house.max_connections:
+            exchange.is_keep_alive = False
+            exchange.respond_problem(TooManyConnections(house.max_connections))
+            return
+        work = house.begin(exchange)
+        if work is not None:
+            task = asyncio.get_running_loop().create_task(self._run(exchange, work))
+            house.tasks.add(task)
+            task.add_done_callback(house.tasks.discard)
+
+    async def _run(self, exchange: Exchange, work: Work) -> None:
+        """A response that was begun and cannot be ended is cut off, so that the client sees it."""
+        try:
+            await work
+        finally:
+            exchange.on_leave = None
+            if not exchange.is_complete and not exchange.has_left:
+                self.transport.close()
+
+    def completed(self, exchange: Exchange) -> None:
+        """The exchange's response is out. Called by the exchange."""
+        if not exchange.is_keep_alive:
+            self.transport.close()
+        if self.transport.is_closing():
+            self._queue.clear()
+            return
+        self.heard_s = asyncio.get_running_loop().time()  # from now on it is idle
+        if self._is_reading_paused:
+            self.resume_reading()
+        if self._queue:
+            self._advance()
+
+    # --- out ------------------------------------------------------------------------------------------
+
+    @property
+    def date_line(self) -> bytes:
+        return self._house.date_line
+
+    def write(self, data: bytes) -> None:
+        if not self._is_lost:
+            self.transport.write(data)
+
+    def ask_for_body(self) -> None:
+        """RFC 9110, section 15.2.1."""
+        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def refuse(self, error: HubError) -> None:
+        """Answer what is no (complete) request, and close the connection."""
+        running = self.running
+        if running is None or running.is_complete or not running.status:
+            request_id = next_request_id()
+            status, headers, body = problem_response(error, request_id)
+            headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+            self.transport.write(head_bytes(status, self.date_line, headers, request_id) + body)
+        self.transport.close()
+        self._queue.clear()
+        if running is not None and not running.is_complete:
+            running.leave()
+
+    def pause_writing(self) -> None:
+        self.is_write_paused = True
+        self._stalled_s = asyncio.get_running_loop().time()
+
+    def resume_writing(self) -> None:
+        self.is_write_paused = False
+        self._wake_writer()
+        self._advance()
+
+    async def writable(self) -> None:
+        """Returns when the client takes data again, or has left."""
+        if self._writable is None:
+            self._writable = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._writable)
+
+    def _wake_writer(self) -> None:
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    def has_stalled(self, now_s: float, patience_s: float) -> bool:
+        """True when the client has taken nothing for so long of what waits for it: it holds a slot for nothing."""
+        if not self.is_write_paused:
+            return False
+        waiting_bytes = self.transport.get_write_buffer_size()
+        if waiting_bytes != self._stalled_bytes:
+            self._stalled_bytes, self._stalled_s = waiting_bytes, now_s
+        return now_s - self._stalled_s >= patience_s
+
+    def pause_reading(self) -> None:
+        if not self._is_reading_paused and not self.transport.is_closing():
+            self._is_reading_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._is_reading_paused and not self.transport.is_closing():
+            self._is_reading_paused = False
+            self.transport.resume_reading()
+
+    # --- WebSocket ------------------------------------------------------------------------------------
+
+    def _is_websocket(self) -> bool:
+        headers = dict(self._headers)
+        tokens = [token.strip().lower() for token in headers.get(b"connection", b"").split(b",")]
+        return b"upgrade" in tokens and headers.get(b"upgrade", b"").lower() == b"websocket"
+
+    def _upgrade(self) -> None:
+        """RFC 6455, section 4.2."""
+        parser = self._parser
+        assert parser is not None
+        if not self._is_websocket():  # an offer that came in pieces, see `_without_offers`
+            self.refuse(InvalidHttp("the only upgrade here is to a WebSocket"))
+            return
+        self._house.connections.discard(self)
+        lines = b"".join([b"%b: %b\r\n" % header for header in self._headers])
+        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (parser.get_method(), self._url, lines)
+        self._parser = None
+        self.transport.set_protocol(self._house.upgrade(self.transport, head))
+
+
+_is_offer = re.compile(rb"(?im)^upgrade(?=:[ \t]*+(?!websocket[ \t]*\r?$))")
+
+
+def _without_offers(data: bytes) -> bytes:
+    """The parser would take the body of a request that offers HTTP/2 (Java's HttpClient does) for HTTP/2 itself.
+
+    RFC 9110, section 7.8: a server may ignore an offer to upgrade.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _is_offer.sub(b"x-offer", head) + end + rest

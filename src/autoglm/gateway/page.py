@@ -1,0 +1,88 @@
+"""Serves the console's built page: Starlette's static files, with the headers that keep a page honest."""
+
+import asyncio
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from autoglm.core.errors import UnknownPath
+from autoglm.gateway.exchange import ClientLeft, Exchange
+from autoglm.gateway.router import answer_without_handler
+
+_HEADERS = [
+    (
+        b"content-security-policy",
+        b"default-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; object-src 'none'; "
+        b"base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cache-control", b"no-cache"),
+]
+_NO_PAGE = """<!doctype html><meta charset="utf-8"><title>AutoGLM Hub</title>
+<h1>AutoGLM Hub is running</h1>
+<p>The console's page is not built. Run <code>make up</code> in the project's folder, or use
+<code>autoglm ask</code>.</p>
+<p>控制台页面尚未构建。请在项目目录运行 <code>make up</code>，或使用 <code>autoglm ask</code>。</p>
+""".encode()
+
+
+class Page:
+    """Answers what is not the API."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: with the built console; may be missing."""
+        self._folder = folder
+        self._files = StaticFiles(directory=folder, html=True, check_dir=False)
+
+    async def serve(self, exchange: Exchange) -> None:
+        """Raises UnknownPath, MethodNotAllowed."""
+        exchange.route = "/"
+        is_index = exchange.path in ("/", "/index.html")
+        if exchange.method not in ("GET", "HEAD"):
+            if not is_index:
+                raise UnknownPath(exchange.path[:200])
+            await answer_without_handler(["GET"], exchange)(exchange, {})
+            return
+        if is_index and not (self._folder / "index.html").exists():
+            exchange.respond(200, _NO_PAGE, [(b"content-type", b"text/html; charset=utf-8"), *_HEADERS])
+            return
+        try:
+            await self._files(_scope(exchange), _nothing, _sender(exchange))
+        except (HTTPException, ValueError):  # a NUL in the path is a ValueError of the file system's calls
+            raise UnknownPath(exchange.path[:200]) from None
+
+
+# --- ASGI, as far as files need it ---------------------------------------------------------------------
+
+
+def _scope(exchange: Exchange) -> MutableMapping[str, Any]:
+    head = exchange.head
+    return {
+        "type": "http", "method": head.method, "path": head.path, "raw_path": head.raw_path, "root_path": "",
+        "query_string": head.query, "headers": list(head.headers.items()),
+    }  # fmt: skip
+
+
+async def _nothing() -> MutableMapping[str, Any]:
+    """Files need no body. Starlette waits here for the client to leave, and gives up once all is sent."""
+    await asyncio.get_running_loop().create_future()
+    raise AssertionError("nobody sets this future")
+
+
+def _sender(exchange: Exchange) -> Any:
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if exchange.has_left:
+            raise ClientLeft
+        if message["type"] == "http.response.start":
+            exchange.start(message["status"], [*message["headers"], *_HEADERS])
+            return
+        await exchange.write(message.get("body", b""))
+        if not message.get("more_body"):
+            exchange.end()
+
+    return send
