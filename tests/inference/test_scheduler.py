@@ -291,7 +291,7 @@ async def test_only_who_can_move_is_recalled_from_an_instance_that_went_down() -
     pool = scheduler(a, b)
     b.mean_s, a.mean_s = 1.0, 0.1
     waiting, streaming = await pool.acquire(call()), await pool.acquire(call())
-    waiting.task = sleeper = asyncio.create_task(asyncio.sleep(60))
+    waiting.waiting = sleeper = asyncio.create_task(asyncio.sleep(60))
     a.move("down", "hung")
     pool.changed()
     assert waiting.is_recalled
@@ -313,7 +313,7 @@ async def test_nobody_is_recalled_when_there_is_nowhere_to_go() -> None:
     a = ready("a")
     pool = scheduler(a)
     slot = await pool.acquire(call())
-    slot.task = asyncio.current_task()
+    slot.waiting = asyncio.current_task()
     a.move("down", "hung")
     pool.changed()
     assert not slot.is_recalled

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm.core.errors import UpstreamFailed, UpstreamTimeout
+from autoglm.core.turn import Turn
 from autoglm.inference.upstream import Endpoint
 from autoglm.inference.upstream.connection import BUFFER_LIMIT_BYTES, HEAD_LIMIT_BYTES, SLICE_BYTES, Connection
 from autoglm.inference.upstream.plain import PlainUpstream
@@ -450,7 +451,7 @@ def test_a_reply_does_not_depend_on_how_it_was_cut(anyio_backend: str, cuts: set
 
     async def exchange() -> tuple[int, dict[str, str], bytes, bool]:
         idle: list[Connection] = []
-        connection = Connection("glm-a", 5.0, idle.append, lambda _: None)
+        connection = Connection("glm-a", 5.0, idle.append, lambda _: None, Turn())
         with socket.socket() as unused:
             connection.connection_made(Recorder(unused))
             asking = asyncio.create_task(connection.ask(b"GET / HTTP/1.1\r\n\r\n", b"", 5.0))

@@ -1,7 +1,7 @@
 """What parts expect of each other. `app.py` joins the implementations; parts never import each other."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -133,6 +133,21 @@ class Blobs(Protocol):
 # --- inference ----------------------------------------------------------------------------------------
 
 
+class Sink(Protocol):
+    """Takes a body piece by piece, in the turn of the event loop in which each came."""
+
+    def take(self, chunk: bytes) -> None: ...
+
+    @property
+    def is_slow(self) -> bool:
+        """True while nothing more should be given to it."""
+        ...
+
+    async def keep_pace(self) -> None:
+        """Wait while it is slow."""
+        ...
+
+
 class Reply(Protocol):
     """An upstream's reply: the head is known, the body comes in chunks as the network delivers them.
 
@@ -147,6 +162,10 @@ class Reply(Protocol):
         """The next bytes, None at the end. Raises UpstreamFailed when the body is cut, UpstreamTimeout on silence."""
         ...
 
+    async def forward(self, sink: Sink) -> None:
+        """Give the sink all chunks to come; returns at the end. Raises as `chunk` does, and what the sink raises."""
+        ...
+
     def body_if_complete(self) -> bytes | None:
         """The whole body when it has arrived already, else None; saves the usual small reply all further waiting."""
         ...
@@ -158,11 +177,40 @@ class Reply(Protocol):
     async def aclose(self) -> None: ...
 
 
+class ReplyWaiter(Protocol):
+    """Is told of a reply: what a future offers, so that one will do, and so will something that needs no task."""
+
+    def done(self) -> bool: ...
+
+    def cancelled(self) -> bool: ...
+
+    def set_result(self, reply: Any, /) -> None:
+        """reply: a Reply whose head is there."""
+        ...
+
+    def set_exception(self, error: Exception, /) -> None: ...
+
+
+class Line(Protocol):
+    """A connection that is busy with a request."""
+
+    def abort(self) -> None:
+        """Close it at once."""
+        ...
+
+
 class Backend(Protocol):
     """Speaks to one instance. `path` is below the instance's base URL: `/chat/completions`."""
 
-    async def send(self, path: str, body: bytes) -> Reply:
-        """POST JSON and return once the head of the reply is there. Raises UpstreamFailed, UpstreamTimeout."""
+    async def send(self, path: str, body: bytes, *, is_retry: bool = False) -> Reply:
+        """POST JSON and return once the head of the reply is there. Raises UpstreamFailed, UpstreamTimeout.
+
+        is_retry: it was launched before, on a connection that had gone stale.
+        """
+        ...
+
+    def launch(self, path: str, body: bytes, waiter: ReplyWaiter) -> Line | None:
+        """POST JSON now if a connection waits for work, else None. Whoever aborts the line is told nothing more."""
         ...
 
     async def probe(self, timeout_s: float) -> list[str]:

@@ -3,9 +3,9 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -23,6 +23,9 @@ Headers = list[tuple[bytes, bytes]]
 
 HIGH_WATER_BYTES = 64 * 1024
 """What may come of a body before somebody asks for it."""
+
+LEFT = 499
+"""The status for a client that did not wait: nginx's."""
 
 _ids = itertools.count(1)
 _process = os.urandom(4).hex()
@@ -89,6 +92,10 @@ class Exchange:
         self.instance = ""
         self.tokens_in = 0
         self.tokens_out = 0
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with this exchange in a task. A response that is not complete when it ends is cut off visibly."""
+        self._connection.spawn(self, work)
 
     # --- the request ---
 
@@ -185,6 +192,8 @@ class Exchange:
         task = asyncio.current_task()
         assert task is not None
         self.on_leave = task.cancel
+        if self.has_left:
+            task.cancel()
 
     def leave(self) -> None:
         """The client is gone. Called by the connection."""

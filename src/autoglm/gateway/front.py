@@ -9,7 +9,7 @@ import structlog
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import HubError
 from autoglm.gateway.access import AccessLog
-from autoglm.gateway.exchange import ClientLeft, Exchange
+from autoglm.gateway.exchange import LEFT, ClientLeft, Exchange
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
 from autoglm.gateway.page import Page
@@ -30,21 +30,36 @@ class Front:
         self._metrics = metrics
         self._access = access
 
-    def begin(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
-        """What answers the exchange, to be run as a task."""
-        return self._answer(exchange)
-
-    async def _answer(self, exchange: Exchange) -> None:
+    def begin(self, exchange: Exchange) -> None:
+        """Answer an exchange: at once where that is possible, else in a task."""
+        if exchange.path not in APIS or exchange.method != "POST" or not exchange.has_whole_body:
+            self._go_on(exchange, self._serve(exchange))
+            return
+        exchange.route = exchange.path
         try:
-            await self._serve(exchange)
+            self._openai.begin(exchange, self._go_on)
+        except HubError as error:
+            exchange.respond_problem(error)
+            self._note(exchange)
+
+    def _go_on(self, exchange: Exchange, work: Coroutine[Any, Any, None] | None) -> None:
+        """An exchange is over (None), or has to be finished in a task."""
+        if work is None:
+            self._note(exchange)
+        else:
+            exchange.spawn(self._finish(exchange, work))
+
+    async def _finish(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
         except HubError as error:
             self._refuse(exchange, error)
         except ClientLeft:
-            exchange.status = exchange.status or 499
+            exchange.status = exchange.status or LEFT
         except asyncio.CancelledError:
             if not exchange.has_left:
                 raise
-            exchange.status = exchange.status or 499  # nginx's code for a client that did not wait
+            exchange.status = exchange.status or LEFT
         except Exception:
             # What has begun cannot be ended well: the connection closes, so that the client sees the cut.
             log.exception("request_failed", request_id=exchange.request_id, path=exchange.path[:200])

@@ -12,7 +12,9 @@ from typing import Any, cast
 
 import httptools
 
+from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import HeadTooLarge, HubError, InvalidHttp, TooManyConnections
+from autoglm.core.turn import Turn
 from autoglm.gateway.exchange import Exchange, head_bytes, next_request_id
 from autoglm.gateway.head import Head, KnownHeads
 from autoglm.gateway.problems import problem_response
@@ -20,19 +22,16 @@ from autoglm.gateway.problems import problem_response
 MAX_HEAD_BYTES = 64 * 1024
 
 
-Work = Coroutine[Any, Any, None]
-
-
 class House:
     """What the connections of one server share."""
 
     def __init__(
         self,
-        begin: Callable[[Exchange], Work | None],
+        begin: Callable[[Exchange], None],
         upgrade: Callable[[asyncio.Transport, bytes], asyncio.Protocol],
         max_connections: int,
     ) -> None:
-        """begin: answers at once, or returns what is to be run as a task.
+        """begin: answers an exchange, at once or by `Exchange.spawn`. Never raises.
 
         upgrade: takes a connection over as a WebSocket; gets the head of the request.
         """
@@ -42,6 +41,9 @@ class House:
         self.connections: set[asyncio.Protocol] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.known_heads = KnownHeads()
+        self.turn = Turn()
+        self.now_s = monotonic_s()
+        """Renewed by the server's rounds, ten times a second: for patience that is counted in seconds."""
         self.date_line = b""
         """The header that says when a response was made (RFC 9110, section 6.6.1), renewed each second."""
 
@@ -51,8 +53,8 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_bytes", "_head_bytes", "_headers", "_house", "_is_advancing", "_is_in_head", "_is_in_message",
-        "_is_lost", "_is_reading_paused", "_parser", "_queue", "_receiving", "_stalled_bytes", "_stalled_s", "_url",
-        "_writable", "heard_s", "is_write_paused", "running", "transport",
+        "_is_lost", "_is_reading_paused", "_parser", "_queue", "_receiving", "_stalled_bytes", "_stalled_s", "_unsent",
+        "_url",        "_writable", "heard_s", "is_write_paused", "running", "transport",
     )  # fmt: skip
 
     def __init__(self, house: House) -> None:
@@ -67,6 +69,7 @@ class HttpConnection(asyncio.Protocol):
         """Requests that wait behind the one that runs (pipelining)."""
         self._receiving: Exchange | None = None
         """Whose body is coming."""
+        self._unsent: list[bytes] = []
         self._writable: asyncio.Future[None] | None = None
         self._stalled_s = 0.0
         self._stalled_bytes = -1
@@ -74,7 +77,7 @@ class HttpConnection(asyncio.Protocol):
         """The newest request that was started."""
         self.is_write_paused = False
         self.heard_s = 0.0
-        """When data came last, or a response was complete; the loop's clock."""
+        """When data came last, or a response was complete; the house's clock."""
         self.transport: asyncio.Transport
 
     # --- the connection -------------------------------------------------------------------------------
@@ -82,7 +85,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self._house.connections.add(self)
-        self.heard_s = asyncio.get_running_loop().time()
+        self.heard_s = self._house.now_s
 
     def connection_lost(self, error: Exception | None) -> None:
         self._house.connections.discard(self)
@@ -97,7 +100,7 @@ class HttpConnection(asyncio.Protocol):
     def shutdown(self) -> None:
         """No further requests: close now, or after the one that runs."""
         if self.running is None or self.running.is_complete:
-            self.transport.close()
+            self.close()
         else:
             self.running.is_keep_alive = False
 
@@ -127,7 +130,7 @@ class HttpConnection(asyncio.Protocol):
     # --- in -------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self.heard_s = asyncio.get_running_loop().time()
+        self.heard_s = self._house.now_s
         running = self.running
         if not self._is_in_message and (running is None or running.is_complete) and not self.is_write_paused:
             size = data.find(b"\r\n\r\n") + 4
@@ -229,29 +232,31 @@ class HttpConnection(asyncio.Protocol):
             exchange.is_keep_alive = False
             exchange.respond_problem(TooManyConnections(house.max_connections))
             return
-        work = house.begin(exchange)
-        if work is not None:
-            task = asyncio.get_running_loop().create_task(self._run(exchange, work))
-            house.tasks.add(task)
-            task.add_done_callback(house.tasks.discard)
+        house.begin(exchange)
 
-    async def _run(self, exchange: Exchange, work: Work) -> None:
+    def spawn(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        """Called by the exchange."""
+        task = asyncio.get_running_loop().create_task(self._run(exchange, work))
+        self._house.tasks.add(task)
+        task.add_done_callback(self._house.tasks.discard)
+
+    async def _run(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
         """A response that was begun and cannot be ended is cut off, so that the client sees it."""
         try:
             await work
         finally:
             exchange.on_leave = None
             if not exchange.is_complete and not exchange.has_left:
-                self.transport.close()
+                self.close()
 
     def completed(self, exchange: Exchange) -> None:
         """The exchange's response is out. Called by the exchange."""
         if not exchange.is_keep_alive:
-            self.transport.close()
+            self.close()
         if self.transport.is_closing():
             self._queue.clear()
             return
-        self.heard_s = asyncio.get_running_loop().time()  # from now on it is idle
+        self.heard_s = self._house.now_s  # from now on it is idle
         if self._is_reading_paused:
             self.resume_reading()
         if self._queue:
@@ -264,12 +269,25 @@ class HttpConnection(asyncio.Protocol):
         return self._house.date_line
 
     def write(self, data: bytes) -> None:
-        if not self._is_lost:
-            self.transport.write(data)
+        """Goes out with the end of the loop's turn."""
+        self._unsent.append(data)
+        if len(self._unsent) == 1:
+            self._house.turn.add(self)
+
+    def flush(self) -> None:
+        unsent = self._unsent
+        if unsent and not self._is_lost:
+            self.transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+        unsent.clear()
+
+    def close(self) -> None:
+        """Close once all that was written has gone out."""
+        self.flush()
+        self.transport.close()
 
     def ask_for_body(self) -> None:
         """RFC 9110, section 15.2.1."""
-        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def refuse(self, error: HubError) -> None:
         """Answer what is no (complete) request, and close the connection."""
@@ -278,15 +296,15 @@ class HttpConnection(asyncio.Protocol):
             request_id = next_request_id()
             status, headers, body = problem_response(error, request_id)
             headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-            self.transport.write(head_bytes(status, self.date_line, headers, request_id) + body)
-        self.transport.close()
+            self.write(head_bytes(status, self.date_line, headers, request_id) + body)
+        self.close()
         self._queue.clear()
         if running is not None and not running.is_complete:
             running.leave()
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
-        self._stalled_s = asyncio.get_running_loop().time()
+        self._stalled_s = self._house.now_s
 
     def resume_writing(self) -> None:
         self.is_write_paused = False
@@ -338,6 +356,7 @@ class HttpConnection(asyncio.Protocol):
             self.refuse(InvalidHttp("the only upgrade here is to a WebSocket"))
             return
         self._house.connections.discard(self)
+        self.flush()
         lines = b"".join([b"%b: %b\r\n" % header for header in self._headers])
         head = b"%b %b HTTP/1.1\r\n%b\r\n" % (parser.get_method(), self._url, lines)
         self._parser = None

@@ -6,6 +6,7 @@ Source: OpenAI's API reference; fields that it or a vendor adds travel untouched
 
 import asyncio
 import math
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -14,14 +15,16 @@ import msgspec
 from autoglm.auth.keys import KeyRing, Principal
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import DeadlineExceeded, Draining, HubError, InvalidField
-from autoglm.gateway.exchange import Exchange, Headers
+from autoglm.gateway.exchange import LEFT, Exchange, Headers
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.problems import openai_error
+from autoglm.gateway.relay import Relay
 from autoglm.gateway.usage import has_content, has_reasoning, usage_of
 from autoglm.inference.call import AUTO, Api, Call
 from autoglm.inference.control_text import Stripper
 from autoglm.inference.dispatch import Answer, Dispatcher
-from autoglm.inference.sse import Tail, flaw_of_end, split_events
+from autoglm.inference.flight import Flight
+from autoglm.inference.sse import Tail
 
 APIS: dict[str, Api] = {
     "/v1/chat/completions": "/chat/completions",
@@ -29,7 +32,7 @@ APIS: dict[str, Api] = {
     "/v1/embeddings": "/embeddings",
     "/v1/responses": "/responses",
 }
-_EVENT_ENDS = (b"\n\n", b"\n\r\n")
+GoOn = Callable[[Exchange, Coroutine[Any, Any, None] | None], None]
 _STREAM: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 """Or a web server between the hub and the client, such as nginx, would collect the events first."""
 _encode = msgspec.json.Encoder().encode
@@ -64,61 +67,89 @@ class OpenAIGateway:
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one POST under /v1. Raises what `Dispatcher.answer` raises, and what the key or the body lack."""
-        headers = exchange.headers
-        principal = exchange.principal = self._keys.by_header(headers.get(b"authorization"))
-        principal.take()
+        principal = exchange.identify(self._keys)
         body = await exchange.body(self._max_body_bytes)
-        call = Call(
-            APIS[exchange.path],
-            body,
-            priority=_priority(headers.get(b"x-autoglm-priority")),
-            deadline_s=_deadline_s(headers.get(b"x-autoglm-deadline")),
-            tenant=principal.name,
-        )
-        if call.wanted != AUTO:
-            principal.require("model:use", call.wanted)
+        await self._serve(exchange, _call(exchange, principal, body), principal)
+
+    def begin(self, exchange: Exchange, go_on: GoOn) -> None:
+        """As `handle`, for a request that is here as a whole; without a task where all goes well (ADR 5).
+
+        go_on: gets the exchange and what is left to do, or None once it is over.
+        """
+        principal = exchange.identify(self._keys)
+        exchange.check_body(self._max_body_bytes)
+        call = _call(exchange, principal, exchange.whole_body())
+        allows = partial(principal.allows, "model:use")
+        flight = self._dispatcher.launch(call, partial(self._land, exchange, go_on), allows)
+        if flight is None or not flight.is_sent:
+            go_on(exchange, self._serve(exchange, call, principal, flight))
+        else:
+            exchange.on_leave = partial(self._leave, exchange, go_on, flight)
+
+    def _land(self, exchange: Exchange, go_on: GoOn, flight: Flight) -> None:
+        exchange.on_leave = None
+        principal = exchange.principal
+        assert principal is not None
+        answer = self._dispatcher.arrive(flight)
+        if answer is None:
+            go_on(exchange, self._serve(exchange, flight.call, principal, flight))
+            return
+        try:
+            self._pass_on(exchange, answer)
+        finally:
+            answer.settle()
+        go_on(exchange, None)
+
+    def _leave(self, exchange: Exchange, go_on: GoOn, flight: Flight) -> None:
+        self._dispatcher.abandon(flight)
+        exchange.status = LEFT
+        go_on(exchange, None)
+
+    async def _serve(self, exchange: Exchange, call: Call, principal: Principal, flight: Flight | None = None) -> None:
         exchange.cancel_when_left()
         try:
             if call.deadline_s is None:
-                await self._answer(exchange, call, principal)
+                await self._answer(exchange, call, principal, flight)
             else:
-                await self._answer_in_time(exchange, call, principal, call.deadline_s)
+                async with asyncio.timeout(call.deadline_s - monotonic_s()):
+                    await self._answer(exchange, call, principal, flight)
+        except TimeoutError:
+            if call.deadline_s is None:
+                raise
+            error = DeadlineExceeded(call.patience_s)
+            if not call.is_open:
+                raise error from None
+            await self._break_off(exchange, error)
         except asyncio.CancelledError:
             # A shutdown that has waited long enough cuts the answer off; a client that left needs no words.
             if exchange.has_left or not call.is_open or not self._dispatcher.scheduler.is_draining:
                 raise
             await self._break_off(exchange, Draining())
 
-    async def _answer_in_time(self, exchange: Exchange, call: Call, principal: Principal, deadline_s: float) -> None:
+    async def _answer(self, exchange: Exchange, call: Call, principal: Principal, flight: Flight | None) -> None:
+        answer = await self._dispatcher.answer(call, partial(principal.allows, "model:use"), flight)
         try:
-            async with asyncio.timeout(deadline_s - monotonic_s()):
-                await self._answer(exchange, call, principal)
-        except TimeoutError:
-            error = DeadlineExceeded(call.patience_s)
-            if not call.is_open:
-                raise error from None
-            await self._break_off(exchange, error)
-
-    async def _answer(self, exchange: Exchange, call: Call, principal: Principal) -> None:
-        if call.wanted == AUTO:
-            answer = await self._dispatcher.answer(call, partial(principal.allows, "model:use"))
-        else:
-            answer = await self._dispatcher.answer(call)
-        try:
-            exchange.model = call.model
-            exchange.instance = answer.instance.name
-            if answer.first_byte_s:
-                self._metrics.observe_first_byte(call.model, exchange.instance, answer.first_byte_s)
             if answer.is_whole:
-                await self._send_whole(exchange, answer)
-            elif call.is_stream and answer.status < 300:
+                self._pass_on(exchange, answer)
+                return
+            self._take_down(exchange, answer)
+            if call.is_stream and answer.status < 300:
                 await self._send_stream(exchange, answer)
             else:
                 await self._send_long(exchange, answer)
         finally:
             await answer.finish()
 
-    async def _send_whole(self, exchange: Exchange, answer: Answer) -> None:
+    def _take_down(self, exchange: Exchange, answer: Answer) -> None:
+        """For the access log and the metrics."""
+        exchange.model = answer.call.model
+        exchange.instance = answer.instance.name
+        if answer.first_byte_s:
+            self._metrics.observe_first_byte(exchange.model, exchange.instance, answer.first_byte_s)
+
+    def _pass_on(self, exchange: Exchange, answer: Answer) -> None:
+        """Send an answer that is here as a whole."""
+        self._take_down(exchange, answer)
         body, warning = answer.first, b""
         exchange.tokens_in, exchange.tokens_out = usage_of(body)
         if b'"reasoning' in body and _is_reasoning_only(body):
@@ -133,40 +164,21 @@ class OpenAIGateway:
         exchange.respond(answer.status, body, [*headers, *_STREAM] if answer.call.is_stream else headers)
 
     async def _send_stream(self, exchange: Exchange, answer: Answer) -> None:
-        """Forward events as they come. A stream that breaks off ends with an error event, never silently."""
+        """A stream that breaks off ends with an error event, never silently."""
         markers = self._strip.get(exchange.model)
-        stripper = Stripper(markers) if markers else None
+        relay = Relay(exchange, Stripper(markers) if markers else None)
         exchange.start(answer.status, [*self._head(exchange, answer, b""), *_STREAM])
         answer.call.is_open = True
-        tail, write = Tail(), exchange.write
-        has_text = has_thoughts = False
-        rest = b""
-        chunk: bytes | None = answer.first
         try:
-            while chunk is not None:
-                tail.add(chunk)
-                if not has_text:  # looked for until it was seen once
-                    has_text = has_content(chunk)
-                    has_thoughts = has_thoughts or has_reasoning(chunk)
-                if stripper is not None:
-                    chunk = stripper.feed(chunk)
-                elif rest or not chunk.endswith(_EVENT_ENDS):
-                    # Half an event waits for its other half: after a cut it would swallow the error event.
-                    chunk, rest = split_events(rest + chunk)
-                await write(chunk)
-                chunk = await answer.chunk()
-            end = tail.last()
-            flaw = flaw_of_end(end)
-            if flaw:
+            relay.take(answer.first)
+            await answer.forward(relay)
+            if flaw := relay.flaw():
                 raise answer.broke(flaw)
-            rest = rest if stripper is None else stripper.feed(b"", is_last=True)
-            if rest:
-                await write(rest)
         except HubError as error:
             await self._break_off(exchange, error)
             return
-        exchange.tokens_in, exchange.tokens_out = usage_of(end)
-        self._metrics.reasoning_only += has_thoughts and not has_text
+        relay.finish()
+        self._metrics.reasoning_only += relay.is_reasoning_only
         exchange.end()
 
     async def _send_long(self, exchange: Exchange, answer: Answer) -> None:
@@ -196,6 +208,21 @@ class OpenAIGateway:
         if warning:
             headers.append((b"x-autoglm-warning", warning))
         return headers
+
+
+def _call(exchange: Exchange, principal: Principal, body: bytes) -> Call:
+    """Raises InvalidJson, InvalidField, Forbidden."""
+    headers = exchange.headers
+    call = Call(
+        APIS[exchange.path],
+        body,
+        priority=_priority(headers.get(b"x-autoglm-priority")),
+        deadline_s=_deadline_s(headers.get(b"x-autoglm-deadline")),
+        tenant=principal.name,
+    )
+    if call.wanted != AUTO:
+        principal.require("model:use", call.wanted)
+    return call
 
 
 def _priority(value: bytes | None) -> int:

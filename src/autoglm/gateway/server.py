@@ -12,6 +12,7 @@ import uvicorn
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import RequestTimeout
 from autoglm.gateway.front import Front
 from autoglm.gateway.http1 import House, HttpConnection
@@ -21,6 +22,7 @@ from autoglm.gateway.websocket import SocketGateway
 IDLE_S = 75.0
 SILENT_S = 60.0
 """How long a client may pause within a request, or before its first one."""
+_LAST_WORDS_S = 1.0
 _TICKS_PER_S = 10  # uvicorn's
 _ROUND_TICKS = 50
 
@@ -61,10 +63,11 @@ class Server(uvicorn.Server):
         self.ready.set()
 
     async def on_tick(self, counter: int) -> bool:
+        self._house.now_s = monotonic_s()
         if counter % _TICKS_PER_S == 0:
             self._house.date_line = f"date: {formatdate(time.time(), usegmt=True)}\r\n".encode()
         if counter % _ROUND_TICKS == 0:
-            self._send_silent_away(asyncio.get_running_loop().time())
+            self._send_silent_away(self._house.now_s)
         return await super().on_tick(counter)
 
     def _send_silent_away(self, now_s: float) -> None:
@@ -80,6 +83,14 @@ class Server(uvicorn.Server):
                 connection.refuse(RequestTimeout(SILENT_S))
             elif connection.is_unused or (connection.is_idle and now_s - connection.heard_s > IDLE_S):
                 connection.transport.close()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if tasks := tuple(self._house.tasks):  # they were cancelled: let them say so to their clients
+            await asyncio.wait(tasks, timeout=_LAST_WORDS_S)
+        for connection in tuple(self._house.connections):
+            if isinstance(connection, HttpConnection):
+                connection.close()
 
     def _upgrade(self, transport: asyncio.Transport, head: bytes) -> asyncio.Protocol:
         protocol = SocketProtocol(self.config, self.server_state, app_state={})

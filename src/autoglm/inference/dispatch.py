@@ -22,12 +22,14 @@ from autoglm.core.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from autoglm.core.ports import Reply
+from autoglm.core.ports import Backend, Reply, Sink
 from autoglm.inference.call import AUTO, Call
 from autoglm.inference.engine import Engine
+from autoglm.inference.flight import Flight
 from autoglm.inference.instance import Instance, Slot
 from autoglm.inference.scheduler import NOTHING, Scheduler
 from autoglm.inference.sse import FIRST_EVENT_BYTES, TAIL_BYTES, Events, flaw_in, flaw_of_end, has_event
+from autoglm.inference.upstream.connection import StaleConnection
 from autoglm.inference.verdict import Verdict, judge
 
 log = structlog.get_logger()
@@ -75,19 +77,35 @@ class Answer:
             self._is_complete = True
         return chunk
 
+    async def forward(self, sink: Sink) -> None:
+        """Give the sink all chunks to come. Raises as `chunk` does."""
+        assert self._reply is not None
+        try:
+            await self._reply.forward(sink)
+        except (UpstreamFailed, UpstreamTimeout) as error:
+            self.instance.failed(self._slot, str(error))
+            raise
+        self._is_complete = True
+
     def broke(self, reason: str) -> UpstreamFailed:
         """The answer came to an end, but is none: marks the instance, returns the error to raise."""
         self._is_complete = False
         self.instance.failed(self._slot, reason)
         return UpstreamFailed(self.instance.name, reason)
 
-    async def finish(self) -> None:
-        """Free the slot. An upstream that is not done is closed at once, so that it stops generating."""
-        if self._reply is not None:
-            reply, self._reply = self._reply, None
+    def settle(self) -> Reply | None:
+        """Free the slot. Enough for an answer that `is_whole`; else close the reply that this returns."""
+        reply, self._reply = self._reply, None
+        if reply is not None:
             if self._is_complete:
                 self.instance.completed(self._slot)
             self._scheduler.release(self._slot)
+        return reply
+
+    async def finish(self) -> None:
+        """Free the slot. An upstream that is not done is closed at once, so that it stops generating."""
+        reply = self.settle()
+        if reply is not None:
             await reply.aclose()
 
 
@@ -102,29 +120,68 @@ class Dispatcher:
         self.retries = 0
         """Calls that were sent once more, since the start."""
 
-    async def answer(self, call: Call, allows: Callable[[str], bool] = _all_models) -> Answer:
+    def launch(
+        self, call: Call, landed: Callable[[Flight], None], allows: Callable[[str], bool] = _all_models
+    ) -> Flight | None:
+        """Send a call without a task, if a slot is free: see Flight. None, or one that was not sent, is for `answer`.
+
+        `landed` gets the flight in the end; `arrive` then gives the answer, or `answer` has to do it.
+        """
+        scheduler = self.scheduler
+        if scheduler.is_draining or call.is_stream or call.deadline_s is not None:
+            return None
+        try:
+            if call.wanted == AUTO:
+                call.name_model(self.engine.choose(call, allows))
+        except HubError:
+            return None  # `answer` will say why
+        slot = scheduler.try_acquire(call)
+        if slot is None:
+            return None
+        flight = Flight(call, slot, landed)
+        flight.start()
+        return flight
+
+    def arrive(self, flight: Flight) -> Answer | None:
+        """The answer of a flight that has landed; None when there is more to it than a good and whole reply."""
+        reply, slot, call = flight.reply, flight.slot, flight.call
+        first = reply.body_if_complete() if reply is not None and reply.status < 300 else None
+        if reply is None or not first or _ERROR.match(first) is not None or _flaw(call, first, is_whole=True):
+            return None
+        first_byte_s = monotonic_s() - slot.started_s
+        slot.instance.succeeded(slot, first_byte_s, is_complete=True)
+        return Answer(slot, self.scheduler, reply, first=first, is_whole=True, first_byte_s=first_byte_s)
+
+    def abandon(self, flight: Flight) -> None:
+        """The client has left."""
+        flight.abandon()
+        self.scheduler.release(flight.slot)
+
+    async def answer(
+        self, call: Call, allows: Callable[[str], bool] = _all_models, flight: Flight | None = None
+    ) -> Answer:
         """Get an answer under way. Error replies that are the client's own fault are answers, too.
 
-        `allows` says which models may be used where the call leaves the choice to the hub.
+        `allows` says which models may be used where the call leaves the choice to the hub. flight: the first attempt,
+        which has landed or was not sent.
         Raises UnknownModel, Forbidden, NotOffered, NoInstanceFree, QueueFull, DeadlineExceeded, Draining,
         UpstreamFailed, UpstreamRefused, UpstreamTimeout.
         """
         scheduler = self.scheduler
-        if scheduler.is_draining:
+        if scheduler.is_draining and flight is None:
             raise Draining
         excluded = NOTHING
         retries_left = scheduler.settings.retries
         failure: HubError | None = None
         while True:
             try:
-                if call.wanted == AUTO:
-                    call.name_model(self.engine.choose(call, allows, excluded))
-                slot = await scheduler.acquire(call, excluded)
+                slot = flight.slot if flight is not None else await self._acquire(call, allows, excluded)
             except (NoInstanceFree, UnknownModel, NotOffered, Forbidden):
                 if failure is None:
                     raise
                 raise failure from None  # the failure that made us look for another tells more
-            result = await self._try(call, slot, can_move=retries_left > 0)
+            result = await self._try(call, slot, flight, can_move=retries_left > 0)
+            flight = None
             if isinstance(result, Answer):
                 return result
             verdict, failure = result
@@ -144,7 +201,14 @@ class Dispatcher:
                     pass  # that instance is out; on to the next
             self.retries += 1
 
-    async def _try(self, call: Call, slot: Slot, *, can_move: bool) -> Answer | tuple[Verdict, HubError]:
+    async def _acquire(self, call: Call, allows: Callable[[str], bool], excluded: frozenset[str]) -> Slot:
+        if call.wanted == AUTO:
+            call.name_model(self.engine.choose(call, allows, excluded))
+        return await self.scheduler.acquire(call, excluded)
+
+    async def _try(
+        self, call: Call, slot: Slot, flight: Flight | None, *, can_move: bool
+    ) -> Answer | tuple[Verdict, HubError]:
         """One attempt with a slot that is taken. Gives the slot back unless an Answer holds it."""
         instance = slot.instance
         reply: Reply | None = None
@@ -154,13 +218,14 @@ class Dispatcher:
             if backend is None:
                 raise UpstreamFailed(instance.name, "it went away")
             if can_move:
-                slot.task = asyncio.current_task()
-            reply = await backend.send(call.api, call.body)
+                slot.waiting = asyncio.current_task()
+            reply = await _reply(backend, call, flight)
             first, is_whole = await self._first(call, instance, reply)
-            slot.task = None
+            slot.waiting = None
             first_byte_s = monotonic_s() - slot.started_s
             if reply.status < 300 and _ERROR.match(first) is None:
-                self._check(call, instance, first, is_whole)
+                if flaw := _flaw(call, first, is_whole=is_whole):
+                    raise UpstreamFailed(instance.name, flaw)
                 instance.succeeded(slot, first_byte_s, is_complete=is_whole)
                 is_kept = True
                 return Answer(slot, self.scheduler, reply, first=first, is_whole=is_whole, first_byte_s=first_byte_s)
@@ -172,7 +237,8 @@ class Dispatcher:
             error = UpstreamRefused if verdict.kind in ("blocked", "model_refused") else UpstreamFailed
             return verdict, error(instance.name, verdict.reason)
         except (UpstreamFailed, UpstreamTimeout) as failure:
-            instance.failed(slot, str(failure))
+            if not slot.is_recalled:
+                instance.failed(slot, str(failure))
             return Verdict("transient", str(failure)), failure
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -181,7 +247,7 @@ class Dispatcher:
             gone = UpstreamFailed(instance.name, instance.error or "it is down")
             return Verdict("transient", str(gone)), gone
         finally:
-            slot.task = None
+            slot.waiting = None
             if not is_kept:
                 self.scheduler.release(slot)
                 if reply is not None:
@@ -212,19 +278,6 @@ class Dispatcher:
             raise UpstreamFailed(instance.name, "the answer is empty")
         return whole, True
 
-    def _check(self, call: Call, instance: Instance, first: bytes, is_whole: bool) -> None:
-        """Raises UpstreamFailed where HTTP is satisfied, but the answer is none; nothing of it was sent on yet."""
-        if not is_whole:
-            flaw = flaw_in(first[-TAIL_BYTES:]) if call.is_stream else ""
-        elif call.is_stream and not first.lstrip().startswith(b"{"):
-            flaw = flaw_of_end(first[-TAIL_BYTES:])
-        elif first.rstrip()[-1:] != b"}":
-            flaw = "the answer is no complete JSON object"
-        else:
-            flaw = flaw_in(first[-TAIL_BYTES:]) if b'"network_error"' in first else ""
-        if flaw:
-            raise UpstreamFailed(instance.name, flaw)
-
     def _learn(self, call: Call, slot: Slot, verdict: Verdict) -> None:
         """Mark the instance by what its error reply means."""
         instance, reason = slot.instance, verdict.reason
@@ -247,6 +300,29 @@ class Dispatcher:
             case "client":
                 raise AssertionError("a client's error is an answer")
         self.scheduler.changed()
+
+
+async def _reply(backend: Backend, call: Call, flight: Flight | None) -> Reply:
+    """The head of the reply: of a flight that was sent, or sent now."""
+    if flight is None or not flight.is_sent:
+        return await backend.send(call.api, call.body)
+    if flight.reply is not None:
+        return flight.reply
+    assert flight.error is not None, "it has landed"
+    if isinstance(flight.error, StaleConnection):
+        return await backend.send(call.api, call.body, is_retry=True)
+    raise flight.error
+
+
+def _flaw(call: Call, first: bytes, *, is_whole: bool) -> str:
+    """Why this is no answer, although HTTP is satisfied; nothing of it was sent on yet. Empty for a good one."""
+    if not is_whole:
+        return flaw_in(first[-TAIL_BYTES:]) if call.is_stream else ""
+    if call.is_stream and not first.lstrip().startswith(b"{"):
+        return flaw_of_end(first[-TAIL_BYTES:])
+    if first.rstrip()[-1:] != b"}":
+        return "the answer is no complete JSON object"
+    return flaw_in(first[-TAIL_BYTES:]) if b'"network_error"' in first else ""
 
 
 def _error_body(first: bytes) -> bytes:

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.ports import Backend
 from autoglm.inference.call import Call
+
+if TYPE_CHECKING:
+    from autoglm.inference.flight import Flight
 
 State = Literal["starting", "ready", "down", "blocked"]
 Pause = Literal["none", "throttled", "cooling", "broken"]
@@ -23,7 +26,7 @@ class Slot:
     `era` is the time between two pauses in which it began: what began before a pause says nothing about the time after.
     """
 
-    __slots__ = ("call", "era", "instance", "is_recalled", "started_s", "task")
+    __slots__ = ("call", "era", "instance", "is_recalled", "started_s", "waiting")
 
     def __init__(self, call: Call, instance: "Instance", era: int, started_s: float) -> None:
         self.call = call
@@ -31,15 +34,15 @@ class Slot:
         self.era = era
         self.started_s = started_s
         self.is_recalled = False
-        self.task: asyncio.Task[Any] | None = None
+        self.waiting: asyncio.Task[Any] | Flight | None = None
         """Whose wait for the first byte may be broken off, because the request can still move elsewhere."""
 
     def recall(self) -> None:
         """Break off the wait for the first byte: the instance is down, and another could answer."""
-        if self.task is not None:
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
             self.is_recalled = True
-            self.task.cancel()
-            self.task = None
+            waiting.cancel()
 
 
 class Instance:
@@ -137,7 +140,7 @@ class Instance:
         if slot not in self.held:
             return
         self.held.remove(slot)
-        slot.task = None
+        slot.waiting = None
         self.held_s = _smoothed(self.held_s, now_s - slot.started_s)
         if slot.era == self._era:
             self._is_trial_running = False

@@ -206,7 +206,7 @@ class Scheduler:
             if instance.state == "down":
                 excluded = frozenset((instance.name,))
                 for slot in tuple(instance.held):
-                    if slot.task is not None and self.has_other(slot.call, excluded):
+                    if slot.waiting is not None and self.has_other(slot.call, excluded):
                         slot.recall()
 
     def _fail_hopeless(self) -> None:

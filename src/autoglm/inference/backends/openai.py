@@ -6,7 +6,7 @@ import anyio
 import msgspec
 
 from autoglm.core.errors import UpstreamFailed, UpstreamRefused, UpstreamTimeout
-from autoglm.core.ports import Reply
+from autoglm.core.ports import Line, Reply, ReplyWaiter
 from autoglm.inference.call import AUTO
 from autoglm.inference.settings import MODEL_NAME_PATTERN
 from autoglm.inference.upstream import Endpoint, open_upstream
@@ -24,8 +24,11 @@ class OpenAIBackend:
         self._provider = provider
         self._upstream = open_upstream(endpoint)
 
-    async def send(self, path: str, body: bytes) -> Reply:
-        return await self._upstream.post(path, body)
+    async def send(self, path: str, body: bytes, *, is_retry: bool = False) -> Reply:
+        return await self._upstream.post(path, body, is_retry=is_retry)
+
+    def launch(self, path: str, body: bytes, waiter: ReplyWaiter) -> Line | None:
+        return self._upstream.launch(path, body, waiter)
 
     async def probe(self, timeout_s: float) -> list[str]:
         """Raises UpstreamFailed, UpstreamTimeout, and UpstreamRefused when the key or the account is not accepted.

@@ -13,6 +13,8 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from autoglm.core.errors import HubError, UpstreamFailed, UpstreamTimeout
+from autoglm.core.ports import ReplyWaiter
+from autoglm.core.turn import Turn
 from autoglm.inference.upstream.plain_reply import PlainReply
 
 HEAD_LIMIT_BYTES = 64 * 1024
@@ -77,6 +79,8 @@ class Connection(asyncio.Protocol):
         "_reply",
         "_silence_s",
         "_transport",
+        "_turn",
+        "_unsent",
         "_waiter",
         "_writable",
         "deadline_s",
@@ -92,15 +96,18 @@ class Connection(asyncio.Protocol):
         read_timeout_s: float,
         on_idle: Callable[["Connection"], None],
         on_lost: Callable[["Connection"], None],
+        turn: Turn,
     ) -> None:
         """on_idle: the reply is complete and the connection can take another request. on_lost: it never will."""
         self._instance = instance
         self._read_timeout_s = read_timeout_s
         self._on_idle = on_idle
         self._on_lost = on_lost
+        self._turn = turn
+        self._unsent = b""
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[PlainReply] | None = None
+        self._waiter: ReplyWaiter | None = None
         self._writable: asyncio.Future[None] | None = None
         self._reply: PlainReply | None = None
         self._refusal = ""
@@ -128,15 +135,11 @@ class Connection(asyncio.Protocol):
         if self.is_lost or transport is None:
             raise self._lost_before_reply()
         waiter: asyncio.Future[PlainReply] = self._loop.create_future()
-        self._waiter = waiter
-        self._head_bytes = 0
-        self._is_ended = self._is_sent = False
+        self._begin(waiter, silence_s)
         self._is_head_only = is_head_only
-        self._silence_s = silence_s
-        self.deadline_s = self._loop.time() + silence_s
         try:
             if len(body) <= COPY_LIMIT_BYTES:
-                transport.write(head + body)
+                self._write(head + body)
                 self._is_sent = True
             else:
                 await self._send_large(transport, waiter, head, body)
@@ -147,6 +150,29 @@ class Connection(asyncio.Protocol):
             elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 waiter.result().drop()
             raise
+
+    def launch(self, request: bytes, silence_s: float, waiter: ReplyWaiter) -> None:
+        """As `ask`, but nobody waits: `waiter` is told. Only for a connection that is idle."""
+        self._begin(waiter, silence_s)
+        self._write(request)
+        self._is_sent = True
+
+    def _write(self, data: bytes) -> None:
+        """Goes out with the end of the loop's turn."""
+        self._unsent = data
+        self._turn.add(self)
+
+    def flush(self) -> None:
+        if self._unsent and self._transport is not None:
+            self._transport.write(self._unsent)
+        self._unsent = b""
+
+    def _begin(self, waiter: ReplyWaiter, silence_s: float) -> None:
+        self._waiter = waiter
+        self._head_bytes = 0
+        self._is_ended = self._is_sent = self._is_head_only = False
+        self._silence_s = silence_s
+        self.deadline_s = self._loop.time() + silence_s
 
     async def _send_large(
         self, transport: asyncio.Transport, waiter: "asyncio.Future[PlainReply]", head: bytes, body: bytes
@@ -212,7 +238,7 @@ class Connection(asyncio.Protocol):
         elif self._parts:
             self._head_bytes = 0
             self._expect_more(len(data))
-            reply.wake()
+            reply.arrived()
         else:
             self._receive_framing(len(data))
 
@@ -309,6 +335,10 @@ class Connection(asyncio.Protocol):
             self._wake_writer()
             self.abort()
 
+    def rest(self, idle_s: float) -> None:
+        """Nobody needs it now; after idle_s its owner's sweep closes it."""
+        self.deadline_s = self._loop.time() + idle_s
+
     # --- the end --------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -352,6 +382,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close the socket now, whatever is still to be written or read. Tells nobody but the owner."""
         self._reply = self._waiter = None
+        self._unsent = b""
         self.deadline_s = inf
         if not self.is_lost:
             self.is_lost = True

@@ -6,7 +6,9 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from autoglm.core.errors import UpstreamFailed, UpstreamTimeout
-from autoglm.inference.upstream.connection import Connection, StaleConnection
+from autoglm.core.ports import ReplyWaiter
+from autoglm.core.turn import Turn
+from autoglm.inference.upstream.connection import COPY_LIMIT_BYTES, Connection, StaleConnection
 from autoglm.inference.upstream.dial import dial
 from autoglm.inference.upstream.endpoint import Endpoint, header_line, header_lines
 from autoglm.inference.upstream.plain_reply import PlainReply
@@ -30,6 +32,7 @@ class PlainUpstream:
         """Requests without a connection; they are given one, or None for the right to open one."""
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._turn = Turn()
         self._heads: dict[tuple[str, str, str], bytes] = {}
         self._fixed_lines = b"".join(
             (
@@ -47,15 +50,26 @@ class PlainUpstream:
         *,
         content_type: str = "application/json",
         first_byte_timeout_s: float | None = None,
+        is_retry: bool = False,
     ) -> Coroutine[Any, Any, PlainReply]:
         return self.request(
-            "POST", path, body, headers, content_type=content_type, first_byte_timeout_s=first_byte_timeout_s
-        )
+            "POST", path, body, headers,
+            content_type=content_type, first_byte_timeout_s=first_byte_timeout_s, is_retry=is_retry,
+        )  # fmt: skip
 
     def get(
         self, path: str, headers: Mapping[str, str] | bytes = b"", *, first_byte_timeout_s: float | None = None
     ) -> Coroutine[Any, Any, PlainReply]:
         return self.request("GET", path, b"", headers, first_byte_timeout_s=first_byte_timeout_s)
+
+    def launch(self, path: str, body: bytes, waiter: ReplyWaiter) -> Connection | None:
+        if not self._idle or len(body) > COPY_LIMIT_BYTES:
+            return None
+        content_type = "application/json"
+        prepared = self._heads.get(("POST", path, content_type)) or self._prepare("POST", path, content_type)
+        connection = self._idle.pop()
+        connection.launch(b"%b%d\r\n\r\n%b" % (prepared, len(body), body), self._endpoint.first_byte_timeout_s, waiter)
+        return connection
 
     async def request(
         self,
@@ -66,17 +80,19 @@ class PlainUpstream:
         *,
         content_type: str = "",
         first_byte_timeout_s: float | None = None,
+        is_retry: bool = False,
     ) -> PlainReply:
         """content_type: empty for a request without a body."""
         prepared = self._heads.get((method, path, content_type)) or self._prepare(method, path, content_type)
         extra = headers if isinstance(headers, bytes) else header_lines(headers)
         head = b"%b%d\r\n%b\r\n" % (prepared, len(body), extra) if content_type else b"%b%b\r\n" % (prepared, extra)
         silence_s = self._endpoint.first_byte_timeout_s if first_byte_timeout_s is None else first_byte_timeout_s
-        connection = self._idle.pop() if self._idle else await self._acquire()
-        try:
-            return await connection.ask(head, body, silence_s, method == "HEAD")
-        except StaleConnection:
-            pass  # see Upstream for why one more attempt is safe
+        if not is_retry:
+            connection = self._idle.pop() if self._idle else await self._acquire()
+            try:
+                return await connection.ask(head, body, silence_s, method == "HEAD")
+            except StaleConnection:
+                pass  # see Upstream for why one more attempt is safe
         connection = await self._acquire(is_retry=True)
         try:
             return await connection.ask(head, body, silence_s, method == "HEAD")
@@ -148,10 +164,10 @@ class PlainUpstream:
         return connection
 
     def _new_connection(self) -> Connection:
-        return Connection(self._endpoint.name, self._endpoint.read_timeout_s, self._on_idle, self._on_lost)
+        return Connection(self._endpoint.name, self._endpoint.read_timeout_s, self._on_idle, self._on_lost, self._turn)
 
     def _on_idle(self, connection: Connection) -> None:
-        connection.deadline_s = asyncio.get_running_loop().time() + self._endpoint.idle_s
+        connection.rest(self._endpoint.idle_s)
         while self._queue:
             if _grant(self._queue.popleft(), connection):
                 return

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Self
 
 from autoglm.core.errors import UpstreamFailed
+from autoglm.core.ports import Sink
 
 
 class Reply(ABC):
@@ -31,9 +32,15 @@ class Reply(ABC):
         by closing (no length was given) ends normally.
         """
 
+    async def forward(self, sink: Sink) -> None:
+        """Give the sink all chunks to come, at its pace. Raises as `chunk` does, and what the sink raises."""
+        while (chunk := await self.chunk()) is not None:
+            sink.take(chunk)
+            await sink.keep_pace()
+
     @abstractmethod
     def body_if_complete(self) -> bytes | None:
-        """What is unread of the body when all of it has arrived, else None."""
+        """What is unread of the body when all of it has arrived, else None; it stays unread."""
 
     @abstractmethod
     async def aclose(self) -> None:

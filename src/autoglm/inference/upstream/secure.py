@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
 from autoglm.core.errors import HubError, UpstreamFailed, UpstreamTimeout
+from autoglm.core.ports import Line, ReplyWaiter
 from autoglm.inference.upstream.endpoint import Endpoint, header_line, header_lines
 from autoglm.inference.upstream.reply import Reply
 
@@ -21,7 +22,7 @@ _LARGE_BODY_BYTES = 1024 * 1024
 
 
 class SecureReply(Reply):
-    __slots__ = ("__weakref__", "_is_dropped", "_read_timeout_s", "_response")
+    __slots__ = ("__weakref__", "_is_dropped", "_read_timeout_s", "_response", "_whole")
 
     def __init__(self, instance: str, response: "aiohttp.ClientResponse", read_timeout_s: float) -> None:
         self.instance = instance
@@ -31,6 +32,7 @@ class SecureReply(Reply):
         self._response = response
         self._read_timeout_s = read_timeout_s
         self._is_dropped = False
+        self._whole: bytes | None = None
         response.content.on_eof(self._on_eof)
         connection = response.connection
         if connection is not None and connection.protocol is not None:
@@ -54,7 +56,9 @@ class SecureReply(Reply):
     def body_if_complete(self) -> bytes | None:
         if not self.complete:
             return None
-        return b"" if self._is_dropped else self._response.content.read_nowait()
+        if self._whole is None:
+            self._whole = b"" if self._is_dropped else self._response.content.read_nowait()
+        return self._whole
 
     async def aclose(self) -> None:
         self.drop()
@@ -107,10 +111,15 @@ class SecureUpstream:
         *,
         content_type: str = "application/json",
         first_byte_timeout_s: float | None = None,
+        is_retry: bool = False,
     ) -> SecureReply:
+        assert not is_retry, "nothing is launched here"
         return await self.request(
             "POST", path, body, headers, content_type=content_type, first_byte_timeout_s=first_byte_timeout_s
         )
+
+    def launch(self, path: str, body: bytes, waiter: ReplyWaiter) -> Line | None:
+        return None
 
     async def get(
         self, path: str, headers: Mapping[str, str] | bytes = b"", *, first_byte_timeout_s: float | None = None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from autoglm.core.ports import Line, ReplyWaiter
 from autoglm.inference.upstream.endpoint import Endpoint
 from autoglm.inference.upstream.plain import PlainUpstream
 from autoglm.inference.upstream.reply import Reply
@@ -30,7 +31,16 @@ class Upstream(Protocol):
         *,
         content_type: str = "application/json",
         first_byte_timeout_s: float | None = None,
-    ) -> Reply: ...
+        is_retry: bool = False,
+    ) -> Reply:
+        """is_retry: it was sent once already, on a connection that proved stale."""
+        ...
+
+    def launch(self, path: str, body: bytes, waiter: ReplyWaiter) -> Line | None:
+        """POST JSON now, on a connection that waits for work; `waiter` is told of the reply's head, or why none comes
+        (StaleConnection: see above). None, and nothing is sent, when there is no such connection.
+        """
+        ...
 
     async def get(
         self, path: str, headers: Mapping[str, str] | bytes = b"", *, first_byte_timeout_s: float | None = None
