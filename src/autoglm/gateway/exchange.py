@@ -40,11 +40,17 @@ def next_request_id() -> str:
     return f"{_process}-{next(_ids):x}"
 
 
-def head_bytes(status: int, date_line: bytes, headers: Headers, request_id: str) -> bytes:
-    """The head of a response (RFC 9112, section 4). Raises ValueError for a header that would end it early."""
+def header_lines(headers: Headers) -> bytes:
+    """Raises ValueError for a header that would end early."""
     lines = b"".join([b"%b: %b\r\n" % header for header in headers])
     if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers):
         raise ValueError("a line break in a header")
+    return lines
+
+
+def head_bytes(status: int, date_line: bytes, headers: Headers, request_id: str) -> bytes:
+    """The head of a response (RFC 9112, section 4). Raises ValueError for a header that would end early."""
+    lines = header_lines(headers)
     start = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status  # an upstream may have statuses of its own
     return b"%b%b%bx-request-id: %b\r\n\r\n" % (start, date_line, lines, request_id.encode())
 
@@ -56,42 +62,43 @@ class ClientLeft(Exception):
 class Exchange:
     """Gives a handler what it needs of a request, and remembers what the access log and the metrics need."""
 
-    __slots__ = (
-        "_arrival", "_connection", "_is_chunked", "_is_discarding", "_parts", "_size_bytes", "has_left",
-        "has_whole_body", "head", "headers", "instance", "is_complete", "is_keep_alive", "model", "on_leave", "path",
-        "principal",
-        "request_id", "route", "started_s", "status", "tokens_in", "tokens_out",
-    )  # fmt: skip
+    # Defaults of the class, not slots: a request sets the few that differ.
+    route = ""
+    """The path with its variables' names, for metrics: `/api/messages/{id}`."""
+    status = 0
+    """Of the response; 0 until that has begun."""
+    has_whole_body = False
+    is_complete = False
+    """True once the whole response is out."""
+    has_left = False
+    """True once the client has closed the connection."""
+    on_leave: Callable[[], object] | None = None
+    principal: Principal | None = None
+    model = ""
+    instance = ""
+    tokens_in = 0
+    tokens_out = 0
+    _arrival: asyncio.Future[None] | None = None
+    _is_chunked = False
+    _is_discarding = False
+    _size_bytes = 0
 
-    def __init__(self, connection: "HttpConnection", head: Head) -> None:
+    def __init__(self, connection: "HttpConnection", head: Head, body: bytes | None = None) -> None:
+        """body: the whole of it, when it came along with the head."""
         self._connection = connection
-        self._parts: list[bytes] = []
-        self._size_bytes = 0
-        self._arrival: asyncio.Future[None] | None = None
-        self._is_chunked = False
-        self._is_discarding = False
         self.head = head
         self.headers = head.headers
         self.path = head.path
-        self.request_id = next_request_id()
-        self.started_s = monotonic_s()
-        self.route = ""
-        """The path with its variables' names, for metrics: `/api/messages/{id}`."""
-        self.status = 0
-        """Of the response; 0 until that has begun."""
-        self.has_whole_body = False
-        self.is_complete = False
-        """True once the whole response is out."""
         self.is_keep_alive = head.is_keep_alive
         """False when the connection closes after the response."""
-        self.has_left = False
-        """True once the client has closed the connection."""
-        self.on_leave: Callable[[], object] | None = None
-        self.principal: Principal | None = None
-        self.model = ""
-        self.instance = ""
-        self.tokens_in = 0
-        self.tokens_out = 0
+        self.request_id = next_request_id()
+        self.started_s = monotonic_s()
+        if body is None:
+            self._parts: list[bytes] = []
+        else:
+            self._parts = [body]
+            self._size_bytes = len(body)
+            self.has_whole_body = True
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Go on with this exchange in a task. A response that is not complete when it ends is cut off visibly."""
@@ -167,12 +174,6 @@ class Exchange:
                 self._is_discarding = True
                 raise PayloadTooLarge(limit_bytes)
 
-    def take_whole(self, body: bytes) -> None:
-        """The body came along with the head. Called by the connection."""
-        self._parts.append(body)
-        self._size_bytes = len(body)
-        self.has_whole_body = True
-
     def take(self, part: bytes) -> None:
         """A part of the body came. Called by the connection."""
         if self.is_complete or self._is_discarding:
@@ -203,6 +204,19 @@ class Exchange:
             self.on_leave()
 
     # --- the response ---
+
+    def respond_prepared(self, status: int, body: bytes, lines: bytes) -> None:
+        """As `respond`, with headers that `header_lines` has made before: for the measured path."""
+        if self.is_keep_alive and not self.is_head and status in _STATUS_LINES:
+            self.status = status
+            self._connection.write(
+                b"%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b"
+                % (_STATUS_LINES[status], self._connection.date_line, lines, len(body), self.request_id.encode(), body)
+            )
+            self._complete()
+        else:
+            pairs = [line.split(b": ", 1) for line in lines.split(b"\r\n")[:-1]]
+            self.respond(status, body, [(name, value) for name, value in pairs])
 
     def respond(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Send a whole response, head and body in one write: one wake-up of the client less (10 of 68 us a request)."""

@@ -136,9 +136,7 @@ class HttpConnection(asyncio.Protocol):
             size = data.find(b"\r\n\r\n") + 4
             head = self._house.known_heads.find(data[:size])
             if head is not None and len(data) - size == head.length:
-                exchange = Exchange(self, head)
-                exchange.take_whole(data[size:])
-                self._start(exchange)
+                self._start(Exchange(self, head, data[size:]))
                 return
         self._parse(data)
 

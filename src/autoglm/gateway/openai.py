@@ -15,7 +15,7 @@ import msgspec
 from autoglm.auth.keys import KeyRing, Principal
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import DeadlineExceeded, Draining, HubError, InvalidField
-from autoglm.gateway.exchange import LEFT, Exchange, Headers
+from autoglm.gateway.exchange import LEFT, Exchange, Headers, header_lines
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.problems import openai_error
 from autoglm.gateway.relay import Relay
@@ -32,6 +32,7 @@ APIS: dict[str, Api] = {
     "/v1/embeddings": "/embeddings",
     "/v1/responses": "/responses",
 }
+_MAX_LINES = 1024  # content types come from instances
 GoOn = Callable[[Exchange, Coroutine[Any, Any, None] | None], None]
 _STREAM: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 """Or a web server between the hub and the client, such as nginx, would collect the events first."""
@@ -51,6 +52,7 @@ class OpenAIGateway:
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._strip = strip
+        self._lines: dict[tuple[str, str, str], bytes] = {}
 
     async def models(self, exchange: Exchange) -> None:
         """`GET /v1/models`: what the key may use."""
@@ -160,8 +162,16 @@ class OpenAIGateway:
             stripper = Stripper(markers)
             is_json = body.lstrip().startswith(b"{")
             body = stripper.whole(body) if is_json else stripper.feed(body, is_last=True)
-        headers = self._head(exchange, answer, warning)
-        exchange.respond(answer.status, body, [*headers, *_STREAM] if answer.call.is_stream else headers)
+        if warning or answer.call.is_stream:
+            exchange.respond(answer.status, body, [*self._head(exchange, answer, warning), *_STREAM])
+            return
+        known = (answer.content_type, exchange.model, exchange.instance)
+        lines = self._lines.get(known)
+        if lines is None:
+            lines = header_lines(self._head(exchange, answer, b""))
+            if len(self._lines) < _MAX_LINES:
+                self._lines[known] = lines
+        exchange.respond_prepared(answer.status, body, lines)
 
     async def _send_stream(self, exchange: Exchange, answer: Answer) -> None:
         """A stream that breaks off ends with an error event, never silently."""
@@ -213,30 +223,24 @@ class OpenAIGateway:
 def _call(exchange: Exchange, principal: Principal, body: bytes) -> Call:
     """Raises InvalidJson, InvalidField, Forbidden."""
     headers = exchange.headers
-    call = Call(
-        APIS[exchange.path],
-        body,
-        priority=_priority(headers.get(b"x-autoglm-priority")),
-        deadline_s=_deadline_s(headers.get(b"x-autoglm-deadline")),
-        tenant=principal.name,
-    )
+    call = Call(APIS[exchange.path], body, tenant=principal.name)
+    if b"x-autoglm-priority" in headers:
+        call.priority = _priority(headers[b"x-autoglm-priority"])
+    if b"x-autoglm-deadline" in headers:
+        call.deadline_s = _deadline_s(headers[b"x-autoglm-deadline"])
     if call.wanted != AUTO:
         principal.require("model:use", call.wanted)
     return call
 
 
-def _priority(value: bytes | None) -> int:
-    if value is None:
-        return 5
+def _priority(value: bytes) -> int:
     if len(value) != 1 or not value.isdigit():
         raise InvalidField("x-autoglm-priority", "must be one digit, 0 (lowest) to 9")
     return int(value)
 
 
-def _deadline_s(value: bytes | None) -> float | None:
+def _deadline_s(value: bytes) -> float:
     """The monotonic time that the header's seconds lead to."""
-    if value is None:
-        return None
     try:
         seconds = float(value)
     except ValueError:

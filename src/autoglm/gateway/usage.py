@@ -3,6 +3,7 @@
 import re
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_USUAL = re.compile(rb'"usage":\s?\{"prompt_tokens":\s?(\d{1,12}),\s?"completion_tokens":\s?(\d{1,12})')
 _PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d{1,12})')
 _COMPLETION = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,12})')
 _CONTENT = re.compile(rb'"(?:content|text|refusal)"\s*:\s*"[^"]|"tool_calls"\s*:\s*\[\s*\{')
@@ -16,6 +17,8 @@ def usage_of(tail: bytes) -> tuple[int, int]:
     is no object.
     """
     at = tail.rfind(b'"usage"')
+    if (usual := _USUAL.match(tail, at)) is not None:
+        return int(usual[1]), int(usual[2])
     while at >= 0 and _USAGE.match(tail, at) is None:
         at = tail.rfind(b'"usage"', 0, at)
     if at < 0:

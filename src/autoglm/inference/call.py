@@ -28,10 +28,10 @@ _encode = msgspec.json.Encoder().encode
 class Call:
     """A request on its way. `model` is what the client asked for; the engine replaces `auto` by a choice."""
 
-    __slots__ = (
-        "api", "arrival", "arrived_s", "body", "deadline_s", "is_open", "is_stream", "model", "priority", "tenant",
-        "wanted",
-    )  # fmt: skip
+    arrival = 0
+    """Its place among those who wait, given by the scheduler and kept when it has to wait again."""
+    is_open = False
+    """True while its answer goes out as events, so that one more event can tell the client of a failure."""
 
     def __init__(
         self, api: Api, body: bytes, *, priority: int = 5, deadline_s: float | None = None, tenant: str = ""
@@ -53,10 +53,6 @@ class Call:
         self.deadline_s = deadline_s
         self.tenant = tenant
         self.arrived_s = monotonic_s()
-        self.arrival = 0
-        """Its place among those who wait, given by the scheduler and kept when it has to wait again."""
-        self.is_open = False
-        """True while its answer goes out as events, so that one more event can tell the client of a failure."""
 
     @property
     def patience_s(self) -> float:

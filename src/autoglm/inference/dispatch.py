@@ -37,6 +37,8 @@ log = structlog.get_logger()
 HOLD_BYTES = 1 << 20
 """A reply that is no stream is held back up to this size, so that a cut one can be replayed elsewhere."""
 
+# Of a whole answer: what begins otherwise may be an error, or is looked at more closely anyway.
+_USUAL_STARTS = (b'{"id"', b'{"choices"', b'{"object"', b'{"created"', b'{"model"', b'{"data"')
 # `{"error": {...}}`, `data: {"error": ...}`, `event: error`, after comments; but not `{"error": null, ...}`.
 _ERROR = re.compile(rb'\s*(?::[^\n]*\n\s*)*(?:event:\s*error\b|(?:data:\s*)?\{\s*"error"\s*:(?!\s*null))')
 
@@ -146,7 +148,7 @@ class Dispatcher:
         """The answer of a flight that has landed; None when there is more to it than a good and whole reply."""
         reply, slot, call = flight.reply, flight.slot, flight.call
         first = reply.body_if_complete() if reply is not None and reply.status < 300 else None
-        if reply is None or not first or _ERROR.match(first) is not None or _flaw(call, first, is_whole=True):
+        if reply is None or not first or not first.startswith(_USUAL_STARTS) or _flaw(call, first, is_whole=True):
             return None
         first_byte_s = monotonic_s() - slot.started_s
         slot.instance.succeeded(slot, first_byte_s, is_complete=True)
@@ -320,7 +322,7 @@ def _flaw(call: Call, first: bytes, *, is_whole: bool) -> str:
         return flaw_in(first[-TAIL_BYTES:]) if call.is_stream else ""
     if call.is_stream and not first.lstrip().startswith(b"{"):
         return flaw_of_end(first[-TAIL_BYTES:])
-    if first.rstrip()[-1:] != b"}":
+    if not first.endswith(b"}") and first.rstrip()[-1:] != b"}":
         return "the answer is no complete JSON object"
     return flaw_in(first[-TAIL_BYTES:]) if b'"network_error"' in first else ""
 

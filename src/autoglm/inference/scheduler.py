@@ -249,6 +249,8 @@ class Scheduler:
 
 def _soonest(instances: list[Instance], excluded: frozenset[str], now_s: float) -> Instance | None:
     """The free one with the least predicted time to its first byte; of equals the one with the least to do."""
+    if len(instances) == 1 and not excluded:
+        return instances[0] if instances[0].is_free(now_s) else None
     best: Instance | None = None
     best_s = math.inf
     for instance in instances:
