@@ -203,7 +203,10 @@ class Hub:
             *state.routes(),
         ]
         self._sockets = SocketGateway(self._keys, self._mailbox, self._messages)
-        self._front = Front(openai, Router(routes), Page(PAGE), metrics, self._access)
+        self._front = Front(
+            openai=openai, messages=self._messages, router=Router(routes), page=Page(PAGE),
+            metrics=metrics, access=self._access,
+        )  # fmt: skip
 
     def _add_instances(self) -> None:
         wanted = instances_to_run(self.settings, self.folder)

@@ -7,7 +7,7 @@ answer it, under `work`. Receipts are further records (see receipts.py).
 import contextlib
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -19,7 +19,7 @@ from autoglm.core.clock import now_ms
 from autoglm.core.envelope import Envelope, JsonPart, decode_envelope, encode_envelope
 from autoglm.core.errors import HubError, InvalidField, NotFound, RevisionMismatch, UnknownRecipient
 from autoglm.core.ids import uuid7
-from autoglm.core.ports import KeyValue, Log, NewRecord, Record
+from autoglm.core.ports import Appended, KeyValue, Log, NewRecord, Record, Waiter
 
 WORK = "work"
 """The subject of messages that a model shall answer."""
@@ -52,12 +52,7 @@ class Mailbox:
         Raises UnknownRecipient, InvalidField, DuplicateId, StorageFull.
         """
         now = now_ms()
-        stamped = msgspec.structs.replace(
-            envelope,
-            id=envelope.id or uuid7(),
-            from_=envelope.from_ or sender,
-            timestamp=envelope.timestamp or now,
-        )
+        stamped = _stamped(envelope, sender, now)
         try:
             subjects = self._checked_subjects(stamped, now)
         except HubError:
@@ -74,6 +69,21 @@ class Mailbox:
             if note.is_new:
                 self._expiries.add(stamped.expires_at, note.seq)
         return Sent(stamped.id, appended.seq, appended.is_new)
+
+    def hand_in(self, envelope: Envelope, *, sender: str, waiter: Waiter[Sequence[Appended]]) -> str | None:
+        """As `send`, without a coroutine, for a message with nothing special: its id, and the waiter is told when it is
+        on disk. None: nothing was done, `send` has to look at it. Raises QueueFull.
+        """
+        if envelope.expires_at is not None:
+            return None
+        now = now_ms()
+        stamped = _stamped(envelope, sender, now)
+        try:
+            subjects = self._checked_subjects(stamped, now)
+        except HubError:
+            return None
+        self._log.hand_in(_record(stamped, subjects), waiter)
+        return stamped.id
 
     async def _repeated(self, envelope: Envelope) -> Sent | None:
         """The message that is there already, when this is a repeat of it."""
@@ -284,6 +294,18 @@ def with_seq(record: Record) -> bytes:
 
 def is_receipt(record: Record) -> bool:
     return record.id.startswith("receipt ")
+
+
+def _stamped(envelope: Envelope, sender: str, now: int) -> Envelope:
+    """With what its sender may leave to the hub."""
+    if envelope.id and envelope.from_ and envelope.timestamp:
+        return envelope
+    return msgspec.structs.replace(
+        envelope,
+        id=envelope.id or uuid7(),
+        from_=envelope.from_ or sender,
+        timestamp=envelope.timestamp or now,
+    )
 
 
 def _record(stamped: Envelope, subjects: tuple[str, ...]) -> NewRecord:

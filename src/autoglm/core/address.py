@@ -4,6 +4,7 @@
 """
 
 import re
+from functools import lru_cache
 from typing import Literal, get_args
 
 import msgspec
@@ -42,15 +43,23 @@ class Address(msgspec.Struct, frozen=True):
 
 def parse_address(text: str, *, field: str = "to") -> Address:
     """Raises InvalidField, naming `field`, when `text` is no address."""
-    check_address(text, field=field)
-    scheme, rest = text.split(":", 1)
-    return Address(scheme, rest)  # type: ignore[arg-type]  # the pattern admits only the schemes
+    address = _parsed(text) if len(text) <= MAX_ADDRESS else None
+    if address is None:
+        raise InvalidField(field, f"{text[:80]!r} is not an address such as 'user:alice'; {_hint(text)}")
+    return address
 
 
 def check_address(text: str, *, field: str = "to") -> None:
     """Raises InvalidField, naming `field`, when `text` is no address."""
-    if len(text) > MAX_ADDRESS or _is_address(text) is None:
-        raise InvalidField(field, f"{text[:80]!r} is not an address such as 'user:alice'; {_hint(text)}")
+    parse_address(text, field=field)
+
+
+@lru_cache(4096)  # the same few write to the same few
+def _parsed(text: str) -> Address | None:
+    if _is_address(text) is None:
+        return None
+    scheme, rest = text.split(":", 1)
+    return Address(scheme, rest)  # type: ignore[arg-type]  # the pattern admits only the schemes
 
 
 def _hint(text: str) -> str:

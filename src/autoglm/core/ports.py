@@ -1,9 +1,23 @@
 """What parts expect of each other. `app.py` joins the implementations; parts never import each other."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
+
+Told_contra = TypeVar("Told_contra", contravariant=True)
+
+
+class Waiter(Protocol[Told_contra]):
+    """Is told how something ended. A future is one; so is an object that goes on at once and needs no task."""
+
+    def done(self) -> bool: ...
+
+    def cancelled(self) -> bool: ...
+
+    def set_result(self, result: Told_contra, /) -> None: ...
+
+    def set_exception(self, error: Exception, /) -> None: ...
 
 
 class NewRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +58,13 @@ class Log(Protocol):
 
     async def append_all(self, records: Sequence[NewRecord]) -> list[Appended]:
         """All or none, in one transaction; raises as `append` does."""
+        ...
+
+    def hand_in(self, record: NewRecord, waiter: Waiter[Sequence[Appended]]) -> None:
+        """As `append_all` of one, without a coroutine: the waiter is told, in a later turn of the event loop.
+
+        Raises QueueFull, StoreBroken; then the waiter is not told.
+        """
         ...
 
     async def read(self, subject: str, *, after: int = 0, limit: int = 100) -> list[Record]:
@@ -177,20 +198,6 @@ class Reply(Protocol):
     async def aclose(self) -> None: ...
 
 
-class ReplyWaiter(Protocol):
-    """Is told of a reply: what a future offers, so that one will do, and so will something that needs no task."""
-
-    def done(self) -> bool: ...
-
-    def cancelled(self) -> bool: ...
-
-    def set_result(self, reply: Any, /) -> None:
-        """reply: a Reply whose head is there."""
-        ...
-
-    def set_exception(self, error: Exception, /) -> None: ...
-
-
 class Line(Protocol):
     """A connection that is busy with a request."""
 
@@ -209,7 +216,7 @@ class Backend(Protocol):
         """
         ...
 
-    def launch(self, path: str, body: bytes, waiter: ReplyWaiter) -> Line | None:
+    def launch(self, path: str, body: bytes, waiter: Waiter[Any]) -> Line | None:
         """POST JSON now if a connection waits for work, else None. Whoever aborts the line is told nothing more."""
         ...
 

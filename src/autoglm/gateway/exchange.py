@@ -55,6 +55,10 @@ def head_bytes(status: int, date_line: bytes, headers: Headers, request_id: str)
     return b"%b%b%bx-request-id: %b\r\n\r\n" % (start, date_line, lines, request_id.encode())
 
 
+GoOn = Callable[["Exchange", Coroutine[Any, Any, None] | None], None]
+"""What answers without a task says when it is over (None), or what is left to do in one."""
+
+
 class ClientLeft(Exception):
     """The client closed its connection; there is nobody to answer."""
 

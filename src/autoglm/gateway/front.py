@@ -10,6 +10,7 @@ from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import HubError
 from autoglm.gateway.access import AccessLog
 from autoglm.gateway.exchange import LEFT, ClientLeft, Exchange
+from autoglm.gateway.messages import MessagesGateway
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
 from autoglm.gateway.page import Page
@@ -23,8 +24,13 @@ _OWN_PATHS = ("/healthz", "/readyz", "/metrics", "/openapi.json")
 class Front:
     """Answers every HTTP request of a hub."""
 
-    def __init__(self, openai: OpenAIGateway, router: Router, page: Page, metrics: Metrics, access: AccessLog) -> None:
+    def __init__(
+        self, *, openai: OpenAIGateway, messages: MessagesGateway, router: Router, page: Page, metrics: Metrics,
+        access: AccessLog,
+    ) -> None:  # fmt: skip
         self._openai = openai
+        self._prompt = {**dict.fromkeys(APIS, openai.begin), "/api/messages": messages.begin_post}
+        """What may be answered without a task, by its path (ADR 5)."""
         self._router = router
         self._page = page
         self._metrics = metrics
@@ -32,12 +38,13 @@ class Front:
 
     def begin(self, exchange: Exchange) -> None:
         """Answer an exchange: at once where that is possible, else in a task."""
-        if exchange.path not in APIS or exchange.method != "POST" or not exchange.has_whole_body:
+        begin = self._prompt.get(exchange.path)
+        if begin is None or exchange.method != "POST" or not exchange.has_whole_body:
             self._go_on(exchange, self._serve(exchange))
             return
         exchange.route = exchange.path
         try:
-            self._openai.begin(exchange, self._go_on)
+            begin(exchange, self._go_on)
         except HubError as error:
             exchange.respond_problem(error)
             self._note(exchange)

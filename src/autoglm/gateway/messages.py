@@ -14,9 +14,10 @@ from autoglm.core.envelope import AddressText, Envelope, decode_envelope
 from autoglm.core.errors import Draining, InvalidField, NotFound
 from autoglm.core.ports import Record
 from autoglm.gateway import fields
-from autoglm.gateway.exchange import Exchange
+from autoglm.gateway.exchange import Exchange, GoOn
 from autoglm.gateway.follower import Deliver, Event, Follower
 from autoglm.gateway.groups import GroupsGateway
+from autoglm.gateway.posting import Posting, accept
 from autoglm.gateway.router import Route
 
 MAX_WAIT_S = 60.0
@@ -25,13 +26,6 @@ MAX_LIMIT = 1000
 _is_reader = re.compile(r"[\x21-\x7e]{1,64}").fullmatch
 _JSON = [(b"content-type", b"application/json")]
 _encode = msgspec.json.Encoder().encode
-
-
-class Accepted(msgspec.Struct, frozen=True):
-    """The message is on disk."""
-
-    id: str
-    seq: int
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,8 +94,29 @@ class MessagesGateway:
         self.check_open()
         envelope = decode_envelope(await exchange.body(self._max_body_bytes))
         require_send(principal, envelope)
+        await self._send(exchange, envelope, principal)
+
+    async def _send(self, exchange: Exchange, envelope: Envelope, principal: Principal) -> None:
         sent = await self._mailbox.send(envelope, sender=principal.address)
-        exchange.respond(202 if sent.is_new else 200, _encode(Accepted(sent.id, sent.seq)), _JSON)
+        accept(exchange, sent.id, sent.seq, is_new=sent.is_new)
+
+    def begin_post(self, exchange: Exchange, go_on: GoOn) -> None:
+        """As `post`, for a request that is here as a whole; without a task where the message is a plain one (ADR 5).
+
+        Raises what `post` raises.
+        """
+        principal = exchange.identify(self._keys)
+        self.check_open()
+        exchange.check_body(self._max_body_bytes)
+        envelope = decode_envelope(exchange.whole_body())
+        require_send(principal, envelope)
+        posting = Posting(exchange, go_on)
+        id = self._mailbox.hand_in(envelope, sender=principal.address, waiter=posting)
+        if id is None:
+            go_on(exchange, self._send(exchange, envelope, principal))
+        else:
+            posting.id = id
+            exchange.on_leave = posting.leave
 
     # --- read ---
 

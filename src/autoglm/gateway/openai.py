@@ -6,7 +6,6 @@ Source: OpenAI's API reference; fields that it or a vendor adds travel untouched
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ import msgspec
 from autoglm.auth.keys import KeyRing, Principal
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import DeadlineExceeded, Draining, HubError, InvalidField
-from autoglm.gateway.exchange import LEFT, Exchange, Headers, header_lines
+from autoglm.gateway.exchange import LEFT, Exchange, GoOn, Headers, header_lines
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.problems import openai_error
 from autoglm.gateway.relay import Relay
@@ -33,7 +32,6 @@ APIS: dict[str, Api] = {
     "/v1/responses": "/responses",
 }
 _MAX_LINES = 1024  # content types come from instances
-GoOn = Callable[[Exchange, Coroutine[Any, Any, None] | None], None]
 _STREAM: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 """Or a web server between the hub and the client, such as nginx, would collect the events first."""
 _encode = msgspec.json.Encoder().encode

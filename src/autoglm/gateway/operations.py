@@ -6,7 +6,8 @@ from autoglm.channels.groups import Group
 from autoglm.core.address import ADDRESS_PATTERN, MAX_ADDRESS
 from autoglm.core.envelope import ID_PATTERN, Envelope
 from autoglm.gateway.groups import GroupBody, GroupList
-from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S, Accepted, Ack, Acked, Receipts
+from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S, Ack, Acked, Receipts
+from autoglm.gateway.posting import Accepted
 from autoglm.gateway.state import Capabilities, Health, Me, Pool, Readiness, Resumed
 from autoglm.gateway.tasks import NewTask, SubmittedTask, Task, TaskList
 

@@ -1,12 +1,13 @@
 """An endpoint that speaks OpenAI's API: OpenAI, GLM, vLLM, Ollama, and our own local worker."""
 
 import re
+from typing import Any
 
 import anyio
 import msgspec
 
 from autoglm.core.errors import UpstreamFailed, UpstreamRefused, UpstreamTimeout
-from autoglm.core.ports import Line, Reply, ReplyWaiter
+from autoglm.core.ports import Line, Reply, Waiter
 from autoglm.inference.call import AUTO
 from autoglm.inference.settings import MODEL_NAME_PATTERN
 from autoglm.inference.upstream import Endpoint, open_upstream
@@ -27,7 +28,7 @@ class OpenAIBackend:
     async def send(self, path: str, body: bytes, *, is_retry: bool = False) -> Reply:
         return await self._upstream.post(path, body, is_retry=is_retry)
 
-    def launch(self, path: str, body: bytes, waiter: ReplyWaiter) -> Line | None:
+    def launch(self, path: str, body: bytes, waiter: Waiter[Any]) -> Line | None:
         return self._upstream.launch(path, body, waiter)
 
     async def probe(self, timeout_s: float) -> list[str]:

@@ -8,12 +8,12 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from math import inf
-from typing import cast
+from typing import Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from autoglm.core.errors import HubError, UpstreamFailed, UpstreamTimeout
-from autoglm.core.ports import ReplyWaiter
+from autoglm.core.ports import Waiter
 from autoglm.core.turn import Turn
 from autoglm.inference.upstream.plain_reply import PlainReply
 
@@ -107,7 +107,7 @@ class Connection(asyncio.Protocol):
         self._unsent = b""
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._waiter: ReplyWaiter | None = None
+        self._waiter: Waiter[Any] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._reply: PlainReply | None = None
         self._refusal = ""
@@ -151,7 +151,7 @@ class Connection(asyncio.Protocol):
                 waiter.result().drop()
             raise
 
-    def launch(self, request: bytes, silence_s: float, waiter: ReplyWaiter) -> None:
+    def launch(self, request: bytes, silence_s: float, waiter: Waiter[Any]) -> None:
         """As `ask`, but nobody waits: `waiter` is told. Only for a connection that is idle."""
         self._begin(waiter, silence_s)
         self._write(request)
@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(self._unsent)
         self._unsent = b""
 
-    def _begin(self, waiter: ReplyWaiter, silence_s: float) -> None:
+    def _begin(self, waiter: Waiter[Any], silence_s: float) -> None:
         self._waiter = waiter
         self._head_bytes = 0
         self._is_ended = self._is_sent = self._is_head_only = False

@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from autoglm.core.errors import UpstreamFailed, UpstreamTimeout
-from autoglm.core.ports import ReplyWaiter
+from autoglm.core.ports import Waiter
 from autoglm.core.turn import Turn
 from autoglm.inference.upstream.connection import COPY_LIMIT_BYTES, Connection, StaleConnection
 from autoglm.inference.upstream.dial import dial
@@ -62,7 +62,7 @@ class PlainUpstream:
     ) -> Coroutine[Any, Any, PlainReply]:
         return self.request("GET", path, b"", headers, first_byte_timeout_s=first_byte_timeout_s)
 
-    def launch(self, path: str, body: bytes, waiter: ReplyWaiter) -> Connection | None:
+    def launch(self, path: str, body: bytes, waiter: Waiter[Any]) -> Connection | None:
         if not self._idle or len(body) > COPY_LIMIT_BYTES:
             return None
         content_type = "application/json"

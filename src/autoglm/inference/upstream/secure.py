@@ -4,11 +4,11 @@ import asyncio
 import io
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
 from autoglm.core.errors import HubError, UpstreamFailed, UpstreamTimeout
-from autoglm.core.ports import Line, ReplyWaiter
+from autoglm.core.ports import Line, Waiter
 from autoglm.inference.upstream.endpoint import Endpoint, header_line, header_lines
 from autoglm.inference.upstream.reply import Reply
 
@@ -118,7 +118,7 @@ class SecureUpstream:
             "POST", path, body, headers, content_type=content_type, first_byte_timeout_s=first_byte_timeout_s
         )
 
-    def launch(self, path: str, body: bytes, waiter: ReplyWaiter) -> Line | None:
+    def launch(self, path: str, body: bytes, waiter: Waiter[Any]) -> Line | None:
         return None
 
     async def get(

@@ -1,9 +1,9 @@
 """What a client of an instance offers, and the choice of the client."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
-from autoglm.core.ports import Line, ReplyWaiter
+from autoglm.core.ports import Line, Waiter
 from autoglm.inference.upstream.endpoint import Endpoint
 from autoglm.inference.upstream.plain import PlainUpstream
 from autoglm.inference.upstream.reply import Reply
@@ -36,7 +36,7 @@ class Upstream(Protocol):
         """is_retry: it was sent once already, on a connection that proved stale."""
         ...
 
-    def launch(self, path: str, body: bytes, waiter: ReplyWaiter) -> Line | None:
+    def launch(self, path: str, body: bytes, waiter: Waiter[Any]) -> Line | None:
         """POST JSON now, on a connection that waits for work; `waiter` is told of the reply's head, or why none comes
         (StaleConnection: see above). None, and nothing is sent, when there is no such connection.
         """

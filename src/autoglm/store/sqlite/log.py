@@ -7,7 +7,7 @@ from heapq import merge
 from operator import itemgetter
 
 from autoglm.core.clock import now_ms
-from autoglm.core.ports import Appended, NewRecord, Record
+from autoglm.core.ports import Appended, NewRecord, Record, Waiter
 from autoglm.store.sqlite.appender import Appender
 from autoglm.store.sqlite.readers import Readers
 from autoglm.store.sqlite.tail import Tail
@@ -39,6 +39,9 @@ class SqliteLog:
         if not records:
             return []
         return await self._writer.submit(self._appender, tuple(records))
+
+    def hand_in(self, record: NewRecord, waiter: Waiter[Sequence[Appended]]) -> None:
+        self._writer.hand_in(self._appender, (record,), waiter)
 
     async def read(self, subject: str, *, after: int = 0, limit: int = 100) -> list[Record]:
         return await self._read((subject,), after, limit)

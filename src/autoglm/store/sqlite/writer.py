@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from autoglm.core.errors import HubError, QueueFull, StorageFull, StoreBroken
+from autoglm.core.ports import Waiter
 from autoglm.store.sqlite.connection import store_error
 
 _BATCH_OPERATIONS = 512
@@ -50,7 +51,7 @@ class Participant(Protocol[Item_contra, Result_co, News]):
         ...
 
 
-_Operation = tuple[Participant[Any, Any, Any], Any, "asyncio.Future[Any]"]
+_Operation = tuple[Participant[Any, Any, Any], Any, Waiter[Any]]
 _Committed = list[tuple[Participant[Any, Any, Any], Any, Sequence[_Operation], Sequence[Any]]]
 
 
@@ -69,7 +70,11 @@ class Writer:
         self._path = path
         self._participants = participants
         self._max_queued = max_queued_operations
-        self._queue: SimpleQueue[_Operation | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[_Operation]] = SimpleQueue()
+        """An empty list says that no more will come."""
+        self._gathered: list[_Operation] = []
+        self._queued = 0
+        """Operations whose waiters were not told yet."""
         self._loop = asyncio.get_running_loop()
         self._is_open = False
         self._is_full = False
@@ -90,19 +95,35 @@ class Writer:
         Raises QueueFull when too many wait. A caller that is cancelled meanwhile does not know whether its
         operation took place. The future raises StorageFull, StoreBroken, or what the participant answered.
         """
+        future: asyncio.Future[Result_co] = self._loop.create_future()
+        self.hand_in(participant, item, future)
+        return future
+
+    def hand_in(
+        self, participant: Participant[Item_contra, Result_co, Any], item: Item_contra, waiter: Waiter[Result_co]
+    ) -> None:
+        """As `submit`, for whoever needs no future of his own."""
         if not self._is_open:
             raise StoreBroken(str(self._path), "it is closed")
-        if self._queue.qsize() >= self._max_queued:
+        if self._queued >= self._max_queued:
             raise QueueFull(self._max_queued, _RETRY_AFTER_S)
-        future: asyncio.Future[Result_co] = self._loop.create_future()
-        self._queue.put((participant, item, future))
-        return future
+        self._queued += 1
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append((participant, item, waiter))
+
+    def _hand_over(self) -> None:
+        """To the thread: once for each turn of the loop, as each time may wake it."""
+        if self._gathered:
+            self._queue.put(self._gathered)
+            self._gathered = []
 
     def refuse(self) -> None:
         """Take no more operations; the thread ends after those that wait."""
         if self._is_open:
             self._is_open = False
-            self._queue.put(None)
+            self._hand_over()
+            self._queue.put([])
 
     def join(self) -> None:
         """Wait for the thread to end. Blocks; call it outside of the event loop."""
@@ -112,16 +133,16 @@ class Writer:
 
     def _run(self) -> None:
         queue = self._queue
-        while True:
-            batch = [queue.get()]
-            # This thread alone takes from the queue, so these do not block.
-            batch += [queue.get() for _ in range(min(queue.qsize(), _BATCH_OPERATIONS - 1))]
-            is_last = batch[-1] is None
-            operations = [operation for operation in batch if operation is not None]
-            if operations:
-                self._commit(operations)
-            if is_last:
-                return
+        is_last = False
+        while not is_last:
+            operations = queue.get()
+            is_last = not operations
+            while not is_last and len(operations) < _BATCH_OPERATIONS and queue.qsize():
+                more = queue.get()  # this thread alone takes from the queue, so it does not block
+                is_last = not more
+                operations += more
+            for start in range(0, len(operations), _BATCH_OPERATIONS):
+                self._commit(operations[start : start + _BATCH_OPERATIONS])
 
     def _commit(self, operations: Sequence[_Operation]) -> None:
         try:
@@ -180,16 +201,18 @@ class Writer:
     def _deliver(self, committed: _Committed) -> None:
         for participant, news, operations, outcomes in committed:
             participant.publish(news)
+            self._queued -= len(operations)
             for operation, outcome in zip(operations, outcomes, strict=True):
-                future = operation[2]
-                if future.done():  # its caller was cancelled
+                waiter = operation[2]
+                if waiter.done():  # its caller was cancelled
                     continue
                 if isinstance(outcome, HubError):
-                    future.set_exception(outcome)
+                    waiter.set_exception(outcome)
                 else:
-                    future.set_result(outcome)
+                    waiter.set_result(outcome)
 
     def _deliver_error(self, operations: Sequence[_Operation], error: Exception) -> None:
-        for _, _, future in operations:
-            if not future.done():
-                future.set_exception(error)
+        self._queued -= len(operations)
+        for _, _, waiter in operations:
+            if not waiter.done():
+                waiter.set_exception(error)
