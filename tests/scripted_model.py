@@ -142,6 +142,7 @@ class Gate:
                 self.left_s.append(time.monotonic())
                 return False
             gone.cancel()
+            await asyncio.wait([gone])  # else the connection's next request would find it still reading
             return True
         finally:
             self.waiting -= 1

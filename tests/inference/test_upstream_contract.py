@@ -7,6 +7,7 @@ import ssl
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,87 @@ async def test_a_reply_that_came_in_one_piece_needs_no_waiting(lab: Lab) -> None
     await until(lambda: reply.complete)
     assert reply.body_if_complete() == b"all of it"
     assert reply.body_if_complete() == b"all of it"  # it stays unread: who looks first may not be the one who takes it
+
+
+class Taker:
+    """A sink that is slow until it is told otherwise, and may refuse a chunk."""
+
+    def __init__(self, *, is_slow: bool = False, refuses: bytes = b"--") -> None:
+        self.chunks: list[bytes] = []
+        self.is_slow = is_slow
+        self.has_refused = False
+        self._refuses = refuses
+        self._goes_on = anyio.Event()
+
+    def take(self, chunk: bytes) -> None:
+        if self._refuses in chunk:
+            self.has_refused = True
+            raise ValueError("not this one")
+        self.chunks.append(chunk)
+
+    async def keep_pace(self) -> None:
+        if self.is_slow:
+            await self._goes_on.wait()
+
+    def go_on(self) -> None:
+        self.is_slow = False
+        self._goes_on.set()
+
+    def _has_dealt_with(self, number: int) -> bool:
+        return len(self.chunks) >= number or self.is_slow or self.has_refused
+
+    def piece_by_piece(self, *pieces: bytes, ends: bool = True) -> Script:
+        """A reply whose pieces come when this has taken those before them."""
+
+        async def script(line: Line) -> None:
+            await line.request()
+            await line.send(CHUNKED)
+            for number, piece in enumerate(pieces, start=1):
+                await line.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+                await until(partial(self._has_dealt_with, number))
+            if ends:
+                await line.send(b"0\r\n\r\n")
+                await line.closed()
+
+        return script
+
+
+async def test_a_body_is_forwarded_piece_by_piece(lab: Lab) -> None:
+    sink = Taker()
+    upstream, _ = await lab.open(sink.piece_by_piece(b"one", b"two", b"three"))
+    await (await upstream.post("/chat/completions", b"{}")).forward(sink)
+    assert sink.chunks == [b"one", b"two", b"three"]
+
+
+async def test_a_slow_sink_is_waited_for(lab: Lab) -> None:
+    sink = Taker(is_slow=True)
+    upstream, _ = await lab.open(sink.piece_by_piece(b"one", b"two", b"three"))
+    reply = await upstream.post("/chat/completions", b"{}")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reply.forward, sink)
+        await until(lambda: reply.complete)
+        assert len(sink.chunks) <= 1, "a reply that asks after giving may have given one"
+        sink.go_on()
+    assert b"".join(sink.chunks) == b"onetwothree"
+
+
+async def test_what_a_sink_raises_reaches_who_forwards_and_ends_the_connection(lab: Lab) -> None:
+    sink = Taker()
+    upstream, peer = await lab.open(sink.piece_by_piece(b"one", b"--", b"two"), answers(ok(b"next")))
+    async with await upstream.post("/chat/completions", b"{}") as reply:
+        with pytest.raises(ValueError, match="not this one"):
+            await reply.forward(sink)
+    assert sink.chunks == [b"one"]
+    assert await ask(upstream) == b"next"
+    assert len(peer.lines) == 2
+
+
+async def test_a_forwarded_body_that_is_cut_says_so(lab: Lab) -> None:
+    sink = Taker()
+    upstream, _ = await lab.open(sink.piece_by_piece(b"one", b"two", ends=False))
+    with pytest.raises(UpstreamFailed, match="in the middle"):
+        await (await upstream.post("/chat/completions", b"{}")).forward(sink)
+    assert sink.chunks == [b"one", b"two"]
 
 
 async def test_header_names_are_lower_case_and_the_last_value_wins(lab: Lab) -> None:

@@ -59,6 +59,11 @@ GoOn = Callable[["Exchange", Coroutine[Any, Any, None] | None], None]
 """What answers without a task says when it is over (None), or what is left to do in one."""
 
 
+async def raising(error: Exception) -> None:
+    """For GoOn: what went wrong outside of a task is dealt with in one, as everything else."""
+    raise error
+
+
 class ClientLeft(Exception):
     """The client closed its connection; there is nobody to answer."""
 

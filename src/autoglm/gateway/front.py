@@ -9,7 +9,7 @@ import structlog
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import HubError
 from autoglm.gateway.access import AccessLog
-from autoglm.gateway.exchange import LEFT, ClientLeft, Exchange
+from autoglm.gateway.exchange import LEFT, ClientLeft, Exchange, raising
 from autoglm.gateway.messages import MessagesGateway
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
@@ -45,9 +45,8 @@ class Front:
         exchange.route = exchange.path
         try:
             begin(exchange, self._go_on)
-        except HubError as error:
-            exchange.respond_problem(error)
-            self._note(exchange)
+        except Exception as error:  # noqa: BLE001  # the edge to the client's connection
+            self._go_on(exchange, raising(error))
 
     def _go_on(self, exchange: Exchange, work: Coroutine[Any, Any, None] | None) -> None:
         """An exchange is over (None), or has to be finished in a task."""

@@ -14,7 +14,7 @@ import msgspec
 from autoglm.auth.keys import KeyRing, Principal
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import DeadlineExceeded, Draining, HubError, InvalidField
-from autoglm.gateway.exchange import LEFT, Exchange, GoOn, Headers, header_lines
+from autoglm.gateway.exchange import LEFT, Exchange, GoOn, Headers, header_lines, raising
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.problems import openai_error
 from autoglm.gateway.relay import Relay
@@ -96,9 +96,12 @@ class OpenAIGateway:
             return
         try:
             self._pass_on(exchange, answer)
+        except Exception as error:  # noqa: BLE001  # the edge to the instance's connection, which others will use
+            go_on(exchange, raising(error))
+        else:
+            go_on(exchange, None)
         finally:
             answer.settle()
-        go_on(exchange, None)
 
     def _leave(self, exchange: Exchange, go_on: GoOn, flight: Flight) -> None:
         self._dispatcher.abandon(flight)

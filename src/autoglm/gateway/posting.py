@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from autoglm.core.ports import Appended
-from autoglm.gateway.exchange import LEFT, Exchange, GoOn
+from autoglm.gateway.exchange import LEFT, Exchange, GoOn, raising
 
 _JSON_LINE = b"content-type: application/json\r\n"
 _encode = msgspec.json.Encoder().encode
@@ -51,14 +51,14 @@ class Posting:
         self._is_over = True
         exchange = self._exchange
         exchange.on_leave = None
-        accept(exchange, self.id, result[0].seq, is_new=result[0].is_new)
-        self._go_on(exchange, None)
+        try:
+            accept(exchange, self.id, result[0].seq, is_new=result[0].is_new)
+        except Exception as error:  # noqa: BLE001  # the edge to the log's writer, which has others to tell
+            self._go_on(exchange, raising(error))
+        else:
+            self._go_on(exchange, None)
 
     def set_exception(self, error: Exception) -> None:
         self._is_over = True
         self._exchange.on_leave = None
-        self._go_on(self._exchange, _fail(error))
-
-
-async def _fail(error: Exception) -> None:
-    raise error
+        self._go_on(self._exchange, raising(error))

@@ -1,0 +1,142 @@
+"""What is answered without a task: requests for models, and messages. Clients that leave, and what is written down."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from autoglm.inference.settings import InstanceSettings
+from autoglm.settings import Settings
+from eventually import wait_until
+from gateway.inside import Inside, hub_inside, settings
+from gateway.wire import Wire
+from scripted_model import Gate, ScriptedModel, answering, completion
+
+ASK = json.dumps({"model": "echo-model", "messages": [{"role": "user", "content": "hi"}]}).encode()
+GOOD = answering(200, completion("well"))
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[ScriptedModel]:
+    with ScriptedModel(GOOD) as scripted:
+        yield scripted
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory, model: ScriptedModel) -> Iterator[Inside]:
+    entry = {"name": "a", "provider": "openai", "base_url": model.url, "models": ["echo-model"], "slots": 64}
+    chosen = Settings(gateway=settings().gateway, instance=(InstanceSettings.model_validate(entry),))
+    with hub_inside(tmp_path_factory.mktemp("prompt") / "data", chosen) as inside:
+        wait_until(lambda: inside.count(lambda: len(inside.hub._scheduler.instances["a"].models)) == 1)
+        wait_until(lambda: inside.hub._scheduler.instances["a"].state == "ready")
+        yield inside
+
+
+def running(hub: Inside) -> int:
+    return hub.count(lambda: hub.hub._scheduler.instances["a"].running)
+
+
+def lines(hub: Inside) -> list[dict[str, object]]:
+    def flushed() -> int:
+        hub.hub._access.flush()
+        return 0
+
+    hub.count(flushed)
+    return [json.loads(line) for line in hub.access_log.getvalue().splitlines()]
+
+
+def ask(wire: Wire, path: str = "/v1/chat/completions", body: bytes = ASK) -> None:
+    wire.request("POST", path, body, content_type="application/json")
+
+
+def test_requests_that_wait_for_a_model_have_no_task(hub: Inside, model: ScriptedModel) -> None:
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(hub.port, hub.key)) for _ in range(20)]
+        before = hub.tasks()
+        for is_warm in (False, True):  # the first round opens 20 connections to the instance
+            gate = Gate()
+            model.behaviour = gate.before(GOOD)
+            for wire in wires:
+                ask(wire)
+            wait_until(lambda: gate.waiting == 20)  # noqa: B023  # called in this round only
+            assert running(hub) == 20
+            if is_warm:
+                assert hub.tasks() < before + 5, "health probes have some"
+            gate.open()
+            replies = [wire.reply() for wire in wires]
+    model.behaviour = GOOD
+    assert {(reply.status, reply.headers["x-autoglm-instance"]) for reply in replies} == {(200, "a")}
+    assert len({reply.headers["x-request-id"] for reply in replies}) == 20
+    assert running(hub) == 0
+
+
+def test_a_client_that_leaves_meanwhile_frees_its_slot_and_is_written_down_once(
+    hub: Inside, model: ScriptedModel
+) -> None:
+    gate = Gate()
+    model.behaviour = gate.before(GOOD)
+    before = len(lines(hub))
+    with Wire(hub.port, hub.key) as wire:
+        ask(wire)
+        wait_until(lambda: gate.waiting == 1)
+        assert running(hub) == 1
+    wait_until(lambda: len(gate.left_s) == 1)
+    wait_until(lambda: running(hub) == 0)
+    model.behaviour = GOOD
+    wait_until(lambda: len(lines(hub)) == before + 1)
+    assert lines(hub)[-1]["status"] == 499
+
+
+def test_a_client_that_leaves_before_its_message_is_on_disk_has_sent_it(hub: Inside) -> None:
+    body = json.dumps({"to": "user:gone", "content": "x"}).encode()
+    before = len(lines(hub))
+    for _ in range(20):
+        with Wire(hub.port, hub.key) as wire:
+            ask(wire, "/api/messages", body)
+    wait_until(lambda: len(lines(hub)) == before + 20)
+    assert {line["status"] for line in lines(hub)[before:]} <= {202, 499}
+    with Wire(hub.port, hub.key) as wire:
+        after = 0
+        for _ in range(20):  # one after the other, as they reach the disk
+            wire.request("GET", f"/api/messages?to=user:gone&after={after}&limit=1&wait=10")
+            assert after < (after := wire.reply().json()["next"])
+        wire.request("GET", f"/api/messages?to=user:gone&after={after}")
+        assert wire.reply().json()["messages"] == []
+
+
+def test_each_request_is_counted_and_written_down_once(hub: Inside, model: ScriptedModel) -> None:
+    before = len(lines(hub))
+    message = json.dumps({"id": "once", "to": "user:a", "content": "x"}).encode()
+    wanted = [
+        ("/v1/chat/completions", ASK, 200), ("/v1/chat/completions", b"{", 400), ("/api/messages", message, 202),
+        ("/api/messages", message, 200), ("/api/messages", message.replace(b'"x"', b'"y"'), 409),
+        ("/api/messages", b"[]", 400), ("/api/messages", message.replace(b"user:a", b"group:none"), 404),
+        ("/v1/chat/completions", ASK.replace(b"echo-model", b"nobody"), 404),
+    ]  # fmt: skip
+    with Wire(hub.port, hub.key) as wire:
+        statuses = []
+        for path, body, _ in wanted:
+            ask(wire, path, body)
+            statuses.append(wire.reply().status)
+        assert statuses[:-2] == [status for _, _, status in wanted[:-2]]
+    wait_until(lambda: len(lines(hub)) == before + len(wanted))
+    assert [line["status"] for line in lines(hub)[before:]] == statuses
+    assert [line["path"] for line in lines(hub)[before:]] == [path for path, _, _ in wanted]
+
+
+def test_a_bug_in_a_handler_is_a_500_and_the_connection_of_the_instance_lives(
+    hub: Inside, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    with Wire(hub.port, hub.key) as wire:
+        with monkeypatch.context() as patch:
+            patch.setattr("autoglm.gateway.openai.usage_of", broken)
+            ask(wire)
+            reply = wire.reply()
+            assert (reply.status, reply.json()["error"]["code"]) == (500, "internal")
+        ask(wire)
+        assert wire.reply().status == 200
+    assert running(hub) == 0
