@@ -20,7 +20,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python benchmarks/local.py`
 
-from autoglm.cli.logs import set_up_logs
+from autoglm.cli.logs import quiet_logs
 from autoglm.inference.local import LocalChild, LocalSpec, run_child
 from benchmarks.hub import running_hub
 from benchmarks.outcome import SCRATCH, Options, Target, conclude, options, say, this_machine
@@ -59,7 +59,7 @@ class Answer(NamedTuple):
 
 
 def main() -> int:
-    set_up_logs(is_terminal=False)
+    quiet_logs()
     return anyio.run(_main, options(__doc__ or "", needs_models=True), backend_options={"use_uvloop": True})
 
 

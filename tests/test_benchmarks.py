@@ -148,6 +148,14 @@ def test_raw_sqlite_counts_the_rows_it_wrote(tmp_path: Path) -> None:
     assert 0.1 <= rows / per_s < 5.0
 
 
+def test_awaited_rows_are_counted_and_unique(tmp_path: Path) -> None:
+    per_s = raw_sqlite.awaited_rows_per_s(tmp_path / "raw.db", b"x" * 100, seconds=0.1)
+    with closing(sqlite3.connect(tmp_path / "raw.db")) as db:
+        rows, ids = db.execute("SELECT count(*), count(DISTINCT id) FROM log").fetchone()
+    assert rows == ids >= raw_sqlite.SENDERS
+    assert 0.1 <= rows / per_s < 5.0
+
+
 def test_readers_that_wait_get_every_message(tmp_path: Path) -> None:
     with running_hub(tmp_path / "data") as hub:
         order = Order(port=hub.port, key=hub.admin_key, readers=5, messages=20, per_s=200.0)

@@ -20,6 +20,7 @@ STAMP = PAGE / ".sources"
 INSTALLED = WEB / "node_modules" / ".installed"
 SKIPPED = {"node_modules", "dist"}
 NEEDED = (22, 12)
+_LAST_LINES = 12
 
 
 def main() -> int:
@@ -66,7 +67,8 @@ def npm(command: list[str], *arguments: str, quiet: bool = False) -> int:
         [*command, *arguments], cwd=WEB, env=environment, check=False, text=True, capture_output=quiet
     )
     if quiet and done.returncode:
-        sys.stderr.write(done.stdout + done.stderr)
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        sys.stderr.write("\n".join(["npm said, in the end:", *lines[-_LAST_LINES:], ""]))
     return done.returncode
 
 

@@ -116,6 +116,11 @@ class Hub:
         """The models that are served."""
         return self._scheduler.models()
 
+    @property
+    def running(self) -> int:
+        """Requests for models that run or wait for a slot."""
+        return self._scheduler.waiting + sum(entry.running for entry in self._scheduler.instances.values())
+
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
         settings = self.settings

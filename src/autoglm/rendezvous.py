@@ -95,13 +95,18 @@ def _running_on(folder: Path) -> str:
         state = json.loads((folder / STATE_FILE).read_text())
         url, pid = str(state["url"]), int(state["pid"])
     except FileNotFoundError:
-        raise NoHub(str(folder)) from None
+        raise NoHub(str(folder), way_out=_start(folder)) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NoHub(str(folder), f"{STATE_FILE} cannot be read: {error}") from None
     if not _is_locked(folder / LOCK_FILE):
-        raise NoHub(str(folder), f"the last one, process {pid}, is gone")
+        raise NoHub(str(folder), f"the last one, process {pid}, is gone", _start(folder))
     # A hub that listens everywhere is reached by the loopback address.
     return _checked(url).replace("://0.0.0.0", "://127.0.0.1").replace("://[::]", "://[::1]")
+
+
+def _start(folder: Path) -> str:
+    elsewhere = "" if folder == default_data_dir() else f" --data {folder}"
+    return f"start it with: autoglm up{elsewhere}"
 
 
 def _is_locked(path: Path) -> bool:

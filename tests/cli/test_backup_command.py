@@ -56,6 +56,16 @@ def test_a_restored_hub_is_the_same_hub(saved: Path, tmp_path: Path) -> None:
         hub.kill()
 
 
+def test_a_file_that_is_there_is_written_over_only_by_force(saved: Path, tmp_path: Path) -> None:
+    file = tmp_path / "hub.tar"
+    file.write_text("last month's")
+    finished = autoglm("backup", file, data=saved / "d")
+    assert (finished.status, file.read_text()) == (1, "last month's")
+    assert f"{file} is there already; --force writes over it" in finished.err
+    assert autoglm("backup", file, "--force", data=saved / "d").status == 0
+    assert file.read_bytes() != b"last month's"
+
+
 def test_a_folder_with_something_in_it_needs_force(saved: Path, tmp_path: Path) -> None:
     (tmp_path / "autoglm.toml").write_text("# mine")
     finished = autoglm("restore", saved / "hub.tar", data=tmp_path)

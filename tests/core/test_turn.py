@@ -43,6 +43,20 @@ async def test_a_long_turn_does_not_hold_back_the_first_until_its_end() -> None:
     assert paper == [f"{number}:x" for number in range(100)]
 
 
+async def test_a_flush_that_fails_holds_up_nobody() -> None:
+    turn, paper = Turn(), list[str]()
+
+    class Broken(Pen):
+        def flush(self) -> None:
+            raise RuntimeError("the handle is closed")
+
+    Pen(turn, paper, "a").write("1")
+    Broken(turn, paper, "b").write("2")
+    Pen(turn, paper, "c").write("3")
+    await asyncio.sleep(0)
+    assert paper == ["a:1", "c:3"]
+
+
 async def test_what_a_flush_writes_goes_out_a_turn_later() -> None:
     turn, paper = Turn(), list[str]()
 

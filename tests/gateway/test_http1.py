@@ -1,15 +1,22 @@
 """HTTP/1.1 as the hub's own server speaks it: the same bytes mean the same, however they are cut and repeated."""
 
+import contextlib
 import itertools
 import json
+import select
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from autoglm.core.envelope import Envelope
 from autoglm.gateway.head import Head, KnownHeads
+from autoglm.gateway.http1 import HttpConnection
+from eventually import wait_until
 from gateway.inside import Inside, hub_inside
 from gateway.wire import Reply, Wire
 
@@ -23,10 +30,6 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
 def post(wire: Wire, to: str, **headers: str) -> bytes:
     body = json.dumps({"to": to, "content": "x"}).encode()
     return wire.head("POST", "/api/messages", body, **headers) + body
-
-
-def known(hub: Inside) -> int:
-    return hub.count(lambda: len(hub.hub._server._house.known_heads._heads))
 
 
 # --- cut and repeated ---
@@ -43,19 +46,36 @@ def test_a_request_means_the_same_wherever_the_network_cuts_it(hub: Inside, cuts
         assert [wire.reply().status for _ in range(3)] == [202, 200, 202]
 
 
-def test_a_head_that_repeats_is_parsed_once_and_its_bodies_are_its_own(hub: Inside) -> None:
+def test_a_head_that_repeats_is_parsed_once_and_its_bodies_are_its_own(
+    hub: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+    parse = HttpConnection._parse
+
+    def counted(connection: HttpConnection, data: bytes) -> None:
+        parsed.append(data)
+        parse(connection, data)
+
+    monkeypatch.setattr(HttpConnection, "_parse", counted)
     with Wire(hub.port, hub.key) as wire:
-        wire.send(post(wire, "user:r1"))
-        wire.reply()
-        before = known(hub)
         numbers = []
-        for _ in range(3):
-            wire.send(post(wire, "user:r2"))
+        for _ in range(4):
+            wire.send(post(wire, "user:r2", x_once="yes"))
             numbers.append(wire.reply().json()["seq"])
         assert sorted(set(numbers)) == numbers
-        assert known(hub) == before > 0
+        assert len(parsed) == 1
         wire.request("GET", "/api/messages?to=user:r2&after=0")
         assert [message["seq"] for message in wire.reply().json()["messages"]] == numbers
+
+
+@pytest.mark.parametrize("special", ["connection: close", "expect: 100-continue", "transfer-encoding: chunked"])
+def test_a_head_that_says_more_than_a_length_is_parsed_each_time(special: str) -> None:
+    name, value = (part.encode() for part in special.split(": "))
+    headers = {b"content-length": b"0", name: value}
+    head = Head("POST", b"/x", headers, is_keep_alive=name != b"connection", is_old=False)
+    heads, data = KnownHeads(), b"POST /x HTTP/1.1\r\ncontent-length: 0\r\n" + special.encode() + b"\r\n\r\n"
+    heads.add(data, head, 0)
+    assert heads.find(data) is None
 
 
 def test_a_known_head_with_half_its_body_waits_for_the_other_half(hub: Inside) -> None:
@@ -124,7 +144,140 @@ def test_heads_without_end_do_not_fill_the_memory() -> None:
     assert len(heads._heads) <= 1024
 
 
+# --- what comes behind a request that runs ---
+
+
+def start_long_poll(hub: Inside, to: str) -> Wire:
+    wire = Wire(hub.port, hub.key)
+    wire.request("GET", f"/api/messages?to={to}&wait=20")
+    wait_until(lambda: hub.count(lambda: hub.readers) == 1)
+    return wire
+
+
+def handshake(wire: Wire) -> bytes:
+    return wire.head(
+        "GET", "/api/ws", connection="Upgrade", upgrade="websocket", sec_websocket_version="13",
+        sec_websocket_key="MDEyMzQ1Njc4OWFiY2RlZg==",
+    )  # fmt: skip
+
+
+def deliver(hub: Inside, to: str) -> None:
+    with Wire(hub.port, hub.key) as other:
+        other.send(post(other, to))
+        assert other.reply().status == 202
+
+
+@pytest.mark.parametrize("what", ["garbage", "websocket"])
+def test_what_cannot_be_served_behind_a_request_waits_for_its_answer(hub: Inside, what: str) -> None:
+    """The answer of a request is never that to the bytes behind it, and a WebSocket never gets an HTTP response."""
+    with start_long_poll(hub, f"user:{what}") as wire:
+        wire.send(b"\0garbage\r\n\r\n" if what == "garbage" else handshake(wire))
+        deliver(hub, f"user:{what}")
+        reply = wire.reply()
+        assert (reply.status, len(reply.json()["messages"])) == (200, 1)
+        refused = wire.reply()
+        assert (refused.status, refused.json()["code"], refused.headers["connection"]) == (400, "invalid_http", "close")
+        assert wire.is_closed()
+
+
+def test_a_client_that_leaves_after_garbage_is_noticed(hub: Inside) -> None:
+    with start_long_poll(hub, "user:g2") as wire:
+        wire.send(b"\0garbage\r\n\r\n")
+    wait_until(lambda: hub.count(lambda: hub.readers) == 0)
+
+
+def test_requests_before_a_broken_one_are_answered(hub: Inside) -> None:
+    with Wire(hub.port, hub.key) as wire:
+        wire.send(post(wire, "user:a", x_n="1") + post(wire, "user:a", x_n="2") + b"NOT HTTP\r\n\r\n")
+        assert [wire.reply().status for _ in range(3)] == [202, 202, 400]
+        assert wire.is_closed()
+
+
+def test_a_writer_that_fails_does_not_take_the_others_along(hub: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every connection that writes in the same turn is flushed, whatever becomes of one."""
+    flush = HttpConnection.flush
+    failed: list[bool] = []
+
+    def failing(connection: HttpConnection) -> None:
+        if not failed:
+            failed.append(True)
+            raise RuntimeError("a closed handle")
+        flush(connection)
+
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(hub.port, hub.key)) for _ in range(20)]
+        for wire in wires:
+            wire.request("GET", "/api/messages?to=user:all&wait=20")
+        wait_until(lambda: hub.count(lambda: hub.readers) == 20)
+        monkeypatch.setattr(HttpConnection, "flush", failing)
+        hub.ask(hub.hub._mailbox.send(Envelope(to="user:all", content="x"), sender="user:admin"))
+        ready: set[Wire] = set()
+        while len(ready) < 19:
+            ready.update(select.select(wires, [], [], 20)[0])
+        assert {wire.reply().status for wire in ready} == {200}
+
+
+def test_a_message_of_any_size_leaves_the_departure_visible(hub: Inside) -> None:
+    """A body that came in one read must not leave the connection unread for as long as the request runs."""
+    for size in (1, 70_000, 200_000, 400_000):
+        body = json.dumps({"x": "x" * size}).encode()
+        with Wire(hub.port, hub.key) as wire:
+            wire.send(wire.head("GET", "/api/messages?to=user:big&wait=20", body) + body)
+            wait_until(lambda: hub.count(lambda: hub.readers) == 1)
+        wait_until(lambda: hub.count(lambda: hub.readers) == 0)
+
+
+def test_trailers_without_end_are_refused(hub: Inside) -> None:
+    with Wire(hub.port, hub.key) as wire:
+        wire.send(wire.head("POST", "/api/messages", transfer_encoding="chunked") + b"1\r\n{\r\n0\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                wire.send(b"a: b\r\n" * 1000)
+        assert wire.is_closed()
+
+
+def test_a_body_in_the_smallest_chunks_is_put_together(hub: Inside) -> None:
+    body = json.dumps({"to": "user:tiny", "content": "x" * 20_000}).encode()
+    with Wire(hub.port, hub.key) as wire:
+        chunks = b"".join(b"2\r\n%b\r\n" % body[start : start + 2] for start in range(0, len(body) - 1, 2))
+        last = body[len(body) // 2 * 2 :]
+        chunks += b"%x\r\n%b\r\n" % (len(last), last) if last else b""
+        wire.send(wire.head("POST", "/api/messages", transfer_encoding="chunked") + chunks + b"0\r\n\r\n")
+        assert wire.reply().status == 202
+        wire.request("GET", "/api/messages?to=user:tiny")
+        assert wire.reply().json()["messages"][0]["content"] == "x" * 20_000
+
+
 # --- old and picky clients ---
+
+
+def test_a_websocket_s_handshake_may_be_cut_anywhere(hub: Inside) -> None:
+    with Wire(hub.port, hub.key) as whole:
+        data = handshake(whole)
+    for cut in range(data.index(b"upgrade: "), data.index(b"websocket") + 12):
+        with Wire(hub.port, hub.key) as wire:
+            wire.send(data[:cut])
+            time.sleep(0.002)  # so that the network does not put the halves together again
+            wire.send(data[cut:])
+            assert wire.start().status == 101, data[:cut]
+
+
+@pytest.mark.parametrize(
+    "line", ["GET /api/me HTTP/2.0\r\nHost: x", "GET /api/me HTTP/1.1", "GET /api/me HTTP/1.9\r\nHost: x"]
+)
+def test_a_request_of_another_version_or_to_nobody_is_refused(hub: Inside, line: str) -> None:
+    with Wire(hub.port) as wire:
+        wire.send(f"{line}\r\n\r\n".encode())
+        assert wire.reply().json()["code"] == "invalid_http"
+        assert wire.is_closed()
+
+
+def test_http_1_0_is_not_asked_for_its_body(hub: Inside) -> None:
+    with Wire(hub.port, hub.key) as wire:
+        body = b'{"to": "user:a", "content": "x"}'
+        head = wire.head("POST", "/api/messages", body, expect="100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+        wire.send(head + body)
+        assert wire.reply().status == 202
 
 
 def test_http_1_0_gets_no_chunks_and_the_end_of_the_connection_ends_the_body(hub: Inside) -> None:
@@ -150,11 +303,12 @@ def test_a_body_that_was_not_asked_for_yet_is_asked_for(hub: Inside) -> None:
         assert (reply.status, reply.headers["connection"]) == (401, "close")
 
 
+@pytest.mark.parametrize("name", ["upgrade", "UPGRADE", "uPGRADE"])
 @pytest.mark.parametrize("offer", ["h2c", "TLS/1.0", "websocketish"])
-def test_an_offer_to_upgrade_is_ignored_and_the_request_answered(hub: Inside, offer: str) -> None:
+def test_an_offer_to_upgrade_is_ignored_and_the_request_answered(hub: Inside, name: str, offer: str) -> None:
     with Wire(hub.port, hub.key) as wire:
         for _ in range(2):
-            wire.send(post(wire, "user:a", connection="Upgrade", upgrade=offer))
+            wire.send(post(wire, "user:a", connection="Upgrade", **{name: offer}))
             assert wire.reply().status == 202
 
 

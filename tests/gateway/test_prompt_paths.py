@@ -88,6 +88,33 @@ def test_a_client_that_leaves_meanwhile_frees_its_slot_and_is_written_down_once(
     assert lines(hub)[-1]["status"] == 499
 
 
+def test_garbage_behind_a_request_is_no_second_line(hub: Inside, model: ScriptedModel) -> None:
+    gate = Gate()
+    model.behaviour = gate.before(GOOD)
+    before = len(lines(hub))
+    with Wire(hub.port, hub.key) as wire:
+        ask(wire)
+        wait_until(lambda: gate.waiting == 1)
+        wire.send(b"\0garbage\r\n\r\n")
+        gate.open()
+        assert [wire.reply().status for _ in range(2)] == [200, 400]
+        assert wire.is_closed()
+    model.behaviour = GOOD
+    assert [line["status"] for line in lines(hub)[before:]] == [200]
+    assert running(hub) == 0
+
+
+def test_a_body_that_breaks_off_is_written_down_as_what_was_answered(hub: Inside) -> None:
+    before = len(lines(hub))
+    with Wire(hub.port, hub.key) as wire:
+        wire.send(wire.head("POST", "/api/messages", transfer_encoding="chunked") + b"2\r\n{}\r\n")
+        wire.send(b"no length\r\n")
+        reply = wire.reply()
+        assert (reply.status, reply.json()["code"]) == (400, "invalid_http")
+    wait_until(lambda: len(lines(hub)) == before + 1)
+    assert (lines(hub)[-1]["status"], lines(hub)[-1]["request_id"]) == (400, reply.headers["x-request-id"])
+
+
 def test_a_client_that_leaves_before_its_message_is_on_disk_has_sent_it(hub: Inside) -> None:
     body = json.dumps({"to": "user:gone", "content": "x"}).encode()
     before = len(lines(hub))
@@ -100,7 +127,9 @@ def test_a_client_that_leaves_before_its_message_is_on_disk_has_sent_it(hub: Ins
         after = 0
         for _ in range(20):  # one after the other, as they reach the disk
             wire.request("GET", f"/api/messages?to=user:gone&after={after}&limit=1&wait=10")
-            assert after < (after := wire.reply().json()["next"])
+            messages = wire.reply().json()["messages"]
+            assert [message["seq"] > after for message in messages] == [True]
+            after = messages[0]["seq"]
         wire.request("GET", f"/api/messages?to=user:gone&after={after}")
         assert wire.reply().json()["messages"] == []
 

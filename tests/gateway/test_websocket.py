@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from autoglm.auth.settings import KeySettings
 from autoglm.channels.deltas import Delta
 from autoglm.gateway.server import SocketProtocol
-from autoglm.gateway.websocket import MAX_SUBSCRIPTIONS
+from autoglm.gateway.websocket import MAX_SUBSCRIPTIONS, STRANGER_BYTES
 from autoglm.settings import Settings
 from eventually import wait_until
 from gateway.inside import Inside, hub_inside, settings
@@ -112,6 +112,21 @@ def test_a_wrong_first_frame_ends_the_connection(hub: Inside, first: str | bytes
                 frames.append(take(ws))
     assert frames[-1]["problem"]["code"] == "unauthorized"
     assert ws.close_code == 1008
+
+
+def test_a_stranger_s_frames_are_short_and_a_friend_s_may_be_long(hub: Inside, name: str) -> None:
+    with connect(f"ws://127.0.0.1:{hub.port}/api/ws", proxy=None) as ws:
+        ws.send("x" * (STRANGER_BYTES + 1))
+        with pytest.raises(ConnectionClosed):
+            ws.recv(timeout=10)
+    assert ws.close_code == 1009
+    for headers in (None, {"Authorization": f"Bearer {hub.key}"}):
+        with connect(f"ws://127.0.0.1:{hub.port}/api/ws", proxy=None, additional_headers=headers) as ws:
+            if headers is None:
+                ws.send(json.dumps({"type": "hello", "key": hub.key}))
+            assert take(ws)["type"] == "welcome"
+            message = {"to": name, "content": "x" * (STRANGER_BYTES + 1)}
+            assert ask(ws, type="send", message=message)["type"] == "accepted"
 
 
 def test_who_says_no_hello_is_sent_away(hub: Inside, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,12 @@ import pytest
 from autoglm.inference.call import Call
 from autoglm.inference.dispatch import Answer, Dispatcher
 from autoglm.inference.flight import Flight
+from autoglm.inference.upstream.connection import Connection
 from eventually import until
 from inference.calls import call
 from inference.pool import instance, rest_of, running_pool
 from inference.test_dispatch import FAILURES, GOOD
-from scripted_model import Gate, ScriptedModel, answering, in_turn, writing
+from scripted_model import Gate, ScriptedModel, answering, completion, in_turn, response, writing
 
 WHOLE = {name: behaviour for name, (behaviour, is_stream) in FAILURES.items() if not is_stream}
 
@@ -110,6 +111,35 @@ async def test_a_flight_moves_when_its_instance_goes_down() -> None:
             assert b'"well"' in await rest_of(answer)
             assert (over.running(), entry._failures_in_row) == (0, 0)
             await until(lambda: bool(gate.left_s))
+
+
+async def test_without_retries_a_flight_stays_with_an_instance_that_went_down() -> None:
+    """As a task would: its answer may still come, and there is no second try."""
+    gate = Gate()
+    with ScriptedModel(gate.before(answering(200, GOOD))) as first, ScriptedModel(answering(200, GOOD)) as other:
+        settings = instance("i0", first.url), instance("i1", other.url)
+        async with running_pool(*settings, retries=0) as dispatcher:
+            over = Sky(dispatcher)
+            flight = await over.launch(call("echo-model"))
+            await until(lambda: gate.waiting == 1)
+            dispatcher.scheduler.instances["i0"].move("down", "it hangs")
+            dispatcher.scheduler.changed()
+            gate.open()
+            answer = await over.answer(flight)
+            assert (answer.instance.name, b'"well"' in await rest_of(answer)) == ("i0", True)
+
+
+async def test_bytes_that_came_before_the_request_was_sent_are_not_its_reply() -> None:
+    """The request waits for the end of the loop's turn; an instance that speaks unasked must not answer it."""
+    with ScriptedModel(answering(200, GOOD)) as model:
+        async with sky(model) as over:
+            flight = await over.launch(call("echo-model"))
+            line = flight._line
+            assert isinstance(line, Connection)
+            line.data_received(response(200, completion("unasked")))
+            answer = await over.answer(flight)
+            assert b'"well"' in await rest_of(answer)
+            assert (len(model.requests), over.running()) == (1, 0)
 
 
 async def test_a_stale_connection_is_replaced_once_on_the_same_instance() -> None:

@@ -72,7 +72,7 @@ class Mailbox:
 
     def hand_in(self, envelope: Envelope, *, sender: str, waiter: Waiter[Sequence[Appended]]) -> str | None:
         """As `send`, without a coroutine, for a message with nothing special: its id, and the waiter is told when it is
-        on disk. None: nothing was done, `send` has to look at it. Raises QueueFull.
+        on disk. None: nothing was done, `send` has to look at it. Raises QueueFull, StoreBroken.
         """
         if envelope.expires_at is not None:
             return None

@@ -17,8 +17,9 @@ _ALWAYS = ("autoglm.toml", "admin.key")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @data_option
 @config_option
+@click.option("--force", is_flag=True, help="Write over a FILE that is there.")
 @json_option
-def backup(file: Path, data_dir: Path, config_file: Path | None, as_json: bool) -> None:
+def backup(file: Path, data_dir: Path, config_file: Path | None, force: bool, as_json: bool) -> None:
     """Save messages, receipts, keys and settings into FILE, as they are at this moment; the hub may go on working.
 
     FILE gets mode 0600, for it holds secrets. Model files are not in it: autoglm models pull brings them back.
@@ -33,6 +34,8 @@ def backup(file: Path, data_dir: Path, config_file: Path | None, as_json: bool) 
     from autoglm.cli.progress import Bar
     from autoglm.store import backup_folder
 
+    if file.exists() and not force:
+        raise click.ClickException(f"{file} is there already; --force writes over it")
     quiet_logs()
     inside, outside = _named_files(config_file_or_default(config_file, data_dir), data_dir)
     extra = tuple(dict.fromkeys([*_ALWAYS, *inside]))

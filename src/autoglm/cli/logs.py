@@ -7,9 +7,11 @@ from typing import TextIO, cast
 
 import structlog
 
+from autoglm.cli.patient import PatientStream
+
 
 class _Unfailing:
-    """Standard error, whose failures are not ours: a full disk or a closed pipe must not stop the hub."""
+    """Standard error, whose failures are not ours: a full disk or a closed pipe must not end a command."""
 
     def write(self, text: str, /) -> int:
         with contextlib.suppress(OSError, ValueError):
@@ -21,9 +23,20 @@ class _Unfailing:
             sys.stderr.flush()
 
 
-def set_up_logs(*, is_terminal: bool, level: int = logging.INFO) -> None:
+def set_up_patient_logs(*, is_terminal: bool) -> PatientStream:
+    """For the hub: whoever reads its log, or does not, never holds it up. Returns the stream; `drain` it in the end."""
+    stream = PatientStream(sys.stderr)
+    _set_up(cast(TextIO, stream), is_terminal=is_terminal, level=logging.INFO)
+    return stream
+
+
+def quiet_logs() -> None:
+    """For commands that end by themselves: only what somebody should look at, and never on standard output."""
+    _set_up(cast(TextIO, _Unfailing()), is_terminal=sys.stderr.isatty(), level=logging.WARNING)
+
+
+def _set_up(stream: TextIO, *, is_terminal: bool, level: int) -> None:
     """structlog for our own events, and the standard library's records (uvicorn, asyncio) in the same form."""
-    stream = _Unfailing()
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -38,7 +51,7 @@ def set_up_logs(*, is_terminal: bool, level: int = logging.INFO) -> None:
     structlog.configure(
         processors=[*shared, *tail, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, stream)),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
@@ -49,8 +62,3 @@ def set_up_logs(*, is_terminal: bool, level: int = logging.INFO) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-
-
-def quiet_logs() -> None:
-    """For commands that end by themselves: only what somebody should look at, and never on standard output."""
-    set_up_logs(is_terminal=sys.stderr.isatty(), level=logging.WARNING)

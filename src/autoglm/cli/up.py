@@ -15,6 +15,7 @@ from autoglm.rendezvous import default_data_dir
 
 if TYPE_CHECKING:
     from autoglm.app import Hub
+    from autoglm.cli.patient import PatientStream
     from autoglm.settings import Settings
 
 
@@ -41,29 +42,34 @@ def up(
     """
     import anyio
 
-    from autoglm.cli.logs import set_up_logs
+    from autoglm.cli.logs import set_up_patient_logs
     from autoglm.settings import load_settings
 
     is_terminal = sys.stderr.isatty() and not as_json
-    set_up_logs(is_terminal=is_terminal)
+    log_stream = set_up_patient_logs(is_terminal=is_terminal)
     gateway: dict[str, Any] = {"host": host, "port": port, "allow_insecure_bind": allow_insecure_bind or None}
     options = {"gateway": {name: value for name, value in gateway.items() if value is not None}}
     loaded = load_settings(config_file_or_default(config_file, data_dir), options=options)
     if fetch:
         _fetch_first_model(loaded.settings, data_dir)
-    anyio.run(
-        _run, loaded.settings, data_dir, is_terminal, as_json, open_page,
-        backend_options={"use_uvloop": True},
-    )  # fmt: skip
+    try:
+        anyio.run(
+            _run, loaded.settings, data_dir, log_stream, is_terminal, as_json, open_page,
+            backend_options={"use_uvloop": True},
+        )  # fmt: skip
+    finally:
+        log_stream.drain()
 
 
-async def _run(settings: "Settings", data_dir: Path, is_terminal: bool, as_json: bool, open_page: bool) -> None:
+async def _run(  # noqa: PLR0917  # anyio.run takes no names
+    settings: "Settings", data_dir: Path, log_stream: "PatientStream", is_terminal: bool, as_json: bool, open_page: bool
+) -> None:
     import anyio
 
     from autoglm.app import Hub
 
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with Hub(settings, data_dir, is_terminal=is_terminal) as hub:
+        async with Hub(settings, data_dir, access_log=log_stream, is_terminal=is_terminal) as hub:
             # What the start left behind stays; looking through it again and again costs a message 10 of 70 us.
             gc.collect()
             gc.freeze()
@@ -82,17 +88,21 @@ async def _run(settings: "Settings", data_dir: Path, is_terminal: bool, as_json:
 
                 await anyio.to_thread.run_sync(open_in_browser, hub.url, hub.admin_key_file)
             async for number in signals:
-                click.echo(
-                    f"{signal.Signals(number).name}: finishing what runs, then stopping; once more stops at once",
-                    err=True,
-                )
+                _say_what_runs(signal.Signals(number).name, hub.running, settings.gateway.drain_s)
                 # A second signal means: at once.
                 signal.signal(number, lambda *_: os._exit(1))
                 break
 
 
+def _say_what_runs(signal_name: str, running: int, drain_s: float) -> None:
+    what = f"{running} request{'s' if running != 1 else ''} still running" if running else "nothing is running"
+    patience = f", {drain_s:.0f} s at most" if running else ""
+    click.echo(f"{signal_name}: stopping; {what}{patience}. Once more stops at once.", err=True)
+
+
 def _greet(hub: "Hub") -> None:
-    models = ", ".join(hub.models) or "none yet: autoglm models pull qwen2.5-coder-0.5b"
+    elsewhere = "" if hub.data_dir == default_data_dir() else f" --data {hub.data_dir}"
+    models = ", ".join(hub.models) or f"none yet: autoglm models pull{elsewhere} qwen2.5-coder-0.5b"
     click.echo(f"AutoGLM Hub   {hub.url}")
     click.echo(f"  models      {models}")
     unused = [model.name for model in hub.folder.list() if model.name not in hub.models]
@@ -103,9 +113,8 @@ def _greet(hub: "Hub") -> None:
         click.echo(f"  page        {hub.url}/#key={hub.new_admin_key}")
     else:
         click.echo(f"  admin key   in {hub.admin_key_file}")
-        click.echo(f"  page        {hub.url}/   (autoglm console opens it with the key)")
+        click.echo(f"  page        {hub.url}/   (autoglm console{elsewhere} opens it with the key)")
     if hub.models:
-        elsewhere = "" if hub.data_dir == default_data_dir() else f" --data {hub.data_dir}"
         click.echo(f'  try         autoglm ask{elsewhere} "用一句话介绍你自己"')
 
 

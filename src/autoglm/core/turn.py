@@ -9,6 +9,10 @@ back. A loop with one request at a time ends its turn at once, so nothing waits 
 import asyncio
 from typing import Protocol
 
+import structlog
+
+log = structlog.get_logger()
+
 _MOST = 64
 """So many at most wait for the end of a long turn."""
 
@@ -43,4 +47,7 @@ class Turn:
     def _flush(self) -> None:
         writers, self._writers = self._writers, []
         for writer in writers:
-            writer.flush()
+            try:
+                writer.flush()
+            except Exception:  # those behind it must not wait for a flush that never comes
+                log.exception("flush_failed")

@@ -24,6 +24,7 @@ Headers = list[tuple[bytes, bytes]]
 HIGH_WATER_BYTES = 64 * 1024
 """What may come of a body before somebody asks for it."""
 
+_MOST_PARTS = 1000
 LEFT = 499
 """The status for a client that did not wait: nginx's."""
 
@@ -90,6 +91,7 @@ class Exchange:
     _arrival: asyncio.Future[None] | None = None
     _is_chunked = False
     _is_discarding = False
+    _loose_parts = 0
     _size_bytes = 0
 
     def __init__(self, connection: "HttpConnection", head: Head, body: bytes | None = None) -> None:
@@ -183,12 +185,20 @@ class Exchange:
                 self._is_discarding = True
                 raise PayloadTooLarge(limit_bytes)
 
+    def ignore_body(self) -> None:
+        """Nobody will ask for it. Called by the connection."""
+        self._is_discarding = True
+
     def take(self, part: bytes) -> None:
         """A part of the body came. Called by the connection."""
         if self.is_complete or self._is_discarding:
             return  # the answer did not wait for it
         self._parts.append(part)
         self._size_bytes += len(part)
+        self._loose_parts += 1
+        if self._loose_parts == _MOST_PARTS:  # of two bytes each, they would take 24 times their size
+            self._parts[-_MOST_PARTS:] = [b"".join(self._parts[-_MOST_PARTS:])]
+            self._loose_parts = 0
         if self._arrival is None and self._size_bytes > HIGH_WATER_BYTES:
             self._connection.pause_reading()
 
@@ -209,8 +219,9 @@ class Exchange:
         """The client is gone. Called by the connection."""
         self.has_left = True
         self.wake()
-        if self.on_leave is not None:
-            self.on_leave()
+        on_leave, self.on_leave = self.on_leave, None
+        if on_leave is not None:
+            on_leave()
 
     # --- the response ---
 

@@ -36,8 +36,11 @@ class Front:
         self._metrics = metrics
         self._access = access
 
-    def begin(self, exchange: Exchange) -> None:
-        """Answer an exchange: at once where that is possible, else in a task."""
+    def begin(self, exchange: Exchange, refusal: HubError | None) -> None:
+        """Answer an exchange: at once where that is possible, else in a task. refusal: all that it is answered."""
+        if refusal is not None:
+            self._go_on(exchange, raising(refusal))
+            return
         begin = self._prompt.get(exchange.path)
         if begin is None or exchange.method != "POST" or not exchange.has_whole_body:
             self._go_on(exchange, self._serve(exchange))

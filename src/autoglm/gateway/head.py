@@ -39,7 +39,7 @@ class Head:
     @property
     def expects_continue(self) -> bool:
         """True when the client sends the body only once it is asked to (RFC 9110, section 10.1.1)."""
-        return self.headers.get(b"expect", b"").lower() == b"100-continue"
+        return not self.is_old and self.headers.get(b"expect", b"").lower() == b"100-continue"
 
 
 class KnownHeads:

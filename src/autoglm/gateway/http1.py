@@ -20,6 +20,8 @@ from autoglm.gateway.head import Head, KnownHeads
 from autoglm.gateway.problems import problem_response
 
 MAX_HEAD_BYTES = 64 * 1024
+"""For a head; and for trailers, or the framing of chunks, at a stretch."""
+MAX_UNSENT_BYTES = 64 * 1024
 
 
 class House:
@@ -27,11 +29,11 @@ class House:
 
     def __init__(
         self,
-        begin: Callable[[Exchange], None],
+        begin: Callable[[Exchange, HubError | None], None],
         upgrade: Callable[[asyncio.Transport, bytes], asyncio.Protocol],
         max_connections: int,
     ) -> None:
-        """begin: answers an exchange, at once or by `Exchange.spawn`. Never raises.
+        """begin: answers an exchange, with this error if there is one, at once or by `Exchange.spawn`. Never raises.
 
         upgrade: takes a connection over as a WebSocket; gets the head of the request.
         """
@@ -53,8 +55,9 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_bytes", "_head_bytes", "_headers", "_house", "_is_advancing", "_is_in_head", "_is_in_message",
-        "_is_lost", "_is_reading_paused", "_parser", "_queue", "_receiving", "_stalled_bytes", "_stalled_s", "_unsent",
-        "_url",        "_writable", "heard_s", "is_write_paused", "running", "transport",
+        "_is_lost", "_is_reading_paused", "_parser", "_queue", "_receiving", "_refusal", "_stalled_bytes",
+        "_stalled_s", "_unsent", "_unsent_bytes", "_url", "_writable", "heard_s", "is_write_paused", "running",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, house: House) -> None:
@@ -67,9 +70,12 @@ class HttpConnection(asyncio.Protocol):
         self._is_advancing = self._is_lost = self._is_reading_paused = False
         self._queue: deque[Exchange] = deque()
         """Requests that wait behind the one that runs (pipelining)."""
+        self._refusal: HubError | None = None
+        """What is said, once the requests before it are answered; nothing is read any more."""
         self._receiving: Exchange | None = None
         """Whose body is coming."""
         self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
         self._writable: asyncio.Future[None] | None = None
         self._stalled_s = 0.0
         self._stalled_bytes = -1
@@ -97,12 +103,21 @@ class HttpConnection(asyncio.Protocol):
         if self.running is not None and not self.running.is_complete:
             self.running.leave()
 
+    def eof_received(self) -> None:
+        """Whoever ends its side has left; what was written in this turn may still reach it."""
+        self.flush()
+
     def shutdown(self) -> None:
         """No further requests: close now, or after the one that runs."""
         if self.running is None or self.running.is_complete:
             self.close()
         else:
             self.running.is_keep_alive = False
+
+    @property
+    def _is_free(self) -> bool:
+        """True when the next request may start."""
+        return self.running is None or self.running.is_complete
 
     @property
     def is_unused(self) -> bool:
@@ -131,8 +146,9 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard_s = self._house.now_s
-        running = self.running
-        if not self._is_in_message and (running is None or running.is_complete) and not self.is_write_paused:
+        if self._refusal is not None:
+            return  # what follows garbage is garbage
+        if not self._is_in_message and not self.is_write_paused and self._is_free and not self._queue:
             size = data.find(b"\r\n\r\n") + 4
             head = self._house.known_heads.find(data[:size])
             if head is not None and len(data) - size == head.length:
@@ -141,7 +157,7 @@ class HttpConnection(asyncio.Protocol):
         self._parse(data)
 
     def _parse(self, data: bytes) -> None:
-        if b"pgrade:" in data and (self._is_in_head or not self._is_in_message):
+        if self._is_in_head or not self._is_in_message:
             data = _without_offers(data)
         if self._parser is None:
             self._parser = httptools.HttpRequestParser(self)
@@ -158,7 +174,7 @@ class HttpConnection(asyncio.Protocol):
             if not self.transport.is_closing():
                 self.refuse(InvalidHttp("see RFC 9112"))
             return
-        if self._is_in_head:
+        if self._is_in_head or (self._is_in_message and not self._body_bytes):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.refuse(HeadTooLarge(MAX_HEAD_BYTES))
@@ -182,7 +198,8 @@ class HttpConnection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        if self._is_in_head:  # trailers say nothing that anybody here wants to know
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -190,11 +207,16 @@ class HttpConnection(asyncio.Protocol):
         self._is_in_head = False
         if parser.should_upgrade() and self._is_websocket():
             return
+        headers, version = dict(self._headers), parser.get_http_version()
+        if version not in ("1.0", "1.1") or (version == "1.1" and b"host" not in headers):
+            raise ValueError("RFC 9112, sections 2.3 and 3.2")
         head = Head(
-            parser.get_method().decode("ascii"), self._url, dict(self._headers),
-            is_keep_alive=parser.should_keep_alive(), is_old=parser.get_http_version() == "1.0",
+            parser.get_method().decode("ascii"), self._url, headers,
+            is_keep_alive=parser.should_keep_alive(), is_old=version == "1.0",
         )  # fmt: skip
         self._receiving = Exchange(self, head)
+        if head.method in ("GET", "HEAD"):
+            self._receiving.ignore_body()
         self._queue.append(self._receiving)
 
     def on_body(self, part: bytes) -> None:
@@ -216,21 +238,23 @@ class HttpConnection(asyncio.Protocol):
             return
         self._is_advancing = True
         try:
-            while self._queue and not self.is_write_paused and (self.running is None or self.running.is_complete):
+            while self._queue and not self.is_write_paused and self._is_free:
                 self._start(self._queue.popleft())
         finally:
             self._is_advancing = False
         if self._queue:
             self.pause_reading()
+        elif self.running is not None and self.running.has_whole_body:
+            self.resume_reading()  # nothing more is expected, but the client's departure must be seen
 
     def _start(self, exchange: Exchange) -> None:
         self.running = exchange
         house = self._house
         if len(house.connections) > house.max_connections:
             exchange.is_keep_alive = False
-            exchange.respond_problem(TooManyConnections(house.max_connections))
-            return
-        house.begin(exchange)
+            house.begin(exchange, TooManyConnections(house.max_connections))
+        else:
+            house.begin(exchange, None)
 
     def spawn(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
         """Called by the exchange."""
@@ -259,6 +283,8 @@ class HttpConnection(asyncio.Protocol):
             self.resume_reading()
         if self._queue:
             self._advance()
+        elif self._refusal is not None:
+            self._refuse_now(self._refusal)
 
     # --- out ------------------------------------------------------------------------------------------
 
@@ -267,16 +293,18 @@ class HttpConnection(asyncio.Protocol):
         return self._house.date_line
 
     def write(self, data: bytes) -> None:
-        """Goes out with the end of the loop's turn."""
+        """Goes out with the end of the loop's turn, or now if it is much: then the client's pace counts."""
         self._unsent.append(data)
-        if len(self._unsent) == 1:
+        self._unsent_bytes += len(data)
+        if self._unsent_bytes > MAX_UNSENT_BYTES:
+            self.flush()
+        elif len(self._unsent) == 1:
             self._house.turn.add(self)
 
     def flush(self) -> None:
-        unsent = self._unsent
+        unsent, self._unsent, self._unsent_bytes = self._unsent, [], 0
         if unsent and not self._is_lost:
             self.transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
-        unsent.clear()
 
     def close(self) -> None:
         """Close once all that was written has gone out."""
@@ -288,17 +316,38 @@ class HttpConnection(asyncio.Protocol):
         self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def refuse(self, error: HubError) -> None:
-        """Answer what is no (complete) request, and close the connection."""
-        running = self.running
-        if running is None or running.is_complete or not running.status:
-            request_id = next_request_id()
-            status, headers, body = problem_response(error, request_id)
-            headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-            self.write(head_bytes(status, self.date_line, headers, request_id) + body)
+        """Answer what is no (complete) request, and close the connection. Requests before it are answered first."""
+        broken, self._receiving = self._receiving, None
+        self._parser = None
+        self._refusal = error
+        if broken is not None and broken in self._queue:
+            self._queue.remove(broken)
+        if broken is not None and broken is self.running:
+            self._break_off(broken, error)
+        elif self._queue or not self._is_free:
+            self._advance()
+        elif broken is not None:
+            self.running = broken
+            broken.is_keep_alive = False
+            self._house.begin(broken, error)
+        else:
+            self._refuse_now(error)
+
+    def _break_off(self, exchange: Exchange, error: HubError) -> None:
+        """The request that runs will never be whole."""
+        if exchange.status:  # it has its answer, or part of one: nothing can be said any more
+            self.close()
+        else:
+            exchange.is_keep_alive = False
+            exchange.respond_problem(error)
+        exchange.leave()
+
+    def _refuse_now(self, error: HubError) -> None:
+        request_id = next_request_id()
+        status, headers, body = problem_response(error, request_id)
+        headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        self.write(head_bytes(status, self.date_line, headers, request_id) + body)
         self.close()
-        self._queue.clear()
-        if running is not None and not running.is_complete:
-            running.leave()
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
@@ -353,6 +402,9 @@ class HttpConnection(asyncio.Protocol):
         if not self._is_websocket():  # an offer that came in pieces, see `_without_offers`
             self.refuse(InvalidHttp("the only upgrade here is to a WebSocket"))
             return
+        if self._queue or not self._is_free:
+            self.refuse(InvalidHttp("a WebSocket begins when the requests before it are answered"))
+            return
         self._house.connections.discard(self)
         self.flush()
         lines = b"".join([b"%b: %b\r\n" % header for header in self._headers])
@@ -361,13 +413,17 @@ class HttpConnection(asyncio.Protocol):
         self.transport.set_protocol(self._house.upgrade(self.transport, head))
 
 
-_is_offer = re.compile(rb"(?im)^upgrade(?=:[ \t]*+(?!websocket[ \t]*\r?$))")
+_is_offer = re.compile(rb"(?im)^upgrade(?=:[ \t]*+(?!websocket[ \t]*\r\n)[^\r\n]*\r\n)")
 
 
 def _without_offers(data: bytes) -> bytes:
     """The parser would take the body of a request that offers HTTP/2 (Java's HttpClient does) for HTTP/2 itself.
 
-    RFC 9110, section 7.8: a server may ignore an offer to upgrade.
+    RFC 9110, section 7.8: a server may ignore an offer to upgrade. Only whole lines are looked at: half of one may be
+    half of `websocket`.
     """
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return _is_offer.sub(b"x-offer", head) + end + rest
+    size = data.find(b"\r\n\r\n") + 2
+    head = data[:size] if size > 1 else data
+    if _is_offer.search(head) is None:
+        return data
+    return _is_offer.sub(b"x-offer", head) + data[len(head) :]

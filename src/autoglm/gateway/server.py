@@ -11,13 +11,14 @@ from typing import cast
 import uvicorn
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import RequestTimeout
 from autoglm.gateway.front import Front
 from autoglm.gateway.http1 import House, HttpConnection
 from autoglm.gateway.settings import GatewaySettings
-from autoglm.gateway.websocket import SocketGateway
+from autoglm.gateway.websocket import ADMIT, STRANGER_BYTES, SocketGateway
 
 IDLE_S = 75.0
 SILENT_S = 60.0
@@ -28,7 +29,18 @@ _ROUND_TICKS = 50
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket, which reads on only while the client does: each ping would become a pong in memory."""
+    """uvicorn's WebSocket, which reads on only while the client does: each ping would become a pong in memory.
+
+    Until it is admitted (see websocket.SocketGateway) its messages must be short: anybody may connect.
+    """
+
+    def __init__(self, config: uvicorn.Config, server_state: ServerState) -> None:
+        super().__init__(config, server_state, app_state={})
+        self.app_state[ADMIT] = self._admit
+        self.conn.max_message_size = STRANGER_BYTES
+
+    def _admit(self) -> None:
+        self.conn.max_message_size = self.config.ws_max_size
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -93,7 +105,7 @@ class Server(uvicorn.Server):
                 connection.close()
 
     def _upgrade(self, transport: asyncio.Transport, head: bytes) -> asyncio.Protocol:
-        protocol = SocketProtocol(self.config, self.server_state, app_state={})
+        protocol = SocketProtocol(self.config, self.server_state)
         protocol.connection_made(transport)
         protocol.data_received(head)
         return protocol

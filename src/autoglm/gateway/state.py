@@ -1,11 +1,13 @@
 """The hub about itself: health, metrics, pool, capabilities, who am I."""
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, cast
 
 import msgspec
 
 from autoglm.auth.keys import KeyRing
+from autoglm.core.clock import monotonic_s
 from autoglm.core.envelope import envelope_schema
 from autoglm.core.errors import HubError, NotFound
 from autoglm.doctor.capabilities import Capability
@@ -14,6 +16,8 @@ from autoglm.gateway.metrics import CONTENT_TYPE, Metrics
 from autoglm.gateway.router import Route
 from autoglm.inference.scheduler import Scheduler
 
+_FRESH_S = 1.0
+"""For so long a row that could be written shows that rows can be written."""
 _ENVELOPE_SCHEMA = msgspec.json.format(msgspec.json.encode(envelope_schema()), indent=2) + b"\n"
 
 
@@ -88,6 +92,7 @@ class StateGateway:
         self._openapi = openapi
         self._version = version
         self._description: bytes | None = None
+        self._could_write_s = -math.inf
 
     def routes(self) -> list[Route]:
         return [
@@ -110,7 +115,9 @@ class StateGateway:
         if self._scheduler.is_draining:
             reasons.append("the hub is shutting down")
         try:
-            await self._check_ready()
+            if monotonic_s() - self._could_write_s > _FRESH_S:  # it writes a row, and anybody may ask
+                await self._check_ready()
+                self._could_write_s = monotonic_s()
         except HubError as error:
             reasons.append(str(error))
         exchange.respond_json(503 if reasons else 200, Readiness(not reasons, reasons))

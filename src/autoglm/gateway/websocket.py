@@ -23,6 +23,10 @@ from autoglm.gateway.problems import problem, problem_response
 
 HELLO_S = 10.0
 MAX_SUBSCRIPTIONS = 100
+STRANGER_BYTES = 256 * 1024
+"""The longest message of a connection that has not said hello; afterwards the limit is that of bodies."""
+ADMIT = "autoglm.admit"
+"""Key of the scope's state under which the server is told that the client is known."""
 _POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
 _GOING_AWAY = 1001
 _encode = msgspec.json.Encoder().encode
@@ -82,7 +86,7 @@ class SocketGateway:
             await _refuse(error, send)
             return
         await send({"type": "websocket.accept"})
-        await _Conversation(self, principal, receive, send).run()
+        await _Conversation(self, principal, receive, send, scope["state"][ADMIT]).run()
 
 
 async def _refuse(error: HubError, send: Send) -> None:
@@ -103,7 +107,11 @@ class _Conversation:
     A client that does not read is not read from either: its messages wait in the log, and its frames in the network.
     """
 
-    def __init__(self, gateway: SocketGateway, principal: Principal | None, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, gateway: SocketGateway, principal: Principal | None, receive: Receive, send: Send,
+        admit: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._admit = admit
         self._gateway = gateway
         self._principal = principal
         self._receive = receive
@@ -141,6 +149,7 @@ class _Conversation:
                 await self._send({"type": "error", "problem": problem(error)})
                 await self._close(_POLICY_VIOLATION, "unauthorized")
                 return None
+        self._admit()
         await self._send({"type": "welcome", "principal": principal.name, "address": principal.address})
         return principal
 

@@ -141,7 +141,11 @@ class Dispatcher:
         if slot is None:
             return None
         flight = Flight(call, slot, landed)
-        flight.start()
+        try:
+            flight.start(can_move=scheduler.settings.retries > 0)
+        except BaseException:
+            scheduler.release(slot)
+            raise
         return flight
 
     def arrive(self, flight: Flight) -> Answer | None:

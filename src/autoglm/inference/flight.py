@@ -26,14 +26,17 @@ class Flight:
         self._is_over = False
         self._line: Line | None = None
 
-    def start(self) -> None:
-        """Send the call, if the instance has a connection that waits for work; else `is_sent` stays False."""
+    def start(self, *, can_move: bool) -> None:
+        """Send the call, if the instance has a connection that waits for work; else `is_sent` stays False.
+
+        can_move: when the instance goes down meanwhile, the call may be sent elsewhere.
+        """
         backend = self.slot.instance.backend
         if backend is not None:
             self._line = backend.launch(self.call.api, self.call.body, self)
             if self._line is not None:
                 self.is_sent = True
-                self.slot.waiting = self
+                self.slot.waiting = self if can_move else None
 
     def abandon(self) -> None:
         """Nobody wants the reply any more. The instance stops, as its connection closes; the slot is the caller's."""

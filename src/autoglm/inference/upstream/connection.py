@@ -216,6 +216,9 @@ class Connection(asyncio.Protocol):
             if self._waiter is None:  # nothing was asked: never let these bytes answer the next request
                 self.abort()
                 return
+            if self._unsent:  # nothing was sent yet: these bytes answer nothing
+                self._fail(StaleConnection())
+                return
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_LIMIT_BYTES:
                 self._receive_long(data)

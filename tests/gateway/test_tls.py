@@ -1,0 +1,71 @@
+"""The hub by TLS: the same API, for clients that trust its certificate."""
+
+import json
+import ssl
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+import trustme
+from websockets.sync.client import connect
+
+from cli.terminal import autoglm
+from hub import HubProcess, instance_config, running_hub
+from scripted_model import ScriptedModel
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Iterator[HubProcess]:
+    folder = tmp_path_factory.mktemp("tls")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    certificate = authority.issue_cert("127.0.0.1")
+    (folder / "d").mkdir()
+    certificate.private_key_pem.write_to_path(folder / "d" / "key.pem")
+    for number, blob in enumerate(certificate.cert_chain_pems):
+        blob.write_to_path(folder / "d" / "cert.pem", append=number > 0)
+    config = '[gateway]\ntls_certificate_file = "cert.pem"\ntls_key_file = "key.pem"\n'
+    with ScriptedModel() as model, running_hub(folder / "d", config + instance_config("a", model.url)) as process:
+        yield process
+
+
+def test_requests_streams_and_messages_go_by_tls(hub: HubProcess, authority: trustme.CA) -> None:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    assert hub.url.startswith("https://")
+    body = {"model": "echo-model", "messages": [{"role": "user", "content": "hi"}]}
+    with hub.client(verify=context) as client:
+        for _ in range(3):
+            answer = client.post("/v1/chat/completions", json=body)
+            assert answer.json()["choices"][0]["message"]["content"] == "You said: hi"
+        streamed = client.post("/v1/chat/completions", json={**body, "stream": True})
+        assert streamed.text.rstrip().endswith("data: [DONE]")
+        assert client.post("/api/messages", json={"to": "user:a", "content": "x" * 300_000}).status_code == 202
+        assert len(client.get("/api/messages?to=user:a&wait=5").json()["messages"][0]["content"]) == 300_000
+    headers = {"Authorization": f"Bearer {hub.admin_key}"}
+    url = hub.url.replace("https", "wss") + "/api/ws"
+    with connect(url, ssl=context, additional_headers=headers, proxy=None) as ws:
+        assert json.loads(ws.recv(timeout=10))["type"] == "welcome"
+
+
+def test_who_does_not_trust_the_certificate_says_so(hub: HubProcess) -> None:
+    with pytest.raises(httpx2.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+        hub.client().get("/healthz")
+
+
+def test_the_commands_take_the_authority(hub: HubProcess) -> None:
+    done = autoglm("ask", "hello", "--ca-file", hub.data_dir.parent / "ca.pem", data=hub.data_dir)
+    assert (done.status, done.out.strip()) == (0, "You said: hello")
+
+
+def test_a_client_that_speaks_plain_http_breaks_nothing(hub: HubProcess, authority: trustme.CA) -> None:
+    with pytest.raises(httpx2.HTTPError):
+        httpx2.get(hub.url.replace("https", "http") + "/healthz")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with hub.client(verify=context) as client:
+        assert client.get("/healthz").status_code == 200
