@@ -94,35 +94,19 @@ def _text(cell: Cell) -> str:
 
 
 def gateway_table(figures: dict[str, Any], language: Language) -> str:
-    columns = (
-        "us_per_request", "us_per_request_fresh", "requests_per_s", "p50_ms", "p99_ms", "us_per_chunk_burst", "us_per_chunk_paced", "rss_mb",
-    )  # fmt: skip
-    heads: dict[Language, list[str]] = {
-        "en": [
-            "gateway",
-            "us a request",
-            "fresh head",
-            "requests/s",
-            "p50 ms",
-            "p99 ms",
-            "us a chunk, burst",
-            "us, paced",
-            "MB",
-        ],
-        "zh": [
-            "网关",
-            "每请求 µs",
-            "新请求头",
-            "请求/秒",
-            "p50 毫秒",
-            "p99 毫秒",
-            "每块 µs（突发）",
-            "每块 µs（匀速）",
-            "内存 MB",
-        ],
+    columns: dict[str, dict[Language, str]] = {
+        "us_per_request": {"en": "us a request", "zh": "每请求 µs"},
+        "us_per_request_fresh": {"en": "us, fresh head", "zh": "每请求 µs（新请求头）"},
+        "requests_per_s": {"en": "requests/s", "zh": "请求/秒"},
+        "p50_ms": {"en": "p50 ms", "zh": "p50 毫秒"},
+        "p99_ms": {"en": "p99 ms", "zh": "p99 毫秒"},
+        "us_per_chunk_burst": {"en": "us a chunk, burst", "zh": "每块 µs（突发）"},
+        "us_per_chunk_paced": {"en": "us, paced", "zh": "每块 µs（匀速）"},
+        "rss_mb": {"en": "MB", "zh": "内存 MB"},
     }
+    head = ["gateway" if language == "en" else "网关", *(names[language] for names in columns.values())]
     costs = sorted(figures["gateways"].items(), key=lambda item: float(item[1]["us_per_request"]))
-    return table(heads[language], [[name, *(cost[column] for column in columns)] for name, cost in costs])
+    return table(head, [[name, *(cost[column] for column in columns)] for name, cost in costs])
 
 
 _WORDS: dict[str, tuple[str, str]] = {

@@ -14,6 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from autoglm.core.envelope import Envelope
+from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.head import Head, KnownHeads
 from autoglm.gateway.http1 import HttpConnection
 from eventually import wait_until
@@ -310,6 +311,27 @@ def test_an_offer_to_upgrade_is_ignored_and_the_request_answered(hub: Inside, na
         for _ in range(2):
             wire.send(post(wire, "user:a", connection="Upgrade", **{name: offer}))
             assert wire.reply().status == 202
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_what_looks_like_an_offer_in_a_body_stays_as_it_is(hub: Inside, cut: int) -> None:
+    body = b'{"to": "user:offer", "content": "x"}\r\nupgrade: h2c\r\n\r\n'
+    with Wire(hub.port, hub.key) as wire:
+        head = wire.head("POST", "/api/messages", body)
+        seen: list[bytes] = []
+        take = Exchange.take
+
+        def watched(exchange: Exchange, part: bytes) -> None:
+            seen.append(part)
+            take(exchange, part)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Exchange, "take", watched)
+            wire.send(head[:-cut])
+            time.sleep(0.01)  # so that the network does not put the halves together again
+            wire.send(head[-cut:] + body)
+            assert wire.reply().json()["code"] == "invalid_json"
+    assert b"".join(seen) == body
 
 
 def test_a_target_that_is_no_path_is_refused(hub: Inside) -> None:

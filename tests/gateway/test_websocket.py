@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from autoglm.auth.settings import KeySettings
 from autoglm.channels.deltas import Delta
 from autoglm.gateway.server import SocketProtocol
-from autoglm.gateway.websocket import MAX_SUBSCRIPTIONS, STRANGER_BYTES
+from autoglm.gateway.websocket import MAX_SUBSCRIPTIONS
 from autoglm.settings import Settings
 from eventually import wait_until
 from gateway.inside import Inside, hub_inside, settings
@@ -114,9 +114,12 @@ def test_a_wrong_first_frame_ends_the_connection(hub: Inside, first: str | bytes
     assert ws.close_code == 1008
 
 
-def test_a_stranger_s_frames_are_short_and_a_friend_s_may_be_long(hub: Inside, name: str) -> None:
+def test_a_stranger_s_frames_are_short_and_a_friend_s_may_be_long(
+    hub: Inside, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoglm.gateway.server.STRANGER_BYTES", 1000)
     with connect(f"ws://127.0.0.1:{hub.port}/api/ws", proxy=None) as ws:
-        ws.send("x" * (STRANGER_BYTES + 1))
+        ws.send("x" * 1001)
         with pytest.raises(ConnectionClosed):
             ws.recv(timeout=10)
     assert ws.close_code == 1009
@@ -125,7 +128,7 @@ def test_a_stranger_s_frames_are_short_and_a_friend_s_may_be_long(hub: Inside, n
             if headers is None:
                 ws.send(json.dumps({"type": "hello", "key": hub.key}))
             assert take(ws)["type"] == "welcome"
-            message = {"to": name, "content": "x" * (STRANGER_BYTES + 1)}
+            message = {"to": name, "content": "x" * 2000}
             assert ask(ws, type="send", message=message)["type"] == "accepted"
 
 

@@ -455,7 +455,8 @@ def test_a_reply_does_not_depend_on_how_it_was_cut(anyio_backend: str, cuts: set
         with socket.socket() as unused:
             connection.connection_made(Recorder(unused))
             asking = asyncio.create_task(connection.ask(b"GET / HTTP/1.1\r\n\r\n", b"", 5.0))
-            await asyncio.sleep(0)
+            for _ in range(2):  # the request goes out with the end of the loop's turn
+                await asyncio.sleep(0)
             places = [0, *sorted(cut for cut in cuts if cut < len(whole)), len(whole)]
             for start, end in pairwise(places):
                 connection.data_received(whole[start:end])

@@ -5,49 +5,22 @@ whose task, event and cycle for each request our handlers do not need: docs/adr/
 """
 
 import asyncio
-import re
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, cast
 
 import httptools
 
-from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import HeadTooLarge, HubError, InvalidHttp, TooManyConnections
-from autoglm.core.turn import Turn
 from autoglm.gateway.exchange import Exchange, head_bytes, next_request_id
-from autoglm.gateway.head import Head, KnownHeads
+from autoglm.gateway.head import Head
+from autoglm.gateway.house import House
 from autoglm.gateway.problems import problem_response
+from autoglm.gateway.upgrade import is_websocket, without_offers
 
 MAX_HEAD_BYTES = 64 * 1024
 """For a head; and for trailers, or the framing of chunks, at a stretch."""
 MAX_UNSENT_BYTES = 64 * 1024
-
-
-class House:
-    """What the connections of one server share."""
-
-    def __init__(
-        self,
-        begin: Callable[[Exchange, HubError | None], None],
-        upgrade: Callable[[asyncio.Transport, bytes], asyncio.Protocol],
-        max_connections: int,
-    ) -> None:
-        """begin: answers an exchange, with this error if there is one, at once or by `Exchange.spawn`. Never raises.
-
-        upgrade: takes a connection over as a WebSocket; gets the head of the request.
-        """
-        self.begin = begin
-        self.upgrade = upgrade
-        self.max_connections = max_connections
-        self.connections: set[asyncio.Protocol] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
-        self.known_heads = KnownHeads()
-        self.turn = Turn()
-        self.now_s = monotonic_s()
-        """Renewed by the server's rounds, ten times a second: for patience that is counted in seconds."""
-        self.date_line = b""
-        """The header that says when a response was made (RFC 9110, section 6.6.1), renewed each second."""
 
 
 class HttpConnection(asyncio.Protocol):
@@ -157,8 +130,9 @@ class HttpConnection(asyncio.Protocol):
         self._parse(data)
 
     def _parse(self, data: bytes) -> None:
-        if self._is_in_head or not self._is_in_message:
-            data = _without_offers(data)
+        # A head that was cut within its end goes on with the body, in which nothing must be touched.
+        if not self._is_in_message or (self._is_in_head and data[:1] not in (b"\r", b"\n")):
+            data = without_offers(data)
         if self._parser is None:
             self._parser = httptools.HttpRequestParser(self)
             # Else a request that says "close" and comes with others would not even be answered itself.
@@ -205,7 +179,7 @@ class HttpConnection(asyncio.Protocol):
         parser = self._parser
         assert parser is not None
         self._is_in_head = False
-        if parser.should_upgrade() and self._is_websocket():
+        if parser.should_upgrade() and is_websocket(self._headers):
             return
         headers, version = dict(self._headers), parser.get_http_version()
         if version not in ("1.0", "1.1") or (version == "1.1" and b"host" not in headers):
@@ -390,16 +364,11 @@ class HttpConnection(asyncio.Protocol):
 
     # --- WebSocket ------------------------------------------------------------------------------------
 
-    def _is_websocket(self) -> bool:
-        headers = dict(self._headers)
-        tokens = [token.strip().lower() for token in headers.get(b"connection", b"").split(b",")]
-        return b"upgrade" in tokens and headers.get(b"upgrade", b"").lower() == b"websocket"
-
     def _upgrade(self) -> None:
         """RFC 6455, section 4.2."""
         parser = self._parser
         assert parser is not None
-        if not self._is_websocket():  # an offer that came in pieces, see `_without_offers`
+        if not is_websocket(self._headers):  # an offer that came in pieces, see `without_offers`
             self.refuse(InvalidHttp("the only upgrade here is to a WebSocket"))
             return
         if self._queue or not self._is_free:
@@ -411,19 +380,3 @@ class HttpConnection(asyncio.Protocol):
         head = b"%b %b HTTP/1.1\r\n%b\r\n" % (parser.get_method(), self._url, lines)
         self._parser = None
         self.transport.set_protocol(self._house.upgrade(self.transport, head))
-
-
-_is_offer = re.compile(rb"(?im)^upgrade(?=:[ \t]*+(?!websocket[ \t]*\r\n)[^\r\n]*\r\n)")
-
-
-def _without_offers(data: bytes) -> bytes:
-    """The parser would take the body of a request that offers HTTP/2 (Java's HttpClient does) for HTTP/2 itself.
-
-    RFC 9110, section 7.8: a server may ignore an offer to upgrade. Only whole lines are looked at: half of one may be
-    half of `websocket`.
-    """
-    size = data.find(b"\r\n\r\n") + 2
-    head = data[:size] if size > 1 else data
-    if _is_offer.search(head) is None:
-        return data
-    return _is_offer.sub(b"x-offer", head) + data[len(head) :]

@@ -51,6 +51,8 @@ class Page:
         if is_index and not (self._folder / "index.html").exists():
             exchange.respond(200, _NO_PAGE, [(b"content-type", b"text/html; charset=utf-8"), *_HEADERS])
             return
+        if not self._folder.is_dir():
+            raise UnknownPath(exchange.path[:200])
         try:
             await self._files(_scope(exchange), _nothing, _sender(exchange))
         except (HTTPException, ValueError):  # a NUL in the path is a ValueError of the file system's calls

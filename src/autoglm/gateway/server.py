@@ -16,7 +16,8 @@ from uvicorn.server import ServerState
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import RequestTimeout
 from autoglm.gateway.front import Front
-from autoglm.gateway.http1 import House, HttpConnection
+from autoglm.gateway.house import House
+from autoglm.gateway.http1 import HttpConnection
 from autoglm.gateway.settings import GatewaySettings
 from autoglm.gateway.websocket import ADMIT, STRANGER_BYTES, SocketGateway
 
@@ -37,7 +38,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, config: uvicorn.Config, server_state: ServerState) -> None:
         super().__init__(config, server_state, app_state={})
         self.app_state[ADMIT] = self._admit
-        self.conn.max_message_size = STRANGER_BYTES
+        self.conn.max_message_size = min(STRANGER_BYTES, self.config.ws_max_size)
 
     def _admit(self) -> None:
         self.conn.max_message_size = self.config.ws_max_size
