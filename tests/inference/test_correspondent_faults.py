@@ -12,7 +12,7 @@ from autoglm.channels.groups import Groups
 from autoglm.channels.mailbox import Mailbox
 from autoglm.core.envelope import Envelope, JsonPart
 from autoglm.core.errors import NotFound, StorageFull
-from autoglm.inference.correspondent import CURSOR, MAX_RUNNING, Correspondent, answer_id
+from autoglm.inference.correspondent import CURSOR, MAX_RUNNING, MAX_UPSTREAM_FAILURES, Correspondent, answer_id
 from autoglm.inference.dispatch import Answer
 from autoglm.inference.settings import InstanceSettings
 from autoglm.store import open_store
@@ -104,6 +104,21 @@ async def test_a_message_that_breaks_the_hub_fails_and_the_next_is_answered(tmp_
         async with desk(tmp_path / "data", model, kind=Clumsy) as office:
             await office.send("m3")
             assert await office.answer("m3") == "You said: hi"
+
+
+@pytest.mark.parametrize(("patience_s", "states"), [(0.0, ["accepted", "failed"]), (3600.0, ["accepted"])])
+async def test_a_message_on_which_instances_keep_failing_is_given_up_after_an_hour_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience_s: float, states: list[str]
+) -> None:
+    """It may be what breaks them; an outage of an hour is no reason to lose it."""
+    monkeypatch.setattr("autoglm.inference.correspondent.GIVE_UP_S", patience_s)
+    monkeypatch.setattr("autoglm.inference.correspondent._MAX_BACK_OFF_S", 0.01)
+    with ScriptedModel(answering(500, {"error": {"message": "boom"}})) as model:
+        async with desk(tmp_path / "data", model) as office:
+            message = await office.send("m1")
+            await until(lambda: len(model.requests) >= MAX_UPSTREAM_FAILURES)
+            await office.mailbox.wait_settled(message, 10 if "failed" in states else 0.1)
+            assert await office.states(message) == states
 
 
 async def test_a_message_cancelled_while_it_is_looked_at_is_not_answered(
