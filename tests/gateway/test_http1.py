@@ -64,7 +64,7 @@ def test_a_head_that_repeats_is_parsed_once_and_its_bodies_are_its_own(
             wire.send(post(wire, "user:r2", x_once="yes"))
             numbers.append(wire.reply().json()["seq"])
         assert sorted(set(numbers)) == numbers
-        assert len(parsed) == 1
+        assert len(parsed) == 2, "the second time it is remembered"
         wire.request("GET", "/api/messages?to=user:r2&after=0")
         assert [message["seq"] for message in wire.reply().json()["messages"]] == numbers
 
@@ -75,7 +75,8 @@ def test_a_head_that_says_more_than_a_length_is_parsed_each_time(special: str) -
     headers = {b"content-length": b"0", name: value}
     head = Head("POST", b"/x", headers, is_keep_alive=name != b"connection", is_old=False)
     heads, data = KnownHeads(), b"POST /x HTTP/1.1\r\ncontent-length: 0\r\n" + special.encode() + b"\r\n\r\n"
-    heads.add(data, head, 0)
+    for _ in range(3):
+        heads.add(data, head, 0)
     assert heads.find(data) is None
 
 
@@ -127,22 +128,30 @@ def test_a_head_is_remembered_only_where_its_length_says_where_it_ends() -> None
     start = b"POST /x HTTP/1.1\r\ncontent-length: 4\r\n\r\n"
     heads, head = head_of(start, 4)
     heads.add(start + b"body", head, 4)
+    assert heads.find(start) is None, "it may never come again"
+    heads.add(start + b"ydob", head, 4)
     assert heads.find(start) is head
     # Were a parser to end the head at bare line feeds, the blank line found here would lie in the body.
     sly = b"POST /x HTTP/1.1\ncontent-length: 9\n\nab\r\n\r\nabc"
     heads, head = head_of(sly, 9)
-    heads.add(sly, head, 9)
+    for _ in range(3):
+        heads.add(sly, head, 9)
     assert heads.find(sly[:-3]) is None
     heads, head = head_of(start, None)
-    heads.add(start + b"body", head, 4)
+    for _ in range(3):
+        heads.add(start + b"body", head, 4)
     assert heads.find(start) is None
 
 
 def test_heads_without_end_do_not_fill_the_memory() -> None:
     heads, head = head_of(b"", 0)
-    for number in range(5000):
-        heads.add(b"POST /x HTTP/1.1\r\nn: %d\r\n\r\n" % number, head, 0)
+    for number in range(40_000):
+        data = b"POST /x HTTP/1.1\r\nn: %d\r\n\r\n" % number
+        heads.add(data, head, 0)
+        if number < 5000:
+            heads.add(data, head, 0)
     assert len(heads._heads) <= 1024
+    assert len(heads._seen) <= 16_384
 
 
 # --- what comes behind a request that runs ---
@@ -309,7 +318,13 @@ def test_a_body_that_was_not_asked_for_yet_is_asked_for(hub: Inside) -> None:
 def test_an_offer_to_upgrade_is_ignored_and_the_request_answered(hub: Inside, name: str, offer: str) -> None:
     with Wire(hub.port, hub.key) as wire:
         for _ in range(2):
-            wire.send(post(wire, "user:a", connection="Upgrade", **{name: offer}))
+            data = post(wire, "user:a", connection="Upgrade", **{name: offer})
+            wire.send(data)
+            assert wire.reply().status == 202
+        for cut in (1, 60, data.index(offer.encode()) + 1, data.index(b"\r\n\r\n") + 2):
+            wire.send(data[:cut])
+            time.sleep(0.002)  # so that the network does not put the halves together again
+            wire.send(data[cut:])
             assert wire.reply().status == 202
 
 

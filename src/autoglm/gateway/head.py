@@ -1,11 +1,14 @@
 """The head of a request: method, path and headers, parsed once for as often as a client repeats it."""
 
+from functools import lru_cache
 from urllib.parse import unquote
 
 from httptools import parse_url
 
+_MAX_CACHED = 64  # bytes of a target: the fixed paths
 _MAX_KNOWN = 1024
 _MAX_KNOWN_BYTES = 2048
+_MAX_SEEN = 16_384
 
 
 class Head:
@@ -20,14 +23,8 @@ class Head:
         self, method: str, target: bytes, headers: dict[bytes, bytes], *, is_keep_alive: bool, is_old: bool
     ) -> None:
         """headers: by their names in lower case; of one that is there twice the last. is_old: HTTP/1.0."""
-        url = parse_url(target)
-        if url.path is None:
-            raise ValueError("the target of the request is no path")
         self.method = method
-        self.raw_path: bytes = url.path
-        path = url.path.decode("ascii")
-        self.path: str = unquote(path) if "%" in path else path
-        self.query: bytes = url.query or b""
+        self.raw_path, self.path, self.query = _parsed(target) if len(target) <= _MAX_CACHED else _parse(target)
         self.headers = headers
         self.is_keep_alive = is_keep_alive and not is_old
         self.is_old = is_old
@@ -42,15 +39,29 @@ class Head:
         return not self.is_old and self.headers.get(b"expect", b"").lower() == b"100-continue"
 
 
+def _parse(target: bytes) -> tuple[bytes, str, bytes]:
+    """(path as it came, path, query) of a request's target."""
+    url = parse_url(target)
+    if url.path is None:
+        raise ValueError("the target of the request is no path")
+    path = url.path.decode("ascii")
+    return url.path, unquote(path) if "%" in path else path, url.query or b""
+
+
+_parsed = lru_cache(256)(_parse)
+
+
 class KnownHeads:
     """Heads by their exact bytes. A program sends the same one again and again: it need not be parsed again.
 
     The same bytes at the start of a message mean the same to the parser, which keeps nothing from one message to the
-    next. Only what it has accepted gets in here, and only where nothing but the announced length frames the body.
+    next. Only what it has accepted twice gets in here, and only where nothing but the announced length frames the body.
     """
 
     def __init__(self) -> None:
         self._heads: dict[bytes, Head] = {}
+        self._seen: set[int] = set()
+        """Hashes of heads that came once: many never come again, and are not worth a place."""
         self.find = self._heads.get
 
     def add(self, data: bytes, head: Head, body_bytes: int) -> None:
@@ -61,9 +72,15 @@ class KnownHeads:
             return
         if not head.is_keep_alive or not head.headers.keys().isdisjoint(_SPECIAL):
             return
+        key = data[:size]
+        if hash(key) not in self._seen:
+            if len(self._seen) >= _MAX_SEEN:
+                self._seen.clear()
+            self._seen.add(hash(key))
+            return
         if len(self._heads) >= _MAX_KNOWN:  # lengths and ids vary: the memory must not grow with them
             self._heads.clear()
-        self._heads[data[:size]] = head
+        self._heads[key] = head
 
 
 _SPECIAL = (b"expect", b"transfer-encoding", b"upgrade")

@@ -28,17 +28,22 @@ class HttpConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_bytes", "_head_bytes", "_headers", "_house", "_is_advancing", "_is_in_head", "_is_in_message",
-        "_is_lost", "_is_reading_paused", "_parser", "_queue", "_receiving", "_refusal", "_stalled_bytes",
-        "_stalled_s", "_unsent", "_unsent_bytes", "_url", "_writable", "heard_s", "is_write_paused", "running",
-        "transport",
+        "_is_lost", "_is_reading_paused", "_parser", "_partial_head", "_queue", "_receiving", "_refusal",
+        "_stalled_bytes", "_stalled_s", "_unsent", "_unsent_bytes", "_url", "_writable", "heard_s",
+        "is_write_paused", "on_header", "on_url", "running", "transport",
     )  # fmt: skip
 
     def __init__(self, house: House) -> None:
         self._house = house
         self._parser: httptools.HttpRequestParser | None = None
-        self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        # The parser calls these for each piece of a head; as methods of C types they cost no Python frame.
+        self._url: list[bytes] = []
+        self._headers: dict[bytes, bytes] = {}
+        self.on_url = self._url.append
+        self.on_header = self._headers.__setitem__
         self._head_bytes = self._body_bytes = 0
+        self._partial_head = b""
+        """What came of a head so far, where it is not whole yet."""
         self._is_in_head = self._is_in_message = False
         self._is_advancing = self._is_lost = self._is_reading_paused = False
         self._queue: deque[Exchange] = deque()
@@ -130,9 +135,6 @@ class HttpConnection(asyncio.Protocol):
         self._parse(data)
 
     def _parse(self, data: bytes) -> None:
-        # A head that was cut within its end goes on with the body, in which nothing must be touched.
-        if not self._is_in_message or (self._is_in_head and data[:1] not in (b"\r", b"\n")):
-            data = without_offers(data)
         if self._parser is None:
             self._parser = httptools.HttpRequestParser(self)
             # Else a request that says "close" and comes with others would not even be answered itself.
@@ -142,56 +144,62 @@ class HttpConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._upgrade()
+            self._upgrade(self._partial_head + data if is_fresh or self._partial_head else b"")
             return
         except httptools.HttpParserError:
             if not self.transport.is_closing():
                 self.refuse(InvalidHttp("see RFC 9112"))
             return
-        if self._is_in_head or (self._is_in_message and not self._body_bytes):
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-                self.refuse(HeadTooLarge(MAX_HEAD_BYTES))
-                return
-        else:
-            self._head_bytes = 0
+        if self._is_framing_too_long(len(data)):
+            self.refuse(HeadTooLarge(MAX_HEAD_BYTES))
+            return
+        if not self._is_in_head:
+            self._partial_head = b""
+        elif is_fresh or self._partial_head:
+            self._partial_head += data
         if is_fresh and not self._is_in_message and len(self._queue) == queued + 1:
             self._house.known_heads.add(data, self._queue[-1].head, self._body_bytes)
         if receiving is not None:
             receiving.wake()
         self._advance()
 
+    def _is_framing_too_long(self, size_bytes: int) -> bool:
+        """Counts what came of a head, of trailers or of chunks' lengths without a byte of a body."""
+        if not self._is_in_message or (self._body_bytes and not self._is_in_head):
+            self._head_bytes = 0
+            return False
+        if not self._is_in_head:
+            self._headers.clear()  # of trailers, which say nothing that anybody here wants to know
+        self._head_bytes += size_bytes
+        return self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing()
+
     # Called by the parser:
 
     def on_message_begin(self) -> None:
         self._is_in_message = self._is_in_head = True
-        self._url = b""
-        self._headers = []
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_in_head:  # trailers say nothing that anybody here wants to know
-            self._headers.append((name.lower(), value))
+        self._url.clear()
+        self._headers.clear()
 
     def on_headers_complete(self) -> None:
         parser = self._parser
         assert parser is not None
         self._is_in_head = False
-        if parser.should_upgrade() and is_websocket(self._headers):
-            return
-        headers, version = dict(self._headers), parser.get_http_version()
+        if parser.should_upgrade():
+            return  # HttpParserUpgrade follows
+        headers, version = self._lower_headers(), parser.get_http_version()
         if version not in ("1.0", "1.1") or (version == "1.1" and b"host" not in headers):
             raise ValueError("RFC 9112, sections 2.3 and 3.2")
         head = Head(
-            parser.get_method().decode("ascii"), self._url, headers,
+            parser.get_method().decode("ascii"), b"".join(self._url), headers,
             is_keep_alive=parser.should_keep_alive(), is_old=version == "1.0",
         )  # fmt: skip
         self._receiving = Exchange(self, head)
         if head.method in ("GET", "HEAD"):
             self._receiving.ignore_body()
         self._queue.append(self._receiving)
+
+    def _lower_headers(self) -> dict[bytes, bytes]:
+        return {name.lower(): value for name, value in self._headers.items()}
 
     def on_body(self, part: bytes) -> None:
         self._body_bytes += len(part)
@@ -364,19 +372,27 @@ class HttpConnection(asyncio.Protocol):
 
     # --- WebSocket ------------------------------------------------------------------------------------
 
-    def _upgrade(self) -> None:
-        """RFC 6455, section 4.2."""
-        parser = self._parser
+    def _upgrade(self, data: bytes) -> None:
+        """RFC 6455, section 4.2; an offer of anything else is ignored.
+
+        data: since the beginning of the head; empty when that is not known, as other requests came before it.
+        """
+        parser, headers = self._parser, self._lower_headers()
         assert parser is not None
-        if not is_websocket(self._headers):  # an offer that came in pieces, see `without_offers`
-            self.refuse(InvalidHttp("the only upgrade here is to a WebSocket"))
+        if not is_websocket(headers):
+            ignoring = without_offers(data)
+            if ignoring == data:
+                self.refuse(InvalidHttp("the only upgrade here is to a WebSocket"))
+                return
+            self._parser, self._partial_head, self._is_in_message = None, b"", False
+            self._parse(ignoring)
             return
         if self._queue or not self._is_free:
             self.refuse(InvalidHttp("a WebSocket begins when the requests before it are answered"))
             return
         self._house.connections.discard(self)
         self.flush()
-        lines = b"".join([b"%b: %b\r\n" % header for header in self._headers])
-        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (parser.get_method(), self._url, lines)
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers.items()])
+        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (parser.get_method(), b"".join(self._url), lines)
         self._parser = None
         self.transport.set_protocol(self._house.upgrade(self.transport, head))
