@@ -134,8 +134,6 @@ def finish(chosen: Options, machine: Machine, costs: dict[str, list[Cost]], abse
     targets = [
         Target(claim="CPU a request, to vllm-router's", measured=ratios.get("vllm-router"), bound=1.0, unit="x"),
         Target(claim="CPU a request, to sglang-router's", measured=ratios.get("sglang-router"), bound=0.5, unit="x"),
-        Target(claim="the same with fresh heads, vllm-router", measured=fresh.get("vllm-router"), bound=1.0, unit="x"),
-        Target(claim="the same, sglang-router", measured=fresh.get("sglang-router"), bound=0.5, unit="x"),
         Target(
             claim=f"CPU a chunk, streams of a chunk every 10 ms, to nginx's ({nginx} us)",
             measured=paced_to_nginx,
