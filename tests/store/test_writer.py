@@ -41,6 +41,34 @@ async def test_callers_that_write_at_the_same_time_share_a_transaction(store: St
     assert len(await store.keyvalue.list()) == 400
 
 
+async def test_what_comes_in_turns_that_follow_each_other_shares_a_transaction(
+    store: Store, statements: list[str]
+) -> None:
+    writes = []
+    for number in range(40):
+        writes.append(asyncio.create_task(store.log.append(new(f"m{number}"))))
+        await asyncio.sleep(0)
+    assert all(result.is_new for result in await asyncio.gather(*writes))
+    assert statements.count("COMMIT") < 20
+
+
+async def test_a_lone_write_does_not_wait_for_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoglm.store.sqlite.writer._GATHER_S", 60.0)
+    with anyio.fail_after(5):
+        assert (await store.log.append(new("alone"))).is_new
+
+
+async def test_writes_that_never_pause_are_handed_over_all_the_same(tmp_path: Path) -> None:
+    """Else a stream of messages, each in the turn after the last one, would keep all of them from the disk."""
+    async with open_store(tmp_path, StoreSettings(max_queued_operations=100_000)) as store:
+        writes = [asyncio.create_task(store.log.append(new("m0")))]
+        while not writes[0].done() and len(writes) < 20_000:
+            writes.append(asyncio.create_task(store.log.append(new(f"m{len(writes)}"))))
+            await asyncio.sleep(0)
+        assert writes[0].done()
+        assert all(result.is_new for result in await asyncio.gather(*writes))
+
+
 @pytest.mark.parametrize("wrong", [new("\ud800"), new("too large", expires_at_ms=2**64)])
 async def test_a_value_that_sqlite_does_not_take_fails_alone(store: Store, wrong: NewRecord) -> None:
     beside = [store.log.append(new(f"m{n}")) for n in range(20)]

@@ -20,6 +20,8 @@ from autoglm.core.ports import Waiter
 from autoglm.store.sqlite.connection import store_error
 
 _BATCH_OPERATIONS = 512
+_GATHERED_OPERATIONS = 256
+_GATHER_S = 0.01
 _RETRY_AFTER_S = 1.0
 
 log = structlog.get_logger(part="store")
@@ -73,6 +75,9 @@ class Writer:
         self._queue: SimpleQueue[list[_Operation]] = SimpleQueue()
         """An empty list says that no more will come."""
         self._gathered: list[_Operation] = []
+        self._counted = 0
+        """How many of the gathered were there at the end of the last turn."""
+        self._hand_over_s = 0.0
         self._queued = 0
         """Operations whose waiters were not told yet."""
         self._loop = asyncio.get_running_loop()
@@ -109,13 +114,25 @@ class Writer:
             raise QueueFull(self._max_queued, _RETRY_AFTER_S)
         self._queued += 1
         if not self._gathered:
+            self._hand_over_s = self._loop.time() + _GATHER_S
             self._loop.call_soon(self._hand_over)
         self._gathered.append((participant, item, waiter))
 
     def _hand_over(self) -> None:
-        """To the thread: once for each turn of the loop, as each time may wake it."""
-        if self._gathered:
-            self._queue.put(self._gathered)
+        """To the thread, once a turn of the loop has brought nothing more, or after a while.
+
+        The thread and the loop share the interpreter's lock. A thread that begins while messages still come in fights
+        for it at each statement: 132 us of CPU a message with 128 senders, against 104 when it gets them together.
+        """
+        gathered = self._gathered
+        is_growing, self._counted = len(gathered) > self._counted, len(gathered)
+        has_time = len(gathered) < _GATHERED_OPERATIONS and self._loop.time() < self._hand_over_s
+        if is_growing and has_time and self._is_open:
+            self._loop.call_soon(self._hand_over)
+            return
+        self._counted = 0
+        if gathered:
+            self._queue.put(gathered)
             self._gathered = []
 
     def refuse(self) -> None:
