@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are no part of the package
 
-from benchmarks import raw_sqlite, report, wrk
+from benchmarks import mailbox, raw_sqlite, report, wrk
 from benchmarks.long_poll import Delays, Order
 from benchmarks.messages import waiting_readers
 from benchmarks.outcome import RESULTS, Machine, Options, Outcome, Target, conclude, options, status, this_machine
@@ -153,6 +153,14 @@ def test_awaited_rows_are_counted_and_unique(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "raw.db")) as db:
         rows, ids = db.execute("SELECT count(*), count(DISTINCT id) FROM log").fetchone()
     assert rows == ids >= raw_sqlite.SENDERS
+    assert 0.1 <= rows / per_s < 5.0
+
+
+def test_messages_to_the_mailbox_are_counted(tmp_path: Path) -> None:
+    per_s = mailbox.messages_per_s(tmp_path / "mailbox", text_bytes=100, senders=16, seconds=0.1)
+    with closing(sqlite3.connect(tmp_path / "mailbox" / "hub.db")) as db:
+        rows, ids = db.execute("SELECT count(*), count(DISTINCT id) FROM log").fetchone()
+    assert rows == ids >= 16
     assert 0.1 <= rows / per_s < 5.0
 
 
