@@ -9,6 +9,7 @@ from typing import Any, Self
 import httpx2
 import pytest
 
+from autoglm.inference.correspondent import THREAD_MESSAGES
 from eventually import wait_until
 from hub import HubProcess, instance_config, running_hub
 from scripted_model import Behaviour, Gate, ScriptedModel, answering, echo, event, in_turn, streaming
@@ -178,6 +179,17 @@ def test_a_thread_is_remembered_between_its_two_parties_only(office: Office) -> 
     office.answer(office.send("who am I?", thread=thread))
     turns = [(turn["role"], turn["content"]) for turn in office.model.requests[0].json()["messages"]]
     assert turns == [("user", "my name is Bob"), ("assistant", "You said: my name is Bob"), ("user", "who am I?")]
+
+
+def test_others_cannot_push_what_was_said_out_of_a_thread(office: Office) -> None:
+    thread = office.new_id()
+    office.answer(office.send("my name is Bob", thread=thread))
+    for _ in range(THREAD_MESSAGES):
+        office.send("noise", to="user:bob", key="sk-eve", thread=thread)
+    office.model.requests.clear()
+    office.answer(office.send("who am I?", thread=thread))
+    turns = [turn["content"] for turn in office.model.requests[0].json()["messages"]]
+    assert turns == ["my name is Bob", "You said: my name is Bob", "who am I?"]
 
 
 def test_without_a_thread_nothing_is_remembered(office: Office) -> None:

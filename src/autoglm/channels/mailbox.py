@@ -1,7 +1,7 @@
 """The mailbox channel: messages wait in the log until their reader comes.
 
-A message is one record, readable under its recipient (`to:user:alice`), its group, its thread, and, when a model shall
-answer it, under `work`. Receipts are further records (see receipts.py).
+A message is one record, readable under its recipient (`to:user:alice`), its group, its thread with a model, and, when a
+model shall answer it, under `work`. Receipts are further records (see receipts.py).
 """
 
 import contextlib
@@ -129,8 +129,8 @@ class Mailbox:
                 raise UnknownRecipient(envelope.to, "this hub is not joined to another site")
             case "user" | "device":
                 pass
-        if envelope.thread is not None:
-            subjects.append(f"thread:{envelope.thread}")
+        if envelope.thread is not None and (person := _who_talks_with_a_model(envelope)) is not None:
+            subjects.append(_thread_subject(person, envelope.thread))
         return tuple(subjects)
 
     # --- in ---
@@ -145,9 +145,13 @@ class Mailbox:
         """Messages to an address and receipts for what it sent, in one order; waits for the first one."""
         return await self._log.next(f"to:{address}", subject_of_sender(address), after=after, timeout_s=timeout_s)
 
-    async def thread(self, thread: str, *, limit: int) -> list[Envelope]:
-        """The newest messages of a thread, oldest first."""
-        return [decode_envelope(record.body) for record in await self._log.read_last(f"thread:{thread}", limit=limit)]
+    async def thread(self, person: str, thread: str, *, limit: int) -> list[Envelope]:
+        """What a person (or a device) and models said to each other in a thread: the newest messages, oldest first.
+
+        Threads of one name are each person's own: a name is no secret, and others may write into theirs.
+        """
+        records = await self._log.read_last(_thread_subject(person, thread), limit=limit)
+        return [decode_envelope(record.body) for record in records]
 
     async def work(self, *, after: int, timeout_s: float) -> list[Record]:
         """Messages that a model shall answer."""
@@ -323,6 +327,16 @@ def _check_task(envelope: Envelope) -> None:
     parts = envelope.content if isinstance(envelope.content, list) else []
     if not any(isinstance(part, JsonPart) and isinstance(part.json, dict) for part in parts):
         raise InvalidField("content", "a task needs a json part with a chat completion's body; see /api/tasks")
+
+
+def _who_talks_with_a_model(envelope: Envelope) -> str | None:
+    if envelope.to.startswith("model:"):
+        return envelope.from_
+    return envelope.to if envelope.from_.startswith("model:") else None
+
+
+def _thread_subject(person: str, thread: str) -> str:
+    return f"thread:{person} {thread}"  # neither holds a blank
 
 
 def _cursor_key(address: str, reader: str) -> str:

@@ -55,7 +55,7 @@ class Post(Protocol):
     """What the correspondent needs of the mailbox."""
 
     async def work(self, *, after: int, timeout_s: float) -> list[Record]: ...
-    async def thread(self, thread: str, *, limit: int) -> list[Envelope]: ...
+    async def thread(self, person: str, thread: str, *, limit: int) -> list[Envelope]: ...
     async def get(self, id: str) -> tuple[Envelope, Record]: ...
     async def answer(self, message: Envelope, answer: Envelope) -> None: ...
     async def fail(self, envelope: Envelope, detail: str) -> None: ...
@@ -228,10 +228,9 @@ class Correspondent:
     async def _chat_request(self, message: Envelope) -> bytes:
         earlier: Sequence[Envelope] = ()
         if message.thread is not None:
-            thread = await self._post.thread(message.thread, limit=THREAD_MESSAGES)
+            thread = await self._post.thread(message.from_, message.thread, limit=THREAD_MESSAGES)
             ids = [entry.id for entry in thread]
-            before = thread[: ids.index(message.id)] if message.id in ids else []  # not what was written after it
-            earlier = [entry for entry in before if _is_between(entry, message)]
+            earlier = thread[: ids.index(message.id)] if message.id in ids else []  # not what was written after it
         turns = [
             {"role": "assistant" if entry.from_.startswith("model:") else "user", "content": _for_model(entry.content)}
             for entry in (*earlier, message)
@@ -334,13 +333,6 @@ def _task_request(message: Envelope) -> bytes:
     request = {name: value for name, value in request.items() if name != "stream_options"}
     # The recipient decides: a key was checked for that model, not for what the request says.
     return _encode({**request, "model": message.to.removeprefix("model:"), "stream": False})
-
-
-def _is_between(entry: Envelope, message: Envelope) -> bool:
-    """What the sender and models said to each other. A thread's name is no secret: others may write into it."""
-    if entry.from_ == message.from_:
-        return entry.to.startswith("model:")
-    return entry.to == message.from_ and entry.from_.startswith("model:")
 
 
 def _for_model(content: Content) -> Any:
