@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,17 @@ def test_brackets_in_texts_and_many_flat_ones_are_no_nesting() -> None:
     flat: list[dict[str, list[int]]] = [{"a": []} for _ in range(1000)]
     content = [{"type": "text", "text": "[{" * 500 + '\\"'}, {"type": "json", "json": flat}]
     assert decode_envelope(json.dumps({"to": "user:a", "content": content}).encode())
+
+
+def test_looking_for_nesting_takes_no_more_memory_than_the_body() -> None:
+    body = b'{"to": "user:a", "content": "%b%b"}' % (b"[" * (MAX_DEPTH + 1), b"x" * 1_000_000)
+    tracemalloc.start()
+    try:
+        decode_envelope(body)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 4 * len(body)
 
 
 def test_of_a_name_that_is_there_twice_the_last_counts() -> None:

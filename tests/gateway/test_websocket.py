@@ -132,6 +132,14 @@ def test_a_stranger_s_frames_are_short_and_a_friend_s_may_be_long(
             assert ask(ws, type="send", message=message)["type"] == "accepted"
 
 
+def test_of_a_stranger_s_frame_nothing_but_a_hello_is_read(hub: Inside, name: str) -> None:
+    """What comes before a key is wrong at its type already, however its rest is built."""
+    with connect(f"ws://127.0.0.1:{hub.port}/api/ws", proxy=None) as ws:
+        ws.send(json.dumps({"type": "send", "message": {"to": name, "content": 17}}))
+        assert take(ws)["problem"]["field"] == "type"
+        assert take(ws)["problem"]["code"] == "unauthorized"
+
+
 def test_who_says_no_hello_is_sent_away(hub: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autoglm.gateway.websocket.HELLO_S", 0.2)
     with connect(f"ws://127.0.0.1:{hub.port}/api/ws", proxy=None) as ws, pytest.raises(ConnectionClosed) as caught:

@@ -5,6 +5,7 @@ Source for the content parts: OpenAI's chat completions API, message content.
 
 import re
 from collections.abc import Iterable
+from itertools import accumulate
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
@@ -151,9 +152,10 @@ def check_id(text: str, *, field: str = "id") -> None:
 _AT = re.compile(r" - at (?:`key` in )?`\$(.*)`$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`$", re.DOTALL)
-_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Possessive: nothing to go back to, or each byte of a long text would be remembered for that (50 times its size).
+_TEXTS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
-_PAIR = re.compile(rb"\[\]|\{\}")
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _MARKS = {
     b"\xef\xbb\xbf": "it begins with a byte order mark; leave that out",
     b"\xff\xfe": "it looks like UTF-16; send UTF-8",
@@ -192,11 +194,7 @@ def _is_deep(body: bytes) -> bool:
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return False
     brackets = _TEXTS.sub(b"", body).translate(None, _NO_BRACKETS)
-    for _ in range(MAX_DEPTH):
-        if not brackets:
-            return False
-        brackets = _PAIR.sub(b"", brackets)  # the innermost level
-    return bool(brackets)
+    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > MAX_DEPTH
 
 
 def invalid_field(error: msgspec.ValidationError, known: Iterable[str] = ()) -> InvalidField:
