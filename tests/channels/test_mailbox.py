@@ -74,6 +74,15 @@ async def test_confirming_reports_what_is_there_and_no_more(mailbox: Mailbox) ->
     assert await mailbox.cursor("user:a", "phone") < third.seq
 
 
+async def test_who_reads_a_models_inbox_reports_nothing_in_its_name(mailbox: Mailbox) -> None:
+    sent = await mailbox.send(envelope(id="m1", to="model:m"), sender="")
+    await mailbox.confirm("model:m", "watcher", 2**53 - 1)
+    assert await states(mailbox, "m1") == ["accepted"]
+    assert await mailbox.cursor("model:m", "watcher") == sent.seq
+    with pytest.raises(InvalidField, match="went to a model"):
+        await mailbox.recipient_of(*await mailbox.get("m1"), None)
+
+
 async def test_readers_confirm_at_the_same_time_without_doubles(mailbox: Mailbox) -> None:
     seqs = [(await mailbox.send(envelope(id=f"r{number}"), sender="")).seq for number in range(20)]
     async with anyio.create_task_group() as tasks:

@@ -166,6 +166,8 @@ def test_a_named_reader_goes_on_where_it_was_and_confirms_what_it_has(hub: Insid
     path = f"/api/messages?to={name}&reader=phone&limit=2"
     first = get(hub, path)
     assert get(hub, path) == first  # nothing was confirmed yet
+    assert call(hub.port, hub.key, "HEAD", f"{path}&after={first['next']}").status == 200
+    assert get(hub, path) == first  # a HEAD changes nothing
     assert steps(hub, ids[0]) == ["accepted"]
     second = get(hub, f"{path}&after={first['next']}")
     assert [message["id"] for message in second["messages"]] == ids[2:]

@@ -9,8 +9,14 @@ from typing import Any, Self
 import httpx2
 import pytest
 
+from autoglm.gateway.settings import GatewaySettings
 from autoglm.inference.correspondent import THREAD_MESSAGES
+from autoglm.inference.settings import InstanceSettings
+from autoglm.settings import Settings
+from autoglm.store.settings import StoreSettings
 from eventually import wait_until
+from gateway.inside import hub_inside
+from gateway.wire import call
 from hub import HubProcess, instance_config, running_hub
 from scripted_model import Behaviour, Gate, ScriptedModel, answering, echo, event, in_turn, streaming
 
@@ -211,11 +217,55 @@ def test_models_do_not_answer_models(office: Office) -> None:
     assert office.model.requests == []
 
 
+def test_who_looks_into_a_models_inbox_does_not_silence_it(office: Office) -> None:
+    office.model.behaviour = answering(503, {"error": {"message": "later"}})
+    id = office.send("hi", to="model:echo-model")
+    with office.hub.client() as admin:
+        page = {"to": "model:echo-model", "reader": "watcher"}
+        seen = admin.get("/api/messages", params=page).json()
+        assert id in [message["id"] for message in seen["messages"]]
+        assert admin.get("/api/messages", params={**page, "after": seen["next"]}).status_code == 200
+        refused = admin.post(f"/api/messages/{id}/ack", json={"state": "read"})
+        assert (refused.status_code, refused.json()["field"]) == (400, "id")
+    office.model.behaviour = echo
+    assert office.answer(id)["content"] == "You said: hi"
+
+
+def test_a_repeat_of_what_retention_took_does_not_end_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both wait for the model under one id."""
+    monkeypatch.setattr("autoglm.app._TRIM_S", 0.05)
+    with ScriptedModel(answering(503, {"error": {"message": "later"}})) as model:
+        chosen = Settings(
+            gateway=GatewaySettings(port=0, drain_s=2.0),
+            store=StoreSettings(max_log_bytes=0, dedupe_retention_s=0),
+            instance=(InstanceSettings(name="a", provider="openai", base_url=model.url, models=("echo-model",)),),
+        )
+        with hub_inside(tmp_path / "data", chosen) as hub:
+            message = {"id": "again", "to": "model:echo-model", "content": "hello"}
+            for _ in range(2):
+                wait_until(lambda: call(hub.port, hub.key, "POST", "/api/messages", message).status == 202)
+                wait_until(lambda: call(hub.port, hub.key, "GET", "/api/messages/again").status == 404)
+            wait_until(lambda: hub.count(lambda: len(hub.hub._correspondent._open)) == 0)
+            assert call(hub.port, hub.key, "GET", "/healthz").status == 200
+
+
 def test_a_refused_message_fails_with_the_models_words(office: Office) -> None:
     office.model.behaviour = answering(400, {"error": {"message": "context is too long"}})
     receipt = office.settled(office.send("hi"))
     assert receipt["state"] == "failed"
     assert "context is too long" in receipt["detail"]
+
+
+def test_a_picture_for_a_model_without_eyes_fails_at_once_and_the_instance_stays(office: Office) -> None:
+    """llama.cpp says 500 to it, which would be tried again for ever and count against the instance."""
+    error = {"message": "image input is not supported - hint: provide the mmproj", "code": 500, "type": "server_error"}
+    office.model.behaviour = answering(500, {"error": error})
+    picture = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    receipts = [office.settled(office.send(picture)) for _ in range(8)]
+    assert {receipt["state"] for receipt in receipts} == {"failed"}
+    assert "image input is not supported" in receipts[0]["detail"]
+    office.model.behaviour = echo
+    assert office.answer(office.send("hi"))["content"] == "You said: hi"
 
 
 def test_an_answer_of_reasoning_only_is_a_failure_with_the_way_out(office: Office) -> None:

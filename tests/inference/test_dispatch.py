@@ -149,6 +149,17 @@ async def test_a_clients_error_is_passed_on_as_it_is_and_not_tried_again(
         assert dispatcher.scheduler.instances["bad"].error == ""
 
 
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_clients_error_with_another_status_gets_400(status: int, bad: ScriptedModel) -> None:
+    """Programs would take it for an answer, or try it again."""
+    body = b'{"error": {"code": 400, "message": "image input is not supported"}}'
+    bad.behaviour = answering(status, body)
+    async with running_pool(instance("bad", bad.url)) as dispatcher:
+        answer = await dispatcher.answer(call("echo-model"))
+        assert (answer.status, await rest_of(answer)) == (400, body)
+        assert dispatcher.scheduler.instances["bad"].error == ""
+
+
 async def test_a_long_error_that_repeats_the_request_is_the_clients_error_too(bad: ScriptedModel) -> None:
     body = json.dumps({"detail": [{"input": "x" * 3_000_000}]}).encode()
     bad.behaviour = answering(422, body)

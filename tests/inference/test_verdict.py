@@ -48,6 +48,22 @@ def test_a_code_that_the_vendor_adds_later_is_judged_by_its_status() -> None:
 
 
 @pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("image input is not supported - hint: you may need to provide the mmproj", "client"),
+        ("this model is missing data required for image input", "client"),
+        ("registry.ollama.ai/library/x does not support tools", "client"),
+        ("Jinja Exception: Conversation roles must alternate user/assistant", "client"),
+        ("CUDA out of memory", "transient"),
+        ("context shift is disabled", "transient"),
+        ("", "transient"),
+    ],
+)
+def test_what_a_model_cannot_take_is_the_requests_fault_although_servers_say_500(message: str, kind: str) -> None:
+    assert openai(500, message=message).kind == kind
+
+
+@pytest.mark.parametrize(
     ("message", "pause_s"),
     [
         ("已达到 5 小时的使用上限。您的限额将在 2026-01-01 13:30:00 重置。", 5400.0),

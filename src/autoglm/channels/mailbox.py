@@ -215,7 +215,12 @@ class Mailbox:
         return [accepted, *(msgspec.json.decode(step.body, type=Receipt) for step in steps)]
 
     async def recipient_of(self, envelope: Envelope, record: Record, by: str | None) -> str:
-        """Whose acknowledgement this is. Raises InvalidField when `by` did not get the message."""
+        """Whose acknowledgement this is. Raises InvalidField when `by` did not get the message.
+
+        Whoever may read a model's inbox looks over its shoulder only: a step of theirs would look like its answer.
+        """
+        if envelope.to.startswith("model:"):
+            raise InvalidField("id", "the message went to a model: the hub reports its steps, and nobody else")
         if not envelope.to.startswith("group:"):
             if by not in (None, envelope.to):
                 raise InvalidField("by", f"the message went to {envelope.to!r}, not to {by!r}")
@@ -247,7 +252,14 @@ class Mailbox:
         return int(entry.value) if entry else 0
 
     async def confirm(self, address: str, reader: str, seq: int) -> None:
-        """The reader has everything up to `seq`: those messages are delivered. Going back is ignored."""
+        """The reader has everything up to `seq`: those messages are delivered, but for a model's (see `recipient_of`).
+
+        Going back is ignored.
+        """
+        if address.startswith("model:"):
+            if seq > 0:
+                await self._advance(_cursor_key(address, reader), min(seq, await self.last_seq()))
+            return
         known = await self.cursor(address, reader)
         while known < seq:
             found = await self._log.read(f"to:{address}", after=known, limit=500)

@@ -128,7 +128,7 @@ class MessagesGateway:
         principal.require("read:message", address)
         limit = fields.integer(query, "limit", 100, low=1, high=MAX_LIMIT)
         wait_s = fields.seconds(query, "wait", high=MAX_WAIT_S)
-        after = await self._after(query, address)
+        after = await self._after(query, address, confirms=not exchange.is_head)
         if self._draining.is_set() or exchange.is_head:
             wait_s = 0.0
         records = await self._read(exchange, address, after, limit, wait_s)
@@ -151,8 +151,11 @@ class MessagesGateway:
         finally:
             self._waiting.discard(task)
 
-    async def _after(self, query: dict[str, str], address: str) -> int:
-        """Where to read on. A named reader confirms by `after` what it has, and may leave it out to go on."""
+    async def _after(self, query: dict[str, str], address: str, *, confirms: bool) -> int:
+        """Where to read on. A named reader confirms by `after` what it has, and may leave it out to go on.
+
+        confirms: False for HEAD, which changes nothing (RFC 9110, section 9.2.1).
+        """
         reader = query.get("reader")
         if reader is None:
             return fields.integer(query, "after", 0)
@@ -161,7 +164,8 @@ class MessagesGateway:
         if "after" not in query:
             return await self._mailbox.cursor(address, reader)
         after = fields.integer(query, "after", 0)
-        await self._mailbox.confirm(address, reader, after)
+        if confirms:
+            await self._mailbox.confirm(address, reader, after)
         return after
 
     async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:

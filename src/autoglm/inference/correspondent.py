@@ -126,15 +126,16 @@ class Correspondent:
 
     async def _settle(self, seq: int, id: str, room: anyio.Semaphore) -> None:
         """Answer one message, or note why not; then move the cursor."""
+        scope = self._scopes[id] = anyio.CancelScope()
         try:
-            with anyio.CancelScope() as scope:
-                self._scopes[id] = scope
+            with scope:
                 await self._work_on(id)
         except Exception:  # a message that breaks the hub must not break it again at each start
             log.exception("message_broke_the_hub", envelope_id=id)
             await self._give_up(id, "an error of the hub itself; its log has it under the message's id")
         finally:
-            del self._scopes[id]
+            if self._scopes.get(id) is scope:  # a repeat of a message that retention took is another one of that id
+                del self._scopes[id]
             room.release()
         del self._open[seq]
         settled = next(iter(self._open), self._newest + 1) - 1

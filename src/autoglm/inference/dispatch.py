@@ -238,7 +238,9 @@ class Dispatcher:
             verdict = judge(instance.provider, reply.status, reply.headers, _error_body(first), api=call.api)
             if verdict.kind == "client":
                 is_kept = True
-                return Answer(slot, self.scheduler, reply, first=first, is_whole=is_whole)
+                answer = Answer(slot, self.scheduler, reply, first=first, is_whole=is_whole)
+                answer.status = _clients_status(reply.status)
+                return answer
             self._learn(call, slot, verdict)
             error = UpstreamRefused if verdict.kind in ("blocked", "model_refused") else UpstreamFailed
             return verdict, error(instance.name, verdict.reason)
@@ -329,6 +331,11 @@ def _flaw(call: Call, first: bytes, *, is_whole: bool) -> str:
     if not first.endswith(b"}") and first.rstrip()[-1:] != b"}":
         return "the answer is no complete JSON object"
     return flaw_in(first[-TAIL_BYTES:]) if b'"network_error"' in first else ""
+
+
+def _clients_status(status: int) -> int:
+    """For a request that is at fault: with 2xx programs would take it for an answer, with 5xx they would try again."""
+    return status if 400 <= status < 500 else 400
 
 
 def _error_body(first: bytes) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 Kind = Literal[
-    "client",  # the request is at fault: the answer goes to the client as it is
+    "client",  # the request is at fault: the answer goes to the client as it is, with a status of 4xx
     "transient",  # this instance failed; another may do better; counts for its breaker
     "throttled",  # too many at once: fewer slots, a short pause, the request waits
     "overloaded",  # the platform is overloaded: a pause with jitter, another instance is better
@@ -41,6 +41,13 @@ _GLM_RESET = re.compile(r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d)(?::(\d\d))?")
 _BEIJING_OFFSET_S = 8 * 3600
 _NO_MODEL = re.compile(r"\bmodel\b.*(?:not found|not exist|no access)", re.IGNORECASE)
 _NO_MODEL_CODES = ("model_not_found", "model_not_supported")
+# llama.cpp and Ollama say 500 to what the model cannot take, and to what its chat template does not like: each such
+# request would count against the instance, and be tried again for ever.
+_NOT_SUPPORTED = re.compile(
+    r"\b(?:image|audio|video|tool)s?\b.*\bnot support|\bnot support\w* (?:image|audio|video|tool|vision)"
+    r"|\b(?:image|audio|video) input\b|\bmmproj\b|\bjinja\b|\bchat template\b",
+    re.IGNORECASE,
+)
 _BLOCKED_CODES = ("invalid_api_key", "account_deactivated", "billing_not_active")
 
 
@@ -94,7 +101,9 @@ def _judge_glm(  # noqa: PLR0911  # a table
             return None
 
 
-def _judge_openai(status: int, code: str, reason: str, retry_after_s: float | None) -> Verdict:
+def _judge_openai(  # noqa: PLR0911  # a table
+    status: int, code: str, reason: str, retry_after_s: float | None
+) -> Verdict:
     if status == 429:
         return Verdict("throttled", reason, min(retry_after_s or 1.0, _MAX_THROTTLE_S))
     # A bare 403 may be about this one request (a filter on the way, a region): one client must not block the instance.
@@ -104,6 +113,8 @@ def _judge_openai(status: int, code: str, reason: str, retry_after_s: float | No
         return Verdict("model_refused", reason)
     if status == 503 and retry_after_s is not None:
         return Verdict("overloaded", reason, min(max(retry_after_s, 1.0), _MAX_THROTTLE_S))
+    if status == 500 and _NOT_SUPPORTED.search(reason):
+        return Verdict("client", reason)
     if status >= 500 or status in (408, 425):
         return Verdict("transient", reason)
     return Verdict("client", reason)
