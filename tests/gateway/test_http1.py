@@ -330,6 +330,19 @@ def test_an_offer_to_upgrade_is_ignored_and_the_request_answered(hub: Inside, na
             assert wire.reply().status == 202
 
 
+def test_a_request_before_an_offer_is_served_once(hub: Inside) -> None:
+    """One that names an upgrade without offering it, and one behind it that offers."""
+    with Wire(hub.port, hub.key) as wire:
+        behind = wire.head("GET", "/api/me", upgrade="h2c", connection="Upgrade")
+        wire.send(post(wire, "user:once", upgrade="h2c") + behind)
+        assert wire.reply().status == 202
+        assert wire.reply().json()["code"] == "invalid_http"
+        assert wire.is_closed()
+    with Wire(hub.port, hub.key) as wire:
+        wire.request("GET", "/api/messages?to=user:once")
+        assert len(wire.reply().json()["messages"]) == 1
+
+
 @pytest.mark.parametrize("cut", [1, 2, 3])
 def test_what_looks_like_an_offer_in_a_body_stays_as_it_is(hub: Inside, cut: int) -> None:
     body = b'{"to": "user:offer", "content": "x"}\r\nupgrade: h2c\r\n\r\n'

@@ -24,6 +24,10 @@ from gateway.inside import Inside, hub_inside, settings
 from gateway.wire import Wire, call
 
 ROBOT = "sk-robot"
+UPGRADE = {
+    "connection": "Upgrade", "upgrade": "websocket", "sec_websocket_version": "13",
+    "sec_websocket_key": "dGhlIHNhbXBsZSBub25jZQ==",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -302,10 +306,26 @@ def handshake(hub: Inside) -> socket.socket:
     return plain
 
 
-def masked(opcode: int, payload: bytes) -> bytes:
-    """A client's frame (RFC 6455, section 5.2) with a mask of zeros."""
+def masked(opcode: int, payload: bytes, *, is_last: bool = True) -> bytes:
+    """A client's frame (RFC 6455, section 5.2) with a mask of zeros. is_last: of the fragments of a message."""
     size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
-    return bytes([0x80 | opcode]) + size + b"\x00" * 4 + payload
+    return bytes([opcode | (0x80 if is_last else 0)]) + size + b"\x00" * 4 + payload
+
+
+def read_until(plain: socket.socket, end: bytes) -> None:
+    seen = b""
+    while end not in seen:
+        part = plain.recv(65536)
+        assert part, seen[-200:]
+        seen += part
+
+
+def connections(hub: Inside) -> set[Any]:
+    return hub.hub._server._house.connections
+
+
+def sockets(hub: Inside) -> list[SocketProtocol]:
+    return [entry for entry in connections(hub) if isinstance(entry, SocketProtocol)]
 
 
 def buffered_bytes(hub: Inside) -> int:
@@ -345,6 +365,77 @@ def test_pings_of_a_client_that_does_not_read_do_not_pile_up(hub: Inside) -> Non
         slow.close()
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        {"x_long": "b" * 9000}, {f"x_{number}": "1" for number in range(300)}, {"content_length": "3"},
+        {"host": ""}, {"transfer_encoding": "chunked"},
+    ],
+    ids=["a-long-line", "many-lines", "a-body", "no-host", "chunks"],
+)  # fmt: skip
+def test_a_handshake_that_cannot_be_read_is_refused(hub: Inside, lines: dict[str, str]) -> None:
+    """Else it would be neither answered nor closed, and keep its place for ever."""
+    before = hub.count(lambda: len(connections(hub)))
+    with Wire(hub.port) as wire:
+        wire.send(wire.head("GET", "/api/ws", None, **UPGRADE, **lines))
+        assert (reply := wire.reply()).status == 400, reply
+        assert wire.is_closed()
+    wait_until(lambda: hub.count(lambda: len(connections(hub))) <= before)
+
+
+def test_a_handshake_is_read_as_any_request(hub: Inside) -> None:
+    with Wire(hub.port) as wire:
+        wire.send(wire.head("GET", "http://hub/api/ws", None, **UPGRADE))
+        assert wire.start().status == 101
+    with Wire(hub.port) as wire:
+        wire.send(wire.head("GET", "/api/ws", None, **UPGRADE).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert wire.reply().status == 400
+
+
+def test_sockets_take_places_like_every_connection(tmp_path: Path) -> None:
+    with hub_inside(tmp_path / "data", settings(max_connections=3)) as hub, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(opened(hub))
+        with Wire(hub.port) as wire:
+            wire.send(wire.head("GET", "/api/ws", None, **UPGRADE))
+            assert (reply := wire.reply()).status == 503, reply
+            assert reply.json()["code"] == "too_many_connections"
+
+
+def test_a_client_that_takes_nothing_any_more_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """By its pings alone it would stay: closing waits for what it does not take."""
+    monkeypatch.setattr("autoglm.gateway.server.SILENT_S", 0.5)
+    monkeypatch.setattr("autoglm.gateway.server._ROUND_TICKS", 1)
+    with hub_inside(tmp_path / "data") as hub:
+        slow = handshake(hub)
+        try:
+            slow.sendall(masked(1, json.dumps({"type": "subscribe", "to": name}).encode()))
+            wait_until(lambda: hub.count(lambda: hub.listeners))
+            for number in range(100):
+                post(hub, name, f"{number}" + "x" * 200_000)
+            wait_until(lambda: hub.count(lambda: len(sockets(hub))) == 0)
+            wait_until(lambda: hub.count(lambda: hub.listeners) == 0)
+        finally:
+            slow.close()
+
+
+def test_fragments_without_content_do_not_fill_the_memory(hub: Inside) -> None:
+    plain = handshake(hub)
+    try:
+        (protocol,) = sockets(hub)
+        plain.sendall(masked(1, b'{"type": "hello"', is_last=False) + masked(0, b"", is_last=False) * 20_000)
+        plain.sendall(masked(0, b', "key": "x"}'))
+        read_until(plain, b"hello was said already")
+        assert hub.count(lambda: len(protocol.frames)) == 0
+        plain.sendall(masked(1, b"{", is_last=False) + masked(0, b"", is_last=False) * 5_000 + masked(9, b"there"))
+        read_until(plain, b"there")  # the answer to the ping: all before it was read
+        assert hub.count(lambda: len(protocol.frames)) <= 1001
+    finally:
+        plain.close()
+
+
 def test_a_cut_connection_frees_everything(hub: Inside, name: str, caplog: pytest.LogCaptureFixture) -> None:
     wait_until(lambda: hub.count(lambda: hub.listeners) == 0)
     before = hub.tasks()
@@ -377,9 +468,6 @@ def test_a_draining_hub_takes_no_message_by_socket_either(tmp_path: Path) -> Non
     with hub_inside(tmp_path / "data") as hub, Wire(hub.port) as wire:
         hub.loop.call_soon_threadsafe(hub.hub._messages.drain)
         wait_until(hub.hub._messages._draining.is_set)
-        wire.request(
-            "GET", "/api/ws", None, connection="Upgrade", upgrade="websocket", sec_websocket_version="13",
-            sec_websocket_key="dGhlIHNhbXBsZSBub25jZQ==",
-        )  # fmt: skip
+        wire.request("GET", "/api/ws", None, **UPGRADE)
         reply = wire.reply()
     assert (reply.status, reply.json()["code"], reply.headers["retry-after"]) == (503, "draining", "2")

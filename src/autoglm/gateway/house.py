@@ -21,7 +21,8 @@ class House:
     ) -> None:
         """begin: answers an exchange, with this error if there is one, at once or by `Exchange.spawn`. Never raises.
 
-        upgrade: takes a connection over as a WebSocket; gets the head of the request.
+        upgrade: takes a connection over as a WebSocket; gets the head of the request. Raises ValueError, having done
+        nothing, when it cannot be read.
         """
         self.begin = begin
         self.upgrade = upgrade

@@ -16,6 +16,7 @@ from autoglm.gateway.exchange import Exchange, head_bytes, next_request_id
 from autoglm.gateway.head import Head
 from autoglm.gateway.house import House
 from autoglm.gateway.problems import problem_response
+from autoglm.gateway.stall import Stall
 from autoglm.gateway.upgrade import is_websocket, without_offers
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -29,7 +30,7 @@ class HttpConnection(asyncio.Protocol):
     __slots__ = (
         "_body_bytes", "_head_bytes", "_headers", "_house", "_is_advancing", "_is_in_head", "_is_in_message",
         "_is_lost", "_is_reading_paused", "_parser", "_partial_head", "_queue", "_receiving", "_refusal",
-        "_stalled_bytes", "_stalled_s", "_unsent", "_unsent_bytes", "_url", "_writable", "heard_s",
+        "_stall", "_unsent", "_unsent_bytes", "_url", "_writable", "heard_s",
         "is_write_paused", "on_header", "on_url", "running", "transport",
     )  # fmt: skip
 
@@ -55,8 +56,7 @@ class HttpConnection(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         self._writable: asyncio.Future[None] | None = None
-        self._stalled_s = 0.0
-        self._stalled_bytes = -1
+        self._stall = Stall()
         self.running: Exchange | None = None
         """The newest request that was started."""
         self.is_write_paused = False
@@ -144,7 +144,8 @@ class HttpConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._upgrade(self._partial_head + data if is_fresh or self._partial_head else b"")
+            is_alone = len(self._queue) == queued and (is_fresh or self._partial_head)
+            self._upgrade(self._partial_head + data if is_alone else b"")
             return
         except httptools.HttpParserError:
             if not self.transport.is_closing():
@@ -333,7 +334,6 @@ class HttpConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
-        self._stalled_s = self._house.now_s
 
     def resume_writing(self) -> None:
         self.is_write_paused = False
@@ -352,13 +352,11 @@ class HttpConnection(asyncio.Protocol):
             writable.set_result(None)
 
     def has_stalled(self, now_s: float, patience_s: float) -> bool:
-        """True when the client has taken nothing for so long of what waits for it: it holds a slot for nothing."""
-        if not self.is_write_paused:
-            return False
-        waiting_bytes = self.transport.get_write_buffer_size()
-        if waiting_bytes != self._stalled_bytes:
-            self._stalled_bytes, self._stalled_s = waiting_bytes, now_s
-        return now_s - self._stalled_s >= patience_s
+        """True when the client has taken nothing for so long of what waits for it."""
+        return self._stall.lasts(
+            is_waiting=self.is_write_paused or self.transport.is_closing(),
+            waiting_bytes=self.transport.get_write_buffer_size(), now_s=now_s, patience_s=patience_s,
+        )  # fmt: skip
 
     def pause_reading(self) -> None:
         if not self._is_reading_paused and not self.transport.is_closing():
@@ -390,9 +388,26 @@ class HttpConnection(asyncio.Protocol):
         if self._queue or not self._is_free:
             self.refuse(InvalidHttp("a WebSocket begins when the requests before it are answered"))
             return
+        if len(self._house.connections) > self._house.max_connections:
+            self.refuse(TooManyConnections(self._house.max_connections))
+            return
+        try:
+            socket = self._house.upgrade(self.transport, self._handshake(parser, headers))
+        except (ValueError, httptools.HttpParserError) as error:
+            self.refuse(InvalidHttp(f"the handshake of a WebSocket is wrong: {error}"))
+            return
         self._house.connections.discard(self)
-        self.flush()
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers.items()])
-        head = b"%b %b HTTP/1.1\r\n%b\r\n" % (parser.get_method(), b"".join(self._url), lines)
         self._parser = None
-        self.transport.set_protocol(self._house.upgrade(self.transport, head))
+        self.flush()
+        self.transport.set_protocol(socket)
+
+    def _handshake(self, parser: httptools.HttpRequestParser, headers: dict[bytes, bytes]) -> bytes:
+        """The request's head, spelled as WebSockets want it. Raises ValueError."""
+        if parser.get_http_version() != "1.1" or b"host" not in headers:
+            raise ValueError("it needs HTTP/1.1 and a Host (RFC 6455, section 4.2.1)")
+        if not headers.keys().isdisjoint((b"content-length", b"transfer-encoding")):
+            raise ValueError("it has a body")
+        head = Head("GET", b"".join(self._url), headers, is_keep_alive=True, is_old=False)
+        query = b"?" + head.query if head.query else b""
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers.items()])
+        return b"%b %b%b HTTP/1.1\r\n%b\r\n" % (parser.get_method(), head.raw_path, query, lines)

@@ -12,6 +12,7 @@ import uvicorn
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.frames import Frame
 
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import RequestTimeout
@@ -19,12 +20,14 @@ from autoglm.gateway.front import Front
 from autoglm.gateway.house import House
 from autoglm.gateway.http1 import HttpConnection
 from autoglm.gateway.settings import GatewaySettings
+from autoglm.gateway.stall import Stall
 from autoglm.gateway.websocket import ADMIT, STRANGER_BYTES, SocketGateway
 
 IDLE_S = 75.0
 SILENT_S = 60.0
 """How long a client may pause within a request, or before its first one."""
 _LAST_WORDS_S = 1.0
+_MOST_FRAGMENTS = 1000
 _TICKS_PER_S = 10  # uvicorn's
 _ROUND_TICKS = 50
 
@@ -38,10 +41,23 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, config: uvicorn.Config, server_state: ServerState) -> None:
         super().__init__(config, server_state, app_state={})
         self.app_state[ADMIT] = self._admit
+        self._stall = Stall()
         self.conn.max_message_size = min(STRANGER_BYTES, self.config.ws_max_size)
 
     def _admit(self) -> None:
         self.conn.max_message_size = self.config.ws_max_size
+
+    def handle_cont(self, event: Frame) -> None:
+        super().handle_cont(event)
+        if len(self.frames) > _MOST_FRAGMENTS:  # empty ones count against no limit of bytes
+            self.frames = [b"".join(self.frames)]
+
+    def has_stalled(self, now_s: float, patience_s: float) -> bool:
+        """True when the client has taken nothing for so long of what waits for it."""
+        return self._stall.lasts(
+            is_waiting=not self.writable.is_set() or self.transport.is_closing(),
+            waiting_bytes=self.transport.get_write_buffer_size(), now_s=now_s, patience_s=patience_s,
+        )  # fmt: skip
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -86,11 +102,9 @@ class Server(uvicorn.Server):
     def _send_silent_away(self, now_s: float) -> None:
         """A peer that lost its power in the middle of a request never says so, and would hold its place for ever."""
         for connection in tuple(self._house.connections):
-            if not isinstance(connection, HttpConnection):
-                continue
-            if connection.has_stalled(now_s, SILENT_S):
+            if isinstance(connection, (HttpConnection, SocketProtocol)) and connection.has_stalled(now_s, SILENT_S):
                 connection.transport.abort()
-            if now_s - connection.heard_s < SILENT_S:
+            if not isinstance(connection, HttpConnection) or now_s - connection.heard_s < SILENT_S:
                 continue
             if connection.has_partial_head or connection.has_partial_body:
                 connection.refuse(RequestTimeout(SILENT_S))
@@ -109,6 +123,9 @@ class Server(uvicorn.Server):
         protocol = SocketProtocol(self.config, self.server_state)
         protocol.connection_made(transport)
         protocol.data_received(head)
+        if not protocol.handshake_initiated:  # it says nothing then, and would keep its place for ever
+            self._house.connections.discard(protocol)
+            raise ValueError("its head is too long, or has too many headers")
         return protocol
 
     @contextlib.contextmanager
