@@ -18,7 +18,12 @@ MAX_ADDRESS = 210
 
 # No blanks, no control characters, and nothing that is invisible or turns the writing direction: two addresses that
 # look the same should be the same. Spelled out, because each dialect of regular expressions has a `\s` of its own.
-_NOT_IN_NAMES = r"\x00-\x20\x7f-\xa0\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff"
+_NOT_IN_NAMES = (
+    r"\x00-\x20\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f"
+    r"\u205f-\u206f\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0"
+    "\U000e0000-\U000e0fff"  # as they are: JavaScript has another escape for them
+)
+"""Unicode's blanks, controls and default ignorable characters (DerivedCoreProperties.txt)."""
 _NAME = rf"[^{_NOT_IN_NAMES}]+"
 ADDRESS_PATTERN = (
     rf"^(site:[^/{_NOT_IN_NAMES}]+/)*"
