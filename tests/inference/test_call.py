@@ -35,6 +35,25 @@ def test_a_named_model_leaves_the_bytes_alone() -> None:
     assert call.body is body
 
 
+@pytest.mark.parametrize("name", [b"Model", b"MODEL", b"mode\\u004c"])
+def test_no_reader_of_json_sees_another_model_than_the_one_that_was_checked(name: bytes) -> None:
+    with pytest.raises(InvalidField, match="write that in small letters"):
+        Call("/chat/completions", b'{"model":"small","%b":"large"}' % name)
+
+
+@pytest.mark.parametrize("name", [b"model", b"mod\\u0065l"])
+def test_of_a_model_that_is_named_twice_one_is_left(name: bytes) -> None:
+    call = Call("/chat/completions", b'{"model":"large", "x": 1.50, "%b":"small"}' % name)
+    assert call.model == "small"
+    assert call.body == b'{"model":"small","x":1.50}'
+
+
+def test_the_word_model_elsewhere_is_nobodys_business() -> None:
+    tools = {"model": {"Model": "x"}, "text": '"model"'}
+    call = Call("/chat/completions", json.dumps({"tools": tools, "model": "m"}).encode())
+    assert (call.model, json.loads(call.body)) == ("m", {"tools": tools, "model": "m"})
+
+
 def test_numbers_keep_their_digits_when_the_model_is_chosen() -> None:
     call = Call(
         "/chat/completions", b'{"model":"auto","seed":123456789012345678901234567890,"t":1.10,"s":"\\u00e9 \xc3\xa9"}'

@@ -1,5 +1,6 @@
 """Events come out whole, however the network cuts them; a stream without its end is told from a finished one."""
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -47,6 +48,12 @@ def test_an_event_has_ended_at_its_empty_line() -> None:
     assert has_event(b"event: x\r\ndata: y\r\n\r\n")
     assert not has_event(b"data: x\n")
     assert not has_event(b": only a comment\n\ndata: x\n")
+
+
+@given(st.lists(st.sampled_from([b"data:", b"event:", b"x", b":", b"\n", b"\r\n", b"\r"]), max_size=12).map(b"".join))
+def test_what_has_an_event_is_told_as_by_its_definition(start: bytes) -> None:
+    definition = re.compile(rb"^(?:data|event):.*?\n\r?\n", re.MULTILINE | re.DOTALL)  # takes time by the square
+    assert has_event(start) == (definition.search(start) is not None)
 
 
 @given(st.lists(st.binary(max_size=3000), max_size=60))

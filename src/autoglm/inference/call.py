@@ -25,6 +25,19 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
+def _with_one_model(body: bytes) -> bytes:
+    """A body that names the model once, so that every reader of JSON sees the one that the key was checked for.
+
+    Of names that are there twice, most readers take the last, as we do, some the first; some take `Model` for `model`
+    (Go's encoding/json, which Ollama reads with). Raises InvalidField for such a name.
+    """
+    fields = _decode_fields(body)
+    for name in fields:
+        if name != "model" and name.lower() == "model":
+            raise InvalidField(name, "some models would read it as 'model': write that in small letters, once")
+    return _encode(fields)
+
+
 class Call:
     """A request on its way. `model` is what the client asked for; the engine replaces `auto` by a choice."""
 
@@ -46,7 +59,7 @@ class Call:
         if not fields.model or len(fields.model) > 256:
             raise InvalidField("model", "must have 1 to 256 characters; 'auto' lets the hub choose")
         self.api: Api = api
-        self.body = body
+        self.body = body if body.lower().count(b'"model"') == 1 and b"\\u00" not in body else _with_one_model(body)
         self.wanted = self.model = fields.model
         self.is_stream = bool(fields.stream)
         self.priority = priority

@@ -17,7 +17,7 @@ _FINISH = re.compile(rb'"finish_reason"\s*:\s*"([a-z_]{1,40})"')
 _LAST_EVENT = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
 _DONE = re.compile(rb"^data:\s*\[DONE\]", re.MULTILINE)
 _ERROR_EVENT = re.compile(rb'^data:\s*\{\s*"error"\s*:\s*[{"]', re.MULTILINE)
-_EVENT = re.compile(rb"^(?:data|event):.*?\n\r?\n", re.MULTILINE | re.DOTALL)
+_FIELD = re.compile(rb"^(?:data|event):", re.MULTILINE)
 
 
 class Events:
@@ -61,7 +61,8 @@ class Tail:
 
 def has_event(start: bytes) -> bool:
     """True when a stream's first bytes hold a whole event; comments, which say nothing, do not count."""
-    return _EVENT.search(start) is not None
+    end = max(start.rfind(b"\n\n"), start.rfind(b"\n\r\n"))
+    return end >= 0 and _FIELD.search(start, 0, end) is not None
 
 
 def split_events(data: bytes) -> tuple[bytes, bytes]:
