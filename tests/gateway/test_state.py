@@ -59,15 +59,17 @@ def test_a_hub_that_cannot_write_is_not_ready_and_says_why(hub: Inside, monkeypa
 
     state = next(route.handler for route in hub.hub._front._router.routes if route.template == "/readyz").__self__  # type: ignore[attr-defined]
     monkeypatch.setattr(state, "_check_ready", full)
-    monkeypatch.setattr(state, "_could_write_s", 0.0)  # long ago
+    monkeypatch.setattr(state, "_checked_s", 0.0)  # long ago
+    monkeypatch.setattr(state, "_trouble", "")  # and back to that for the tests to come
     reply = get(hub, "/readyz", "")
     assert (reply.status, reply.json()["is_ready"]) == (503, False)
     assert "no space left" in reply.json()["reasons"][0]
     assert get(hub, "/healthz", "").status == 200
 
 
+@pytest.mark.parametrize("is_full", [False, True])
 def test_whoever_asks_whether_it_is_ready_does_not_make_it_write_each_time(
-    hub: Inside, monkeypatch: pytest.MonkeyPatch
+    hub: Inside, monkeypatch: pytest.MonkeyPatch, is_full: bool
 ) -> None:
     state = next(route.handler for route in hub.hub._front._router.routes if route.template == "/readyz").__self__  # type: ignore[attr-defined]
     checks, check = [], state._check_ready
@@ -75,10 +77,13 @@ def test_whoever_asks_whether_it_is_ready_does_not_make_it_write_each_time(
     async def counted() -> None:
         checks.append(1)
         await check()
+        if is_full:
+            raise StorageFull("/data/hub.db")
 
     monkeypatch.setattr(state, "_check_ready", counted)
-    monkeypatch.setattr(state, "_could_write_s", 0.0)
-    assert {get(hub, "/readyz", "").status for _ in range(50)} == {200}
+    monkeypatch.setattr(state, "_checked_s", 0.0)
+    monkeypatch.setattr(state, "_trouble", "")
+    assert {get(hub, "/readyz", "").status for _ in range(50)} == {503 if is_full else 200}
     assert 1 <= len(checks) < 25  # one a second
 
 

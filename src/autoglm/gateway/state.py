@@ -1,5 +1,6 @@
 """The hub about itself: health, metrics, pool, capabilities, who am I."""
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, cast
@@ -92,7 +93,9 @@ class StateGateway:
         self._openapi = openapi
         self._version = version
         self._description: bytes | None = None
-        self._could_write_s = -math.inf
+        self._checking = asyncio.Lock()
+        self._checked_s = -math.inf
+        self._trouble = ""
 
     def routes(self) -> list[Route]:
         return [
@@ -114,13 +117,21 @@ class StateGateway:
         reasons = []
         if self._scheduler.is_draining:
             reasons.append("the hub is shutting down")
-        try:
-            if monotonic_s() - self._could_write_s > _FRESH_S:  # it writes a row, and anybody may ask
-                await self._check_ready()
-                self._could_write_s = monotonic_s()
-        except HubError as error:
-            reasons.append(str(error))
+        if trouble := await self._trouble_now():
+            reasons.append(trouble)
         exchange.respond_json(503 if reasons else 200, Readiness(not reasons, reasons))
+
+    async def _trouble_now(self) -> str:
+        """Why the store takes no writes. Tried once a second at most: it writes to the disk, and anybody may ask."""
+        async with self._checking:
+            if monotonic_s() - self._checked_s > _FRESH_S:
+                try:
+                    await self._check_ready()
+                    self._trouble = ""
+                except HubError as error:
+                    self._trouble = str(error)
+                self._checked_s = monotonic_s()
+            return self._trouble
 
     async def metrics(self, exchange: Exchange, _: dict[str, str]) -> None:
         principal = exchange.identify(self._keys)
