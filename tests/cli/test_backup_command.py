@@ -1,6 +1,7 @@
 """`autoglm backup` and `autoglm restore`: all of a hub in one file, and back."""
 
 import json
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -97,6 +98,73 @@ def test_there_must_be_something_to_save(tmp_path: Path) -> None:
     finished = autoglm("backup", tmp_path / "b.tar", data=tmp_path / "none")
     assert (finished.status, finished.out) == (1, "")
     assert "there is no store" in finished.err
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("~/keys/robot.key", "it lies outside"),
+        ("~nobody-of-this-name/robot.key", "there is no home folder of that name"),
+        ("../d/admin.key", "its path goes through '..'"),
+        ("", "the setting is empty"),
+        ("a\0b", "its name holds a NUL"),
+        ("hub.db", "that name belongs to the store"),
+        (".", "it is no regular file"),
+        ("pipe", "it is no regular file"),
+        ("missing.key", "there is no such file"),
+        ("n" * 300, "it cannot be read: File name too long"),
+    ],
+)
+def test_what_a_backup_cannot_hold_is_said_with_its_reason(
+    saved: Path, tmp_path: Path, value: str, reason: str
+) -> None:
+    """The settings need not be ones that a hub would start with. The rest is saved."""
+    data = shutil.copytree(saved / "d", tmp_path / "d")
+    os.mkfifo(data / "pipe")
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "robot.key").write_text("sk-robot")
+    (data / "autoglm.toml").write_text(f'[[key]]\nname = "robot"\nvalue_file = {json.dumps(value)}\n')
+    finished = autoglm("backup", tmp_path / "b.tar", "--json", data=data, environ={"HOME": str(tmp_path)})
+    assert finished.status == 0, finished.err
+    (line,) = [line for line in finished.err.splitlines() if line.startswith("autoglm: ")]
+    assert line.startswith("autoglm: not in the backup: ")
+    assert f"(key[0].value_file) because {reason}" in line
+    summary = json.loads(finished.out)
+    assert summary["extra_files"] == ["autoglm.toml", "admin.key"]
+    assert len(summary["left_out"]) == 1
+
+
+def test_a_key_file_of_the_home_folder_is_saved_when_the_data_lie_there(saved: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(saved / "d", tmp_path / "d")
+    (data / "autoglm.toml").write_text('[[key]]\nname = "robot"\nvalue_file = "~/d/keys/robot.key"\n')
+    finished = autoglm("backup", tmp_path / "b.tar", "--json", data=data, environ={"HOME": str(tmp_path)})
+    assert json.loads(finished.out)["extra_files"] == ["autoglm.toml", "admin.key", "keys/robot.key"]
+    assert "not in the backup" not in finished.err
+
+
+def test_a_data_folder_may_be_named_from_beside_it(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(saved / "d", tmp_path / "d")
+    monkeypatch.chdir(tmp_path / "d" / "keys")
+    finished = autoglm("backup", tmp_path / "b.tar", "--json", data=Path("../../d"))
+    assert "keys/robot.key" in json.loads(finished.out)["extra_files"]
+
+
+def test_settings_outside_of_the_data_folder_are_said_to_be_left_out(saved: Path, tmp_path: Path) -> None:
+    config = tmp_path / "far.toml"
+    config.write_text("")
+    finished = autoglm("backup", tmp_path / "b.tar", "--config", config, data=saved / "d")
+    assert f"not in the backup: {str(config)!r} (--config) because it lies outside" in finished.err
+
+
+def test_settings_that_nest_beyond_pythons_bounds_keep_nothing_else_from_being_saved(
+    saved: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "deep.toml").write_text(f"[{'.'.join(['a'] * 5000)}]\n")
+    finished = autoglm("backup", tmp_path / "b.tar", "--config", tmp_path / "deep.toml", data=saved / "d")
+    assert finished.status == 0
+    assert "deep.toml cannot be read" in finished.err
 
 
 def test_settings_that_cannot_be_read_do_not_keep_the_rest_from_being_saved(hub: HubProcess, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Keeps state: the Log, KeyValue and Blobs of `core/ports.py`, in one data folder that survives power loss."""
 
 from autoglm.store.settings import StoreSettings
-from autoglm.store.sqlite.archive import Manifest, Progress
+from autoglm.store.sqlite.archive import Manifest, Progress, check_extra_name
 from autoglm.store.sqlite.backup import BackupSummary, backup_folder
 from autoglm.store.sqlite.restore import RestoreSummary, restore, verify
 from autoglm.store.sqlite.retention import Trimmed
@@ -17,6 +17,7 @@ __all__ = [
     "StoreSettings",
     "Trimmed",
     "backup_folder",
+    "check_extra_name",
     "open_store",
     "restore",
     "verify",
