@@ -75,6 +75,14 @@ def test_a_folder_with_something_in_it_needs_force(saved: Path, tmp_path: Path) 
     assert (Path(json.loads(finished.out)["replaced"]) / "autoglm.toml").read_text() == "# mine"
 
 
+def test_force_leaves_files_that_the_backup_does_not_have(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "later.key").write_text("sk-later")
+    assert autoglm("restore", saved / "hub.tar", "--force", data=tmp_path).status == 0
+    assert (tmp_path / "keys" / "later.key").read_text() == "sk-later"
+    assert (tmp_path / "keys" / "robot.key").read_text() == "sk-robot"
+
+
 def test_a_damaged_backup_is_told(saved: Path, tmp_path: Path) -> None:
     content = bytearray((saved / "hub.tar").read_bytes())
     assert autoglm("restore", saved / "hub.tar", "--check", data=tmp_path / "d").status == 0

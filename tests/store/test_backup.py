@@ -268,6 +268,61 @@ async def test_force_moves_aside_what_the_backup_replaces(tmp_path: Path, archiv
         assert await store.log.get("newer") is not None
 
 
+async def test_force_replaces_in_a_folder_only_the_files_that_the_backup_has(tmp_path: Path) -> None:
+    for place, names in {
+        "origin": ("a.key", "deep/b.key", "was-folder"),
+        "copy": ("a.key", "deep/c.key", "d.key"),
+    }.items():
+        for name in names:
+            path = tmp_path / place / "keys" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(place)
+    (tmp_path / "copy" / "keys" / "was-folder").mkdir()
+    async with open_store(tmp_path / "origin", StoreSettings()) as store:
+        extra = ["keys/a.key", "keys/deep/b.key", "keys/was-folder"]
+        archive = (await store.backup(tmp_path / "backup.tar", extra_files=extra)).path
+    replaced = (await restore(archive, tmp_path / "copy", force=True)).replaced
+    keys = tmp_path / "copy" / "keys"
+    found = {str(path.relative_to(keys)): path.read_text() for path in keys.rglob("*") if path.is_file()}
+    assert found == {
+        "a.key": "origin", "deep/b.key": "origin", "was-folder": "origin", "deep/c.key": "copy", "d.key": "copy",
+    }  # fmt: skip
+    assert replaced is not None
+    assert sorted(str(path.relative_to(replaced)) for path in replaced.rglob("*")) == [
+        "keys", "keys/a.key", "keys/was-folder",
+    ]  # fmt: skip
+
+
+async def test_force_writes_nothing_through_a_link_out_of_the_folder(tmp_path: Path) -> None:
+    """Nor does a link that leads nowhere stand in the way."""
+    for folder in ("origin/keys", "origin/more", "elsewhere", "copy"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("keys/a.key", "more/b.key"):
+        (tmp_path / "origin" / name).write_text("origin")
+    (tmp_path / "elsewhere" / "a.key").write_text("elsewhere")
+    (tmp_path / "copy" / "keys").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "copy" / "more").symlink_to(tmp_path / "nowhere")
+    async with open_store(tmp_path / "origin", StoreSettings()) as store:
+        archive = (await store.backup(tmp_path / "backup.tar", extra_files=["keys/a.key", "more/b.key"])).path
+    replaced = (await restore(archive, tmp_path / "copy", force=True)).replaced
+    assert (tmp_path / "copy" / "keys" / "a.key").read_text() == "origin"
+    assert (tmp_path / "copy" / "more" / "b.key").read_text() == "origin"
+    assert (tmp_path / "elsewhere" / "a.key").read_text() == "elsewhere"
+    assert replaced is not None
+    assert (replaced / "keys").is_symlink()
+    assert (replaced / "more").is_symlink()
+
+
+async def test_force_replaces_the_blobs_as_a_whole(tmp_path: Path, archive: Path) -> None:
+    """Which blobs there are goes with the database."""
+    async with open_store(tmp_path / "copy", StoreSettings()) as store:
+        own = await store.blobs.put(chunks(b"of the copy"))
+    replaced = (await restore(archive, tmp_path / "copy", force=True)).replaced
+    assert replaced is not None
+    assert not list((tmp_path / "copy" / "blobs").rglob(own))
+    assert list((replaced / "blobs").rglob(own))
+
+
 async def test_a_running_hub_is_not_restored_into(tmp_path: Path, archive: Path) -> None:
     async with open_store(tmp_path / "copy", StoreSettings()):
         with pytest.raises(StoreBroken, match="has it open"):

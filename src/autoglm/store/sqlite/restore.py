@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -26,6 +26,7 @@ from autoglm.store.sqlite.archive import (
     read_manifest,
 )
 from autoglm.store.sqlite.folder import (
+    BLOBS_NAME,
     DATABASE_NAME,
     DATABASE_SIDE_FILES,
     LOCK_NAME,
@@ -57,8 +58,9 @@ async def restore(
 
     Nothing in the folder changes before every member is checked and lies, synced, in a folder of its own in there
     (so a folder that is a mount point works too). Then the files move into place, the database last; a hub refuses
-    to start on a folder in which this was cut short. With `force` the folder may hold things: what the backup brings
-    anew moves into `replaced-<time>`, the rest stays. Raises BackupBroken, StoreBroken, StorageFull.
+    to start on a folder in which this was cut short. With `force` the folder may hold things: each file that the
+    backup brings anew, and all blobs, move into `replaced-<time>`, the rest stays.
+    Raises BackupBroken, StoreBroken, StorageFull.
     """
     meter = Meter(progress, 2 * _size_bytes(archive))
     return await anyio.to_thread.run_sync(partial(_restore, archive, data_dir, force, meter))
@@ -146,7 +148,7 @@ def _move_in(work: Path, data_dir: Path) -> Path | None:
     marker.touch(mode=0o600)
     sync_folder(data_dir)
     # The database last: it is what makes the folder a store.
-    incoming = sorted((entry.name for entry in work.iterdir()), key=lambda name: (name == DATABASE_NAME, name))
+    incoming = sorted(_incoming(work, data_dir), key=lambda name: (name == DATABASE_NAME, name))
     aside = data_dir / f"replaced-{now_ms()}"
     replaced = _move(data_dir, aside, [*DATABASE_SIDE_FILES, *incoming])
     _move(work, data_dir, incoming)
@@ -156,13 +158,29 @@ def _move_in(work: Path, data_dir: Path) -> Path | None:
     return aside if replaced else None
 
 
+def _incoming(work: Path, data_dir: Path, below: str = "") -> Iterator[str]:
+    """The names that move as one, relative to both folders.
+
+    A folder that both have is gone into, so that what else lies in it stays. Not so the blobs, which go with the
+    database, nor where a link to a folder is in its place: nothing is written outside of `data_dir`.
+    """
+    for entry in os.scandir(work / below):
+        name = f"{below}{entry.name}"
+        there = data_dir / name
+        if name != BLOBS_NAME and entry.is_dir() and there.is_dir() and not there.is_symlink():
+            yield from _incoming(work, data_dir, f"{name}/")
+        else:
+            yield name
+
+
 def _move(source: Path, target: Path, names: Iterable[str]) -> bool:
     """True when at least one of the names was there."""
-    there = [name for name in names if (source / name).exists()]
-    if there:
-        target.mkdir(mode=0o700, exist_ok=True)
+    there = [name for name in names if os.path.lexists(source / name)]
     for name in there:
+        (target / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         (source / name).rename(target / name)
+    for folder in {folder for name in there for folder in (target / name).parents if folder.is_relative_to(target)}:
+        sync_folder(folder)
     return bool(there)
 
 
