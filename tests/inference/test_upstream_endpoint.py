@@ -49,6 +49,13 @@ def test_unsafe_settings_are_refused_by_name_and_without_their_secrets(options: 
     assert "hunter2" not in str(caught.value)
 
 
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Endpoint(name="a", base_url="ftp://host", api_key=SecretStr(""), headers={"": "c"}, proxy="http://")
+    fields = [problem.split(": ")[1] for problem in caught.value.problems]
+    assert fields == ["base_url", "api_key", "proxy", "headers"]
+
+
 def test_no_secret_shows_in_the_repr() -> None:
     endpoint = Endpoint(
         name="glm-a",

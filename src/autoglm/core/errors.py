@@ -357,6 +357,7 @@ class SettingsError(HubError):
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems), problems=problems)
+        self.problems = problems
 
 
 class ModelFileError(HubError):

@@ -50,7 +50,7 @@ class Origin(NamedTuple):
 class Endpoint:
     """One instance's address with all that a client of it needs. Secrets never show in its repr.
 
-    Raises SettingsError, naming the instance, for a URL, key, header or proxy that cannot be sent safely.
+    Raises SettingsError, naming the instance, for each URL, key, header or proxy that cannot be sent safely.
     """
 
     name: str
@@ -79,17 +79,30 @@ class Endpoint:
     origin: Origin = field(init=False)
 
     def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "origin", _parse_origin(self.base_url))
-            if self.api_key is not None and not _KEY.fullmatch(self.api_key.get_secret_value()):
-                raise InvalidField("api_key", "is empty or holds a blank, a line break or a character outside ASCII")
-            if self.api_key is not None and any(name.lower() == "authorization" for name in self.headers):
-                raise InvalidField("headers.Authorization", "contradicts api_key; set one of the two")
-            if self.proxy is not None:
-                _check_proxy(self.proxy)
-            header_lines(self.headers)
-        except InvalidField as error:
-            raise SettingsError([f"instance {self.name!r}: {error}"]) from error
+        problems = []
+        for check in (self._read_origin, self._check_key, self._check_proxy, self._check_headers):
+            try:
+                check()
+            except InvalidField as error:
+                problems.append(f"instance {self.name!r}: {error}")
+        if problems:
+            raise SettingsError(problems)
+
+    def _read_origin(self) -> None:
+        object.__setattr__(self, "origin", _parse_origin(self.base_url))
+
+    def _check_key(self) -> None:
+        if self.api_key is not None and not _KEY.fullmatch(self.api_key.get_secret_value()):
+            raise InvalidField("api_key", "is empty or holds a blank, a line break or a character outside ASCII")
+
+    def _check_proxy(self) -> None:
+        if self.proxy is not None:
+            _check_proxy(self.proxy)
+
+    def _check_headers(self) -> None:
+        if self.api_key is not None and any(name.lower() == "authorization" for name in self.headers):
+            raise InvalidField("headers.Authorization", "contradicts api_key; set one of the two")
+        header_lines(self.headers)
 
     @property
     def fixed_headers(self) -> dict[str, str]:
