@@ -42,7 +42,7 @@ from autoglm.inference.providers.local import LocalInstanceProvider, local_provi
 from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import InstanceSettings
 from autoglm.rendezvous import ADMIN_KEY_FILE, STATE_FILE
-from autoglm.settings import Settings
+from autoglm.settings import Settings, check_start
 from autoglm.store import Store, open_store
 from autoglm.version import __version__
 
@@ -124,13 +124,7 @@ class Hub:
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
         settings = self.settings
-        if settings.gateway.is_exposed and not settings.gateway.allow_insecure_bind:
-            reason = (
-                f"gateway.host {settings.gateway.host!r} reaches beyond this machine without TLS, so that keys and "
-                "messages could be read on the way: set gateway.tls_certificate_file and gateway.tls_key_file, "
-                "or say --allow-insecure-bind"
-            )
-            raise SettingsError([reason])
+        check_start(settings)
         async with open_store(self.data_dir, settings.store) as store:
             self._compose(store)
             self.new_admin_key = await self._keys.open(self.admin_key_file)

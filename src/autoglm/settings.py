@@ -8,7 +8,8 @@ Paths in the file are relative to the file's folder.
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, get_args
 
@@ -96,6 +97,40 @@ def load_settings(
     if problems:
         raise SettingsError(problems)
     return Loaded(settings, origins, file)
+
+
+def check_start(settings: Settings) -> None:
+    """What a hub needs beyond settings that can be read; commands that start none do without.
+
+    Raises SettingsError with a sentence for every reason for which no hub starts with them.
+    """
+    # Here, because only a start and its check need them: 50 ms.
+    from autoglm.auth.keys import check_fixed_keys
+    from autoglm.inference.providers.address import configured_endpoint
+
+    checks: list[Callable[[], object]] = [
+        partial(_check_exposure, settings.gateway),
+        partial(check_fixed_keys, settings.key),
+    ]
+    checks += [partial(configured_endpoint, entry) for entry in settings.instance if entry.provider != "local"]
+    problems: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except SettingsError as error:
+            problems += error.problems
+    if problems:
+        raise SettingsError(problems)
+
+
+def _check_exposure(gateway: GatewaySettings) -> None:
+    if gateway.is_exposed and not gateway.allow_insecure_bind:
+        reason = (
+            f"gateway.host {gateway.host!r} reaches beyond this machine without TLS, so that keys and messages could "
+            "be read on the way: set gateway.tls_certificate_file and gateway.tls_key_file, or allow it by "
+            "gateway.allow_insecure_bind or autoglm up --allow-insecure-bind"
+        )
+        raise SettingsError([reason])
 
 
 def flat(settings: Settings) -> Iterator[tuple[str, str, str]]:

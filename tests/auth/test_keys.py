@@ -109,8 +109,8 @@ async def test_fixed_keys_come_from_the_settings(store: Store) -> None:
 
 
 async def test_two_fixed_keys_of_one_value_are_a_mistake(store: Store) -> None:
-    with pytest.raises(SettingsError, match="'a' and 'b' have the same value"):
-        KeyRing(store.keyvalue, [fixed("a", "sk-1"), fixed("b", "sk-1")])
+    with pytest.raises(SettingsError, match=r"'a' and 'b' have the same value.*'a' and 'c' have the same value"):
+        KeyRing(store.keyvalue, [fixed("a", "sk-1"), fixed("b", "sk-1"), fixed("c", "sk-1")])
 
 
 @pytest.mark.parametrize(

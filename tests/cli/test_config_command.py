@@ -3,11 +3,13 @@
 import json
 import re
 import stat
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 from autoglm.settings import load_settings, scalar_paths
-from cli.terminal import autoglm
+from cli.terminal import autoglm, environment
 
 INSTANCE = '[gateway]\nport = 9000\n[[instance]]\nname = "a"\nprovider = "glm"\napi_key = "sk-secret"\n'
 
@@ -34,6 +36,68 @@ def test_wrong_settings_are_told(tmp_path: Path) -> None:
     finished = autoglm("config", "check", "--json", data=tmp_path)
     answer = json.loads(finished.out)
     assert (finished.status, answer["ok"], len(answer["problems"])) == (1, False, 1)
+
+
+REFUSED = """
+[gateway]
+host = "0.0.0.0"
+[[key]]
+name = "robot"
+value = "sk-1"
+[[key]]
+name = "press"
+value = "sk-1"
+[[instance]]
+name = "named"
+provider = "openai"
+base_url = "https://bob:s3cret@x.example/v1"
+proxy = "http://pro xy:1"
+api_key = "sk s3cret"
+[[instance]]
+name = "far"
+provider = "vllm"
+base_url = "http://h:99999/v1"
+"""
+
+
+def test_whatever_up_would_refuse_is_told_at_once(tmp_path: Path) -> None:
+    """`up` says the same, word for word."""
+    write(tmp_path, REFUSED)
+    finished = autoglm("config", "check", data=tmp_path)
+    assert (finished.status, finished.out) == (1, "")
+    problems = finished.err.splitlines()
+    wanted = [
+        "gateway.host '0.0.0.0' reaches beyond this machine without TLS",
+        "[[key]] 'robot' and 'press' have the same value",
+        "instance 'named': base_url: holds a user name",
+        "instance 'named': api_key: is empty or holds a blank",
+        "instance 'named': proxy: holds a blank",
+        "instance 'far': base_url: has a host or a port that cannot be read",
+    ]
+    assert len(problems) == len(wanted)
+    assert all(f"autoglm: {start}" in problem for problem, start in zip(problems, wanted, strict=True))
+    assert "s3cret" not in finished.err
+    answer = json.loads(autoglm("config", "check", "--json", data=tmp_path).out)
+    assert (answer["ok"], len(answer["problems"])) == (False, len(wanted))
+    started = autoglm("up", "--port", "0", data=tmp_path)
+    assert (started.status, started.err) == (1, finished.err)
+
+
+def test_an_open_port_is_in_order_once_it_is_allowed(tmp_path: Path) -> None:
+    """Only a start asks for that; other commands take the settings as they are."""
+    write(tmp_path, '[gateway]\nhost = "0.0.0.0"\n')
+    assert autoglm("config", "check", data=tmp_path).status == 1
+    allowed = {"AUTOGLM_GATEWAY__ALLOW_INSECURE_BIND": "true"}
+    assert autoglm("config", "check", data=tmp_path, environ=allowed).status == 0
+    assert autoglm("config", "show", data=tmp_path).status == 0
+    assert autoglm("models", "list", data=tmp_path).status == 0
+
+
+def test_a_check_loads_no_hub(tmp_path: Path) -> None:
+    code = "import sys\nfrom autoglm.cli.main import run\nassert run() == 0\nprint('autoglm.app' in sys.modules)"
+    command = [sys.executable, "-c", code, "config", "check", "--data", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(tmp_path))
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_values_are_shown_with_their_origin_and_without_secrets(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ The keys are 256 random bits (or chosen by the operator in autoglm.toml), so a p
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -84,19 +84,30 @@ def _covers(scope: str, action: str, resource: str) -> bool:
     return resource.startswith(pattern[:-1]) if pattern.endswith("*") else resource == pattern
 
 
+def check_fixed_keys(fixed: Iterable[KeySettings]) -> None:
+    """Raises SettingsError, with a sentence for each key whose value another has: they could not be told apart."""
+    names: dict[bytes, str] = {}
+    problems = []
+    for key in fixed:
+        digest = _fixed_hash(key)
+        if digest in names:
+            problems.append(f"[[key]] {names[digest]!r} and {key.name!r} have the same value; give each one of its own")
+        names.setdefault(digest, key.name)
+    if problems:
+        raise SettingsError(problems)
+
+
 class KeyRing:
     """All keys of this hub. `open` before use."""
 
-    def __init__(self, keyvalue: KeyValue, fixed: Iterable[KeySettings] = ()) -> None:
+    def __init__(self, keyvalue: KeyValue, fixed: Sequence[KeySettings] = ()) -> None:
         self._keyvalue = keyvalue
         self._by_hash: dict[bytes, Principal] = {}
         self._by_header: dict[bytes, Principal] = {}
+        check_fixed_keys(fixed)
         for key in fixed:
-            digest = _hash(key.value.get_secret_value().encode() if key.value else b"")
-            if digest in self._by_hash:
-                raise SettingsError([f"[[key]] {self._by_hash[digest].name!r} and {key.name!r} have the same value"])
             address = key.address or f"device:{key.name}"
-            self._by_hash[digest] = Principal(key.name, address, key.scopes, key.rate_per_minute)
+            self._by_hash[_fixed_hash(key)] = Principal(key.name, address, key.scopes, key.rate_per_minute)
 
     async def open(self, admin_key_file: Path) -> str | None:
         """Load the stored keys; make the admin key where its file is not there or holds no key of this hub.
@@ -154,6 +165,10 @@ class KeyRing:
 
 def _hash(value: bytes) -> bytes:
     return hashlib.sha256(value).digest()
+
+
+def _fixed_hash(key: KeySettings) -> bytes:
+    return _hash(key.value.get_secret_value().encode() if key.value else b"")
 
 
 def _read_secret(path: Path) -> bytes:

@@ -63,14 +63,15 @@ def check(data_dir: Path, config_file: Path | None, as_json: bool) -> None:
       autoglm config check --config ./autoglm.toml
     """
     from autoglm.core.errors import SettingsError
-    from autoglm.settings import load_settings
+    from autoglm.settings import check_start, load_settings
 
     try:
         loaded = load_settings(config_file_or_default(config_file, data_dir))
+        check_start(loaded.settings)
     except SettingsError as error:
         if not as_json:
             raise
-        click.echo(json.dumps({"ok": False, "problems": error.facts["problems"]}, ensure_ascii=False))
+        click.echo(json.dumps({"ok": False, "problems": error.problems}, ensure_ascii=False))
         raise click.exceptions.Exit(1) from None
     if as_json:
         click.echo(json.dumps({"ok": True, "problems": [], "file": str(loaded.file) if loaded.file else None}))

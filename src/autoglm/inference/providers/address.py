@@ -22,6 +22,21 @@ APIS: dict[ProviderName, tuple[Api, ...]] = {
 """What each provider offers. Sources: their API references."""
 
 
+def configured_endpoint(settings: InstanceSettings) -> Endpoint:
+    """Where a configured instance is; not for local ones. Raises SettingsError for what cannot be sent safely."""
+    return Endpoint(
+        name=settings.name,
+        base_url=settings.url,
+        api_key=settings.api_key,
+        connect_timeout_s=settings.connect_timeout_s,
+        first_byte_timeout_s=settings.first_byte_timeout_s,
+        read_timeout_s=settings.read_timeout_s,
+        max_connections=settings.slots_or_preset + _SPARE_CONNECTIONS,
+        proxy=settings.proxy,
+        ca_file=settings.ca_file,
+    )
+
+
 class AddressProvider:
     """Satisfies `core.ports.Provider`."""
 
@@ -37,17 +52,7 @@ class AddressProvider:
             failures_to_open=pool.failures_to_open,
             open_s=pool.open_s,
         )
-        self.endpoint = Endpoint(
-            name=settings.name,
-            base_url=settings.url,
-            api_key=settings.api_key,
-            connect_timeout_s=settings.connect_timeout_s,
-            first_byte_timeout_s=settings.first_byte_timeout_s,
-            read_timeout_s=settings.read_timeout_s,
-            max_connections=settings.slots_or_preset + _SPARE_CONNECTIONS,
-            proxy=settings.proxy,
-            ca_file=settings.ca_file,
-        )
+        self.endpoint = configured_endpoint(settings)
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Keep the instance's state true until cancelled."""
