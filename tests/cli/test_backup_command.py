@@ -57,6 +57,15 @@ def test_a_restored_hub_is_the_same_hub(saved: Path, tmp_path: Path) -> None:
         hub.kill()
 
 
+def test_a_folder_that_is_not_there_is_not_made(saved: Path, tmp_path: Path) -> None:
+    """A stick that is not mounted: the backup would lie on the disk that it is to save."""
+    finished = autoglm("backup", tmp_path / "stick" / "hub.tar", data=saved / "d")
+    assert finished.status == 1
+    assert "there is no folder" in finished.err
+    assert "mounted" in finished.err
+    assert not (tmp_path / "stick").exists()
+
+
 def test_a_file_that_is_there_is_written_over_only_by_force(saved: Path, tmp_path: Path) -> None:
     file = tmp_path / "hub.tar"
     file.write_text("last month's")

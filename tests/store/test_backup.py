@@ -47,6 +47,7 @@ async def test_a_restored_store_holds_what_the_store_held(tmp_path: Path) -> Non
     async with open_store(tmp_path / "origin", StoreSettings()) as store:
         sha256 = await fill(store)
         (store.data_dir / "autoglm.toml").write_text("[gateway]\n")
+        (tmp_path / "out").mkdir()
         summary = await store.backup(tmp_path / "out" / "backup.tar", extra_files=["autoglm.toml", "missing.key"])
     assert (summary.blobs, summary.extra_files, summary.damaged_blobs) == (2, ("autoglm.toml",), ())
     assert summary.path.stat().st_size == summary.size_bytes
@@ -136,6 +137,7 @@ async def test_progress_rises_to_the_end(tmp_path: Path, archive: Path) -> None:
 
 
 async def test_a_cancelled_backup_leaves_nothing(tmp_path: Path, archive: Path) -> None:
+    (tmp_path / "out").mkdir()
     with anyio.CancelScope() as scope:
 
         def stop(done: int, total: int) -> None:

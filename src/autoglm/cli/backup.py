@@ -34,6 +34,8 @@ def backup(file: Path, data_dir: Path, config_file: Path | None, force: bool, as
 
     if file.exists() and not force:
         raise click.ClickException(f"{file} is there already; --force writes over it")
+    if not file.parent.is_dir():  # an unmounted disk, most likely: the backup would end up beside what it is to save
+        raise click.ClickException(f"there is no folder {file.parent}; is the disk mounted? Else make it first")
     quiet_logs()
     extra, left_out = named_files(config_file_or_default(config_file, data_dir), data_dir)
     with Bar("backup") as bar:

@@ -53,7 +53,8 @@ async def backup_folder(
 
     No lock is needed: a read transaction in WAL mode sees one moment while writers go on (their WAL grows meanwhile).
     `extra_files` are relative to `data_dir`; those that are missing are left out. Until it is complete the backup has
-    another name beside `target`, and takes twice the size of the database there. A file that is there is replaced.
+    another name beside `target`, whose folder must exist, and takes twice the size of the database there. A file that
+    is there is replaced.
     Raises NotFound when there is no store, StorageFull, StoreBroken, ValueError for an extra file outside the folder.
     """
     return await anyio.to_thread.run_sync(partial(_backup, data_dir, target, tuple(extra_files), progress))
@@ -65,7 +66,6 @@ def _backup(data_dir: Path, target: Path, extra_files: tuple[str, ...], progress
     if not (data_dir / DATABASE_NAME).exists():
         raise NotFound("store", str(data_dir))
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         # Mode 0700, because the database is in here for a while.
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
             return _write(data_dir, target, Path(work), extra_files, progress)
