@@ -69,6 +69,14 @@ async def test_writes_that_never_pause_are_handed_over_all_the_same(tmp_path: Pa
         assert all(result.is_new for result in await asyncio.gather(*writes))
 
 
+async def test_what_is_acknowledged_was_synced(store: Store) -> None:
+    """A kill cannot show it, for the kernel keeps what was written; power that goes would take it."""
+    await store.log.append(new("m"))
+    (journal_mode,) = store._db.execute("PRAGMA journal_mode").fetchone()
+    (synchronous,) = store._db.execute("PRAGMA synchronous").fetchone()
+    assert (journal_mode, synchronous) == ("wal", 2), "2 is FULL: each commit syncs the write-ahead log"
+
+
 @pytest.mark.parametrize("wrong", [new("\ud800"), new("too large", expires_at_ms=2**64)])
 async def test_a_value_that_sqlite_does_not_take_fails_alone(store: Store, wrong: NewRecord) -> None:
     beside = [store.log.append(new(f"m{n}")) for n in range(20)]
