@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,7 @@ import pytest
 from autoglm.core.errors import BackupBroken, NotFound, StoreBroken
 from autoglm.core.ports import NewRecord
 from autoglm.store import Store, StoreSettings, backup_folder, open_store, restore, verify
+from eventually import wait_until
 
 Tamper = Callable[[Path], None]
 
@@ -68,13 +70,17 @@ async def test_a_restored_store_holds_what_the_store_held(tmp_path: Path) -> Non
     assert names == {"hub.db", "hub.lock", "blobs", "autoglm.toml"}
 
 
-async def test_writers_go_on_during_a_backup_which_shows_one_moment(tmp_path: Path) -> None:
+async def test_writers_go_on_during_a_backup_which_shows_one_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each transaction writes a pair; a backup that mixed two moments would hold half of one.
 
-    Nor does it start anew with each write, which it would never end with: its progress only rises.
+    Nor does it start anew with each write, which it would never end with: its progress only rises, although something
+    is written between any two of its steps.
     """
+    monkeypatch.setattr("autoglm.store.sqlite.backup._STEP_PAGES", 8)
     async with open_store(tmp_path / "origin", StoreSettings()) as store:
-        await store.log.append_all([new(f"old-{n}") for n in range(20_000)])
+        await store.log.append_all([new(f"old-{n}") for n in range(2000)])
         is_done = False
         written = 0
 
@@ -84,18 +90,96 @@ async def test_writers_go_on_during_a_backup_which_shows_one_moment(tmp_path: Pa
                 await store.log.append_all([new(f"left-{written}"), new(f"right-{written}")])
                 written += 1
 
-        writer = asyncio.create_task(write())
         seen: list[tuple[int, int]] = []
-        await store.backup(tmp_path / "backup.tar", progress=lambda done, total: seen.append((done, written)))
+
+        def rises(done: int, total: int) -> None:
+            assert not seen or seen[-1][0] <= done, "it began anew"
+            before = written
+            seen.append((done, before))
+            wait_until(lambda: written > before)
+
+        writer = asyncio.create_task(write())
+        await store.backup(tmp_path / "backup.tar", progress=rises)
         is_done = True
         await writer
-        assert seen[-1][1] > seen[0][1]
-        assert seen == sorted(seen)
+        assert len(seen) > 20
     await restore(tmp_path / "backup.tar", tmp_path / "copy")
     async with open_store(tmp_path / "copy", StoreSettings()) as copy:
-        ids = [record.id for record in await copy.log.read("all", after=20_000, limit=100_000)]
+        ids = [record.id for record in await copy.log.read("all", after=2000, limit=100_000)]
     assert [id.replace("left", "right") for id in ids[::2]] == ids[1::2]
-    assert len(ids) // 2 <= written
+    assert len(ids) // 2 <= seen[0][1] + 1, "what was written after its first step is not in it"
+
+
+class Syncs:
+    """Every fsync there is: of which inode, with how many bytes in it, and what `look` saw at that moment."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, look: Callable[[], object]) -> None:
+        self.seen: list[tuple[int, int, object]] = []
+        fsync = os.fsync
+
+        def recorded(descriptor: int) -> None:
+            fsync(descriptor)
+            state = os.fstat(descriptor)
+            self.seen.append((state.st_ino, state.st_size, look()))
+
+        monkeypatch.setattr(os, "fsync", recorded)
+
+    def of_file(self, path: Path) -> list[object]:
+        """What was seen when the file, as large as it is now, was synced."""
+        state = path.stat()
+        return [sight for inode, size_bytes, sight in self.seen if (inode, size_bytes) == (state.st_ino, state.st_size)]
+
+    def of_folder(self, path: Path) -> list[object]:
+        return [sight for inode, _, sight in self.seen if inode == path.stat().st_ino]
+
+
+async def test_a_backup_is_synced_before_it_gets_its_name_and_then_the_name_is(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out" / "backup.tar"
+    target.parent.mkdir()
+    syncs = Syncs(monkeypatch, target.exists)
+    await backup_folder(tmp_path / "origin", target)
+    assert syncs.of_file(target) == [False]
+    assert syncs.of_folder(target.parent) == [True]
+
+
+async def test_a_restore_syncs_everything_before_it_moves_anything(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power loss must find the folder as it was, or as it will be, or marked as unfinished."""
+    copy = tmp_path / "copy"
+    names = ("autoglm.toml", "blobs", "hub.db")
+
+    def look() -> tuple[bool, tuple[str, ...]]:
+        return (copy / "restore.unfinished").exists(), tuple(name for name in names if (copy / name).exists())
+
+    syncs = Syncs(monkeypatch, look)
+    await restore(archive, copy)
+    untouched: tuple[bool, tuple[str, ...]] = (False, ())
+    blobs = copy / "blobs"
+    for file in (copy / "hub.db", copy / "autoglm.toml", *blobs.glob("*/*")):
+        assert syncs.of_file(file) == [untouched], file
+    for folder in (blobs, *blobs.iterdir()):
+        assert syncs.of_folder(folder) == [untouched], folder
+    in_turn = list(dict.fromkeys(syncs.of_folder(copy)))
+    assert in_turn == [(True, ()), (True, names), (False, names)], "marked, moved, done"
+
+
+async def test_a_restore_syncs_all_folders_that_it_moves_from_and_to_before_it_says_that_it_is_done(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    for folder in (tmp_path / "origin" / "tls", copy / "tls"):
+        folder.mkdir(parents=True)
+        (folder / "key.pem").write_text(str(folder))
+    (copy / "tls" / "own.pem").touch()
+    await backup_folder(tmp_path / "origin", tmp_path / "second.tar", extra_files=["tls/key.pem"])
+    syncs = Syncs(monkeypatch, (copy / "restore.unfinished").exists)
+    replaced = (await restore(tmp_path / "second.tar", copy, force=True)).replaced
+    assert replaced is not None
+    for folder in (copy / "tls", replaced, replaced / "tls"):
+        assert syncs.of_folder(folder) == [True], folder
 
 
 async def test_another_process_backs_up_a_running_hub(tmp_path: Path) -> None:
