@@ -21,9 +21,14 @@ class Reply(NamedTuple):
 class Wire:
     """One connection to a hub. `key` goes into requests that `request` builds."""
 
-    def __init__(self, port: int, key: str = "") -> None:
+    def __init__(self, port: int, key: str = "", *, receive_buffer_bytes: int = 0) -> None:
+        """receive_buffer_bytes: what the kernel takes for a client that does not read; 0 leaves that to the kernel."""
         self.key = key
-        self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
+        self._socket = socket.socket()
+        self._socket.settimeout(TIMEOUT_S)
+        if receive_buffer_bytes:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        self._socket.connect(("127.0.0.1", port))
         self._buffer = b""
 
     def __enter__(self) -> Self:
