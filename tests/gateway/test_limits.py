@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from autoglm.auth.settings import KeySettings
+from autoglm.gateway import server
 from autoglm.gateway.http1 import HttpConnection
 from autoglm.inference.settings import InstanceSettings
 from autoglm.settings import Settings
@@ -180,6 +181,31 @@ def test_a_client_that_falls_silent_in_a_request_loses_its_place(
             assert wire.is_closed()
             assert waiting.reply().status == 200
         wait_until(lambda: hub.tasks() <= before)
+
+
+@pytest.mark.parametrize(("idle_s", "is_kept"), [(server.IDLE_S - 1, True), (server.IDLE_S + 1, False)])
+def test_a_connection_without_a_request_is_closed_after_its_time_and_not_before(
+    hub: Inside, idle_s: float, is_kept: bool
+) -> None:
+    """The round gets the time at which it is made, so that nobody has to wait for it."""
+    house = hub.hub._server._house
+    wait_until(lambda: hub.count(lambda: len(house.connections)) == 0)
+    with Wire(hub.port, hub.key) as wire:
+        wire.request("GET", "/api/me")
+        assert wire.reply().status == 200
+
+        def make_a_round() -> int:
+            (connection,) = house.connections
+            assert isinstance(connection, HttpConnection)
+            hub.hub._server._send_silent_away(connection.heard_s + idle_s)
+            return connection.transport.is_closing()
+
+        assert hub.count(make_a_round) == (not is_kept)
+        if is_kept:
+            wire.request("GET", "/api/me")
+            assert wire.reply().status == 200
+        else:
+            assert wire.is_closed()
 
 
 def held_bytes() -> int:
