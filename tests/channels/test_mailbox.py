@@ -15,7 +15,7 @@ from autoglm.channels.groups import Groups
 from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
 from autoglm.core.clock import now_ms
 from autoglm.core.envelope import Envelope
-from autoglm.core.errors import InvalidField, NotFound, StorageFull
+from autoglm.core.errors import HubError, InvalidField, NotFound, QueueFull, StorageFull
 from autoglm.store import Store, StoreSettings, open_store
 from eventually import until
 
@@ -161,8 +161,9 @@ async def test_the_sweep_reports_to_the_sender_though_nobody_asks(
     assert msgspec.json.decode(record.body)["state"] == "expired"
 
 
-async def test_a_full_disk_delays_expiries_and_stops_nothing(
-    mailbox: Mailbox, store: Store, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("refusal", [StorageFull("hub.db"), QueueFull(10_000, 1.0)], ids=["disk", "queue"])
+async def test_a_full_disk_or_queue_delays_expiries_and_stops_nothing(
+    mailbox: Mailbox, store: Store, monkeypatch: pytest.MonkeyPatch, refusal: HubError
 ) -> None:
     monkeypatch.setattr(expiry, "_SWEEP_S", 0.01)
     append = store.log.append
@@ -171,7 +172,7 @@ async def test_a_full_disk_delays_expiries_and_stops_nothing(
     async def full(record: Any) -> Any:
         if len(refusals) < 3:
             refusals.append(record)
-            raise StorageFull("hub.db")
+            raise refusal
         return await append(record)
 
     await mailbox.send(envelope(id="late", expires_at=now_ms() + 300), sender="")
