@@ -289,6 +289,28 @@ async def test_a_caller_that_gives_up_closes_the_upstream_and_frees_the_slot(bad
         assert dispatcher.scheduler.instances["bad"].running == 0
 
 
+@pytest.mark.parametrize("is_recalled_first", [True, False])
+async def test_a_caller_that_gives_up_as_its_instance_goes_down_is_not_moved_to_another(
+    is_recalled_first: bool, bad: ScriptedModel, good: ScriptedModel
+) -> None:
+    """Both cancel the task in the same turn; the caller's wish must not be lost in the recall."""
+    gate = Gate()
+    bad.behaviour = gate.before(answering(200, GOOD))
+    async with running_pool(instance("bad", bad.url), instance("good", good.url)) as dispatcher:
+        asking = asyncio.create_task(text_of(dispatcher))
+        await until(lambda: gate.waiting)
+        if not is_recalled_first:
+            asking.cancel()
+        dispatcher.scheduler.instances["bad"].move("down", "it was unplugged")
+        dispatcher.scheduler.changed()
+        if is_recalled_first:
+            asking.cancel()
+        await asyncio.wait([asking])
+        assert asking.cancelled()
+        assert good.requests == []
+        assert all(entry.running == 0 for entry in dispatcher.scheduler.instances.values())
+
+
 async def test_hundreds_that_come_and_go_leave_no_slot_taken(bad: ScriptedModel, good: ScriptedModel) -> None:
     bad.behaviour = in_turn(*[behaviour for behaviour, _ in FAILURES.values()] * 4, good.behaviour)
     settings = instance("bad", bad.url, slots=4), instance("good", good.url, slots=4)

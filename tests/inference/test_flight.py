@@ -178,6 +178,20 @@ async def test_what_is_not_simple_is_not_launched() -> None:
             assert (over.landed, over.running(), model.requests) == ([], 0, [])
 
 
+async def test_a_launch_that_fails_gives_its_slot_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    with ScriptedModel(answering(200, GOOD)) as model:
+        async with sky(model) as over:
+            with monkeypatch.context() as patch:
+                patch.setattr(Connection, "launch", broken)
+                with pytest.raises(RuntimeError, match="a bug"):
+                    over.dispatcher.launch(call("echo-model"), over.landed.append)
+            assert (over.running(), over.landed) == (0, [])
+            assert b'"well"' in await rest_of(await over.dispatcher.answer(call("echo-model")))
+
+
 async def test_a_call_for_which_no_connection_waits_keeps_its_slot_for_the_ordinary_way() -> None:
     with ScriptedModel(answering(200, GOOD)) as model:
         async with sky(model) as over:
