@@ -3,9 +3,11 @@
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from autoglm.gateway.settings import GatewaySettings
 from autoglm.inference.settings import InstanceSettings
 from autoglm.settings import Settings
 from eventually import wait_until
@@ -169,3 +171,20 @@ def test_a_bug_in_a_handler_is_a_500_and_the_connection_of_the_instance_lives(
         ask(wire)
         assert wire.reply().status == 200
     assert running(hub) == 0
+
+
+def test_a_request_that_outlasts_the_drain_is_cut_off_by_the_server(tmp_path: Path) -> None:
+    """It has no task that could be cancelled. Nor may the end of the pool, which comes later, make an error of it."""
+    gate = Gate()
+    with ScriptedModel(gate.before(GOOD)) as slow:
+        entry = InstanceSettings(name="a", provider="openai", base_url=slow.url, models=("echo-model",))
+        chosen = Settings(gateway=GatewaySettings(port=0, drain_s=1.0), instance=(entry,))
+        with hub_inside(tmp_path / "data", chosen) as hub, Wire(hub.port, hub.key) as wire:
+            wait_until(lambda: hub.hub._scheduler.instances["a"].state == "ready")
+            ask(wire)
+            wait_until(lambda: gate.waiting == 1)
+            hub.stop()
+            with pytest.raises(ConnectionError, match="left: b''"):
+                wire.reply()
+        wait_until(lambda: len(gate.left_s) == 1)
+        assert [json.loads(line)["status"] for line in hub.access_log.getvalue().splitlines()] == [499]
