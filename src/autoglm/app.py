@@ -197,6 +197,7 @@ class Hub:
         routes = [
             *(Route("POST", path, lambda exchange, _: openai.handle(exchange)) for path in APIS),
             Route("GET", "/v1/models", lambda exchange, _: openai.models(exchange)),
+            Route("GET", "/v1/models/{id}", openai.model, takes_rest=True),
             *self._messages.routes(),
             *self._tasks.routes(),
             *state.routes(),

@@ -2,12 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from autoglm.gateway.usage import usage_of
+from autoglm.inference.settings import InstanceSettings
+from autoglm.settings import Settings
 from eventually import wait_until
+from gateway.inside import hub_inside, settings
 from gateway.openai_hub import OpenAIHub, Wire, openai_hub
+from gateway.wire import call
 from scripted_model import Behaviour, Gate, answering, completion, echo, in_turn, response, writing
 
 
@@ -146,11 +151,33 @@ def test_a_key_uses_the_models_of_its_scope_only(hub: OpenAIHub) -> None:
     assert "model:use:solo" in refused.json()["error"]["message"]
     listed = hub.client.get("/v1/models", headers=robot).json()["data"]
     assert [entry["id"] for entry in listed] == ["auto", "echo-model"]
+    assert hub.client.get("/v1/models/echo-model", headers=robot).json() == listed[1]
+    hidden = hub.client.get("/v1/models/solo", headers=robot)
+    assert (hidden.status_code, hidden.json()["error"]["code"]) == (404, "model_not_found")
+    assert hidden.json()["error"]["message"].endswith("Known: auto, echo-model")
+
+
+def test_a_model_is_found_by_a_name_with_slashes_encoded_or_not(tmp_path: Path) -> None:
+    entry = {"name": "a", "provider": "vllm", "base_url": "http://127.0.0.1:9/v1", "models": ["Qwen/Qwen3-8B"]}
+    chosen = Settings(gateway=settings().gateway, instance=(InstanceSettings.model_validate(entry),))
+    with hub_inside(tmp_path / "data", chosen) as inside:
+        for name in ("Qwen/Qwen3-8B", "Qwen%2FQwen3-8B", "%51wen/Qwen3-8B"):
+            found = call(inside.port, inside.key, "GET", f"/v1/models/{name}").json()
+            assert (found["id"], found["owned_by"]) == ("Qwen/Qwen3-8B", "vllm")
+        for name, code in (("Qwen/Qwen3/8B", "model_not_found"), ("", "unknown_path"), ("%zz", "invalid_field")):
+            assert call(inside.port, inside.key, "GET", f"/v1/models/{name}").json()["error"]["code"] == code
+
+
+def test_a_hub_without_models_says_how_to_get_one(tmp_path: Path) -> None:
+    with hub_inside(tmp_path / "data") as inside:
+        reply = call(inside.port, inside.key, "GET", "/v1/models/auto")
+    assert "autoglm models pull" in reply.json()["error"]["message"]
 
 
 def test_a_key_over_its_rate_is_told_when_to_come_back(hub: OpenAIHub) -> None:
     hasty = {"Authorization": "Bearer sk-hasty"}
-    replies = [hub.ask(headers=hasty) for _ in range(75)]
+    replies = [hub.ask(headers=hasty) for _ in range(15)]
+    replies += [hub.client.get(path, headers=hasty) for path in ("/v1/models", "/v1/models/solo") for _ in range(30)]
     refused = next(reply for reply in replies if reply.status_code == 429)
     assert replies[0].status_code == 200
     assert refused.headers["retry-after"] == "1"

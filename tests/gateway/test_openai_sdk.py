@@ -59,6 +59,23 @@ def test_the_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["auto", "echo-model", "solo", "talker"]
 
 
+def test_one_model(client: openai.OpenAI) -> None:
+    found = client.models.retrieve("solo")
+    assert (found.id, found.owned_by) == ("solo", "openai")
+    assert 0 <= time.time() - found.created < 600, "the hub's start"
+    assert client.models.retrieve("auto").id == "auto"
+    with pytest.raises(openai.NotFoundError, match=r"Did you mean 'solo'.*Known: auto, echo-model, solo, talker"):
+        client.models.retrieve("sollo")
+
+
+def test_a_base_url_without_v1_is_told_so(hub: OpenAIHub) -> None:
+    with openai.OpenAI(base_url=hub.process.url, api_key=hub.process.admin_key, max_retries=0) as client:
+        with pytest.raises(openai.NotFoundError, match="base_url ends in /v1"):
+            ask(client)
+        with pytest.raises(openai.NotFoundError, match="base_url ends in /v1"):
+            client.models.list()
+
+
 def test_embeddings(hub: OpenAIHub, client: openai.OpenAI) -> None:
     data = [{"object": "embedding", "index": 0, "embedding": [0.5, 0.25]}]
     usage = {"prompt_tokens": 1, "total_tokens": 1}

@@ -82,6 +82,15 @@ def test_openai_paths_have_openai_errors(hub: HubProcess) -> None:
     assert call(hub.port, "", "OPTIONS", "/v1/embeddings").status == 204
 
 
+@pytest.mark.parametrize("path", ["/chat/completions", "/models", "/models/auto", "/responses"])
+def test_openai_paths_without_v1_have_openai_errors_too(hub: HubProcess, path: str) -> None:
+    reply = call(hub.port, "", "POST", path, {})
+    error = reply.json()["error"]
+    assert (reply.status, error["code"], error["type"]) == (404, "unknown_path", "invalid_request_error")
+    assert "/v1" in error["message"]
+    assert problem(call(hub.port, "", "GET", "/models.js"), 404, "unknown_path"), "no path of that API"
+
+
 def test_head_is_get_without_the_body(hub: HubProcess) -> None:
     for path in ("/healthz", "/api/me", "/api/messages?to=user:a&wait=60", "/openapi.json", "/"):
         with Wire(hub.port, hub.admin_key) as wire:

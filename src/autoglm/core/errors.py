@@ -111,8 +111,8 @@ class UnknownPath(HubError):
 
     code = "unknown_path"
 
-    def __init__(self, path: str) -> None:
-        super().__init__(f"there is nothing at {path}; /openapi.json lists what there is", path=path)
+    def __init__(self, path: str, way_out: str = "/openapi.json lists what there is") -> None:
+        super().__init__(f"there is nothing at {path}; {way_out}", path=path)
 
 
 class MethodNotAllowed(HubError):

@@ -14,7 +14,7 @@ from autoglm.auth.keys import KeyRing, Principal
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import HubError, InvalidField, PayloadTooLarge, UnsupportedMediaType
 from autoglm.gateway.head import Head
-from autoglm.gateway.problems import openai_response, problem_response
+from autoglm.gateway.problems import lacks_v1, openai_response, problem_response
 
 if TYPE_CHECKING:
     from autoglm.gateway.http1 import HttpConnection
@@ -250,8 +250,9 @@ class Exchange:
         self.respond(status, _encode(value), _JSON)
 
     def respond_problem(self, error: HubError) -> None:
-        """Answer with problem details, or under /v1 with OpenAI's error object."""
-        form = openai_response if self.path.startswith("/v1/") else problem_response
+        """Answer with problem details, or with OpenAI's error object under /v1 and where only the /v1 is missing."""
+        is_openai = self.path.startswith("/v1/") or lacks_v1(self.path)
+        form = openai_response if is_openai else problem_response
         status, headers, body = form(error, self.request_id)
         if not self.has_whole_body and self.head.expects_continue:
             headers.append(_CLOSE)  # it may never send the body that it was not asked for

@@ -7,13 +7,14 @@ from typing import Any
 import structlog
 
 from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import HubError
+from autoglm.core.errors import HubError, UnknownPath
 from autoglm.gateway.access import AccessLog
 from autoglm.gateway.exchange import LEFT, ClientLeft, Exchange, raising
 from autoglm.gateway.messages import MessagesGateway
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
 from autoglm.gateway.page import Page
+from autoglm.gateway.problems import lacks_v1
 from autoglm.gateway.router import Router, answer_without_handler
 
 log = structlog.get_logger()
@@ -91,6 +92,8 @@ class Front:
         elif path.startswith(("/api/", "/v1/")) or path in _OWN_PATHS:
             handler, variables = self._router.find(exchange)
             await handler(exchange, variables)
+        elif lacks_v1(path):
+            raise UnknownPath(path[:200], "OpenAI's API is under /v1, so the client's base_url ends in /v1")
         else:
             await self._page.serve(exchange)
 

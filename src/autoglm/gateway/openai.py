@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from autoglm.auth.keys import KeyRing, Principal
-from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import DeadlineExceeded, Draining, HubError, InvalidField
+from autoglm.core.clock import monotonic_s, now_ms
+from autoglm.core.errors import DeadlineExceeded, Draining, HubError, InvalidField, UnknownModel
 from autoglm.gateway.exchange import LEFT, Exchange, GoOn, Headers, header_lines, raising
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.problems import openai_error
@@ -51,19 +51,37 @@ class OpenAIGateway:
         self._max_body_bytes = max_body_bytes
         self._strip = strip
         self._lines: dict[tuple[str, str, str], bytes] = {}
+        self._started_s = now_ms() // 1000
+        """The `created` of all models, for clients that sort by it or show it: nobody knows the true one."""
 
     async def models(self, exchange: Exchange) -> None:
         """`GET /v1/models`: what the key may use."""
-        principal = exchange.principal = self._keys.by_header(exchange.headers.get(b"authorization"))
+        owners = self._owners(exchange.identify(self._keys))
+        data = [self._described(model, owner) for model, owner in owners.items()]
+        exchange.respond_json(200, {"object": "list", "data": data})
+
+    async def model(self, exchange: Exchange, variables: dict[str, str]) -> None:
+        """`GET /v1/models/{id}`. A model that the key may not use is as unknown as one that there is not."""
+        owners = self._owners(exchange.identify(self._keys))
+        name = variables["id"]
+        if name not in owners:
+            known = list(owners)
+            # Without a name for this key, only a hub that has no model at all is advised to get one.
+            raise UnknownModel(name[:256], known if known or not self._dispatcher.scheduler.models() else None)
+        exchange.respond_json(200, self._described(name, owners[name]))
+
+    def _owners(self, principal: Principal) -> dict[str, str]:
+        """The models that the key may use, `auto` first, with who provides them."""
         owners = {
             model: instance.provider
             for instance in self._dispatcher.scheduler.instances.values()
             for model in instance.models
             if model not in instance.refused_models and principal.allows("model:use", model)
         }
-        owners = {AUTO: "autoglm", **owners} if owners else {}
-        data = [{"id": model, "object": "model", "created": 0, "owned_by": owner} for model, owner in owners.items()]
-        exchange.respond_json(200, {"object": "list", "data": data})
+        return {AUTO: "autoglm", **owners} if owners else {}
+
+    def _described(self, model: str, owner: str) -> dict[str, str | int]:
+        return {"id": model, "object": "model", "created": self._started_s, "owned_by": owner}
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one POST under /v1. Raises what `Dispatcher.answer` raises, and what the key or the body lack."""

@@ -254,6 +254,17 @@ _MODELS = (
         "GET", "/v1/models", "listModels", "models", "The models that the key may use",
         (_ok("As OpenAI's API answers", {"type": "object", "required": ["object", "data"]}),), _KEY,
     ),
+    Operation(
+        "GET", "/v1/models/{id}", "getModel", "models", "One of them",
+        (_ok("As OpenAI's API answers", {"type": "object", "required": ["id", "object"]}),),
+        (*_KEY, "invalid_field", "unknown_model"),
+        (
+            Parameter(
+                "id", "path", {"type": "string", "minLength": 1, "maxLength": 256},
+                "A model's name; slashes may be percent-encoded or not", example="auto",
+            ),
+        ),
+    ),
 )  # fmt: skip
 
 OPERATIONS: tuple[Operation, ...] = (*_MODELS, *_MESSAGES, *_TASKS, *_STATE)

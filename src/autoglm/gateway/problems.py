@@ -4,11 +4,12 @@ Sources: RFC 9457 (problem details); OpenAI's API reference, "error object" (und
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
 from autoglm.core.errors import HubError
+from autoglm.inference.call import Api
 
 
 class Row(NamedTuple):
@@ -67,7 +68,13 @@ _OPENAI_CODES = {
 }
 _OPENAI_PARAMS = {"unknown_model": "model"}
 
+_WITHOUT_V1 = tuple(f"{path}/" for path in (*get_args(Api), "/models"))
 _encode = msgspec.json.Encoder().encode
+
+
+def lacks_v1(path: str) -> bool:
+    """True for a path of OpenAI's API whose `/v1` was left out: a client has a base_url without it."""
+    return f"{path}/".startswith(_WITHOUT_V1)
 
 
 def problem(error: HubError, request_id: str = "") -> dict[str, Any]:
@@ -92,7 +99,7 @@ def problem_response(error: HubError, request_id: str) -> tuple[int, list[tuple[
 
 
 def openai_response(error: HubError, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-    """(status, headers, body) under /v1."""
+    """(status, headers, body) for clients of OpenAI's API."""
     headers = [(b"content-type", b"application/json"), *_common_headers(error)]
     return PROBLEMS[error.code].status, headers, _encode(openai_error(error, request_id))
 

@@ -18,6 +18,8 @@ class Route(NamedTuple):
     template: str
     """`/api/messages/{id}/ack`; a variable stands for one segment, which may hold an encoded slash."""
     handler: Handler
+    takes_rest: bool = False
+    """True when the last variable stands for all that is left, plain slashes and all: clients do not encode them."""
 
 
 class Router:
@@ -27,10 +29,13 @@ class Router:
         self.routes = routes
         self._fixed: dict[str, dict[str, Handler]] = {}
         self._variable: list[tuple[list[str], dict[str, Handler], str]] = []
+        self._rest: set[str] = set()
         for route in routes:
             if "{" not in route.template:
                 self._fixed.setdefault(route.template, {})[route.method] = route.handler
                 continue
+            if route.takes_rest:
+                self._rest.add(route.template)
             segments = route.template.split("/")
             known = next((methods for known, methods, _ in self._variable if known == segments), None)
             if known is None:
@@ -44,8 +49,9 @@ class Router:
         if methods is not None:
             exchange.route = exchange.path
             return _pick(methods, exchange), {}
-        segments = exchange.head.raw_path.decode("ascii", "replace").split("/")
+        raw_path = exchange.head.raw_path.decode("ascii", "replace")
         for template, variable_methods, name in self._variable:
+            segments = raw_path.split("/", len(template) - 1 if name in self._rest else -1)
             if len(template) == len(segments) and all(
                 theirs if ours.startswith("{") else ours == theirs
                 for ours, theirs in zip(template, segments, strict=True)
