@@ -95,10 +95,15 @@ def test_an_answer_longer_than_what_is_held_back_passes_whole(hub: OpenAIHub) ->
         (b'{"usage":{"prompt_tokens":7,"completion_tokens":5}}\n\ndata: {"usage":null}\n\ndata: [DONE]', (7, 5)),
         (b'{"content":"\\"usage\\":{\\"prompt_tokens\\":1}"}', (0, 0)),
         (b'{"usage":null}', (0, 0)),
+        (b'{"usage":null,"timings":{"cache_n":30,"prompt_n":1,"prompt_ms":28.978,"predicted_n":3}}', (31, 3)),
+        (b'{"timings": {"prompt_n": 9, "predicted_n": 1}}\n\ndata: {"timings":{"prompt_n":9,"predicted_n":2}}', (9, 2)),
+        (b'{"usage":{"prompt_tokens":7,"completion_tokens":5},"timings":{"prompt_n":1,"predicted_n":1}}', (7, 5)),
+        (b'{"content":"\\"timings\\":{\\"prompt_n\\":1}"}', (0, 0)),
+        (b'{"timings":null}', (0, 0)),
         (b"", (0, 0)),
     ],
 )
-def test_the_last_usage_that_is_an_object_counts(tail: bytes, usage: tuple[int, int]) -> None:
+def test_the_last_usage_that_is_an_object_counts_or_else_the_timings(tail: bytes, usage: tuple[int, int]) -> None:
     assert usage_of(tail) == usage
 
 

@@ -86,6 +86,18 @@ def test_usage_is_counted_when_the_client_asked_for_it(hub: OpenAIHub) -> None:
     assert hub.a.requests[-1].json()["stream_options"] == {"include_usage": True}
 
 
+def test_a_stream_of_llama_cpp_is_counted_though_it_has_no_usage(hub: OpenAIHub) -> None:
+    timings = b'"timings":{"cache_n":30,"prompt_n":1,"prompt_ms":28.9,"predicted_n":3,"predicted_ms":47.6}'
+    last = event(None, "stop").replace(b'"choices"', timings + b',"choices"')
+    hub.a.behaviour = streaming(event("x"), last, DONE)
+    before = [hub.metric("autoglm_tokens_total", model="solo", direction=way) for way in ("in", "out")]
+    reply = hub.ask(model="solo", stream=True)
+    after = [hub.metric("autoglm_tokens_total", model="solo", direction=way) for way in ("in", "out")]
+    assert [after[0] - before[0], after[1] - before[1]] == [31, 3]
+    assert reply.content == event("x") + last + DONE
+    assert "stream_options" not in hub.a.requests[-1].json()
+
+
 # --- ended visibly ---
 
 BEGUN = STREAM_HEAD + chunk(event("half"))
