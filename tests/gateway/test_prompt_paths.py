@@ -1,19 +1,23 @@
 """What is answered without a task: requests for models, and messages. Clients that leave, and what is written down."""
 
 import json
+import re
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from autoglm.gateway.access import text_line
 from autoglm.gateway.settings import GatewaySettings
 from autoglm.inference.settings import InstanceSettings
 from autoglm.settings import Settings
 from eventually import wait_until
 from gateway.inside import Inside, hub_inside, settings
-from gateway.wire import Wire
-from scripted_model import Gate, ScriptedModel, answering, completion
+from gateway.wire import Wire, call
+from scripted_model import Gate, ScriptedModel, answering, completion, event
 
 ASK = json.dumps({"model": "echo-model", "messages": [{"role": "user", "content": "hi"}]}).encode()
 GOOD = answering(200, completion("well"))
@@ -154,6 +158,70 @@ def test_each_request_is_counted_and_written_down_once(hub: Inside, model: Scrip
     wait_until(lambda: len(lines(hub)) == before + len(wanted))
     assert [line["status"] for line in lines(hub)[before:]] == statuses
     assert [line["path"] for line in lines(hub)[before:]] == [path for path, _, _ in wanted]
+
+
+# --- what the log says ---
+
+
+def test_a_line_has_its_time_as_the_other_lines_of_the_log(hub: Inside) -> None:
+    before, before_s = len(lines(hub)), time.time()
+    with Wire(hub.port, hub.key) as wire:
+        wire.request("GET", "/healthz")
+        wire.reply()
+    wait_until(lambda: len(lines(hub)) == before + 1)
+    line = lines(hub)[-1]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", str(line["time"]))
+    assert -0.001 < datetime.fromisoformat(str(line["time"])).timestamp() - before_s < 5
+    assert "code" not in line, "nothing was refused"
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_line_of_a_refused_request_says_why_and_whom_it_asked(
+    hub: Inside, model: ScriptedModel, is_stream: bool
+) -> None:
+    before = len(lines(hub))
+    model.behaviour = answering(500, {"error": {"message": "boom"}})
+    with Wire(hub.port, hub.key) as wire:
+        for name in ("echo-model", "auto", 'no"body\\'):
+            ask(wire, body=json.dumps({"model": name, "stream": is_stream, "messages": []}).encode())
+            wire.reply()
+    model.behaviour = GOOD
+    hub.loop.call_soon_threadsafe(hub.hub._scheduler.instances["a"].resume)  # its failures in a row are forgotten
+    wait_until(lambda: len(lines(hub)) == before + 3)
+    told = [[line[name] for name in ("status", "code", "model", "instance")] for line in lines(hub)[-3:]]
+    assert told == [
+        [502, "upstream_failed", "echo-model", "a"], [502, "upstream_failed", "echo-model", "a"],
+        [404, "unknown_model", 'no"body\\\\', ""],
+    ]  # fmt: skip
+    assert 'no"body' not in call(hub.port, hub.key, "GET", "/metrics").body.decode(), "a client's words are no label"
+
+
+def test_a_stream_that_broke_off_has_its_reason_in_the_log(hub: Inside, model: ScriptedModel) -> None:
+    before, gate = len(lines(hub)), Gate()
+    model.behaviour = gate.within(event("half"), b": cut\n\n")
+    with Wire(hub.port, hub.key) as wire:
+        ask(wire, body=json.dumps({"model": "echo-model", "stream": True, "messages": []}).encode())
+        assert wire.start().status == 200
+        gate.open()
+        assert b"stopped without a finish reason" in b"".join(wire.chunks())
+    model.behaviour = GOOD
+    wait_until(lambda: len(lines(hub)) == before + 1)
+    line = lines(hub)[-1]
+    assert (line["status"], line["code"], line["model"]) == (200, "upstream_failed", "echo-model")
+
+
+def test_what_a_terminal_shows_has_the_reason_too(hub: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines(hub)
+    monkeypatch.setattr(hub.hub._access, "_form", text_line)
+    size = len(hub.access_log.getvalue())
+    with Wire(hub.port, hub.key) as wire:
+        ask(wire, body=b'{"model": "\\u001b[31mred"}')
+        assert wire.reply().status == 404
+    wait_until(lambda: len(hub.access_log.getvalue()) > size)
+    shown = hub.access_log.getvalue()[size:]
+    hub.access_log.truncate(size)
+    hub.access_log.seek(size)
+    assert re.fullmatch(r"  POST  /v1/chat/completions 404 unknown_model \d+ ms \\x1b\[31mred\n", shown)
 
 
 def test_a_bug_in_a_handler_is_a_500_and_the_connection_of_the_instance_lives(

@@ -6,7 +6,7 @@ structlog would cost as much as the rest of a request; these lines have the same
 import asyncio
 from collections.abc import Callable
 from functools import lru_cache
-from time import time
+from time import gmtime, strftime, time
 from typing import Protocol
 
 from autoglm.gateway.exchange import Exchange
@@ -27,18 +27,36 @@ Format = Callable[[float, Exchange, float], str]
 
 
 @lru_cache(1024)
-def _escaped(path: str) -> str:
-    return path.encode("unicode_escape").decode().replace("\\", "\\\\").replace('"', '\\"')
+def _escaped(text: str) -> str:
+    return text.encode("unicode_escape").decode().replace("\\", "\\\\").replace('"', '\\"')
+
+
+@lru_cache(4)
+def _iso(at_ms: int) -> str:
+    """In UTC, as structlog's lines have it. Cached: a busy hub writes many lines in a millisecond."""
+    return f"{_second(at_ms // 1000)}.{at_ms % 1000:03d}Z"
+
+
+@lru_cache(4)
+def _second(at_s: int) -> str:
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(at_s))
 
 
 def json_line(at_s: float, exchange: Exchange, took_s: float) -> str:
-    """One JSON object. All strings in it are the hub's own words or checked names, but the path: it is escaped."""
+    """One JSON object. Its strings are the hub's own words or checked names; what a client chose is escaped."""
     path = _escaped(exchange.path[:200])
     caller = exchange.principal.name if exchange.principal else ""
+    at = _iso(int(at_s * 1e3))
+    code, model, instance = "", exchange.model, exchange.instance
+    if exchange.code:
+        code = f'"code": "{exchange.code}", '
+        instance = instance or exchange.blamed
+    if exchange.asked and not model:
+        model = _escaped(exchange.asked[:200])
     return (
-        f'{{"event": "request_served", "time": {at_s:.3f}, "method": "{exchange.method}", "path": "{path}", '
-        f'"status": {exchange.status}, "took_ms": {took_s * 1e3:.1f}, "key": "{caller}", "model": "{exchange.model}", '
-        f'"instance": "{exchange.instance}", "tokens_in": {exchange.tokens_in}, "tokens_out": {exchange.tokens_out}, '
+        f'{{"event": "request_served", "time": "{at}", "method": "{exchange.method}", "path": "{path}", '
+        f'"status": {exchange.status}, {code}"took_ms": {took_s * 1e3:.1f}, "key": "{caller}", "model": "{model}", '
+        f'"instance": "{instance}", "tokens_in": {exchange.tokens_in}, "tokens_out": {exchange.tokens_out}, '
         f'"request_id": "{exchange.request_id}"}}\n'
     )
 
@@ -46,9 +64,13 @@ def json_line(at_s: float, exchange: Exchange, took_s: float) -> str:
 def text_line(at_s: float, exchange: Exchange, took_s: float) -> str:
     """For people at a terminal."""
     path = exchange.path[:200].encode("unicode_escape").decode()
+    code = f" {exchange.code}" if exchange.code else ""
+    model = exchange.model or exchange.asked[:200].encode("unicode_escape").decode()
+    instance = exchange.instance or exchange.blamed
+    where = f" {model}" if model else ""
+    where += f" on {instance}" if instance else ""
     tokens = f" {exchange.tokens_out} tokens" if exchange.tokens_out else ""
-    where = f" {exchange.model} on {exchange.instance}" if exchange.instance else ""
-    return f"  {exchange.method:<5} {path} {exchange.status} {took_s * 1e3:.0f} ms{where}{tokens}\n"
+    return f"  {exchange.method:<5} {path} {exchange.status}{code} {took_s * 1e3:.0f} ms{where}{tokens}\n"
 
 
 class AccessLog:

@@ -86,6 +86,13 @@ class Exchange:
     principal: Principal | None = None
     model = ""
     instance = ""
+    code = ""
+    """Of the error that the request was refused with, or its stream broken off. This and the next two are for the log
+    only: what a client asked for is no label for a metric."""
+    asked = ""
+    """The model that was asked for or chosen, where no answer says it."""
+    blamed = ""
+    """The instance that failed."""
     tokens_in = 0
     tokens_out = 0
     _arrival: asyncio.Future[None] | None = None
@@ -254,9 +261,16 @@ class Exchange:
         is_openai = self.path.startswith("/v1/") or lacks_v1(self.path)
         form = openai_response if is_openai else problem_response
         status, headers, body = form(error, self.request_id)
+        self.note(error)
         if not self.has_whole_body and self.head.expects_continue:
             headers.append(_CLOSE)  # it may never send the body that it was not asked for
         self.respond(status, body, headers)
+
+    def note(self, error: HubError) -> None:
+        """For the access log: why it went wrong."""
+        self.code = error.code
+        self.asked = self.asked or str(error.facts.get("model", ""))
+        self.blamed = str(error.facts.get("instance", ""))
 
     def start(self, status: int, headers: Headers) -> None:
         """Begin a response; `write` the rest. Without a content-length it goes in chunks (RFC 9112, section 7.1)."""

@@ -124,6 +124,7 @@ class OpenAIGateway:
     def _leave(self, exchange: Exchange, go_on: GoOn, flight: Flight) -> None:
         self._dispatcher.abandon(flight)
         exchange.status = LEFT
+        exchange.asked = flight.call.model
         go_on(exchange, None)
 
     async def _serve(self, exchange: Exchange, call: Call, principal: Principal, flight: Flight | None = None) -> None:
@@ -146,6 +147,8 @@ class OpenAIGateway:
             if exchange.has_left or not call.is_open or not self._dispatcher.scheduler.is_draining:
                 raise
             await self._break_off(exchange, Draining())
+        finally:
+            exchange.asked = call.model  # for the access log, if nobody has answered
 
     async def _answer(self, exchange: Exchange, call: Call, principal: Principal, flight: Flight | None) -> None:
         answer = await self._dispatcher.answer(call, partial(principal.allows, "model:use"), flight)
@@ -224,6 +227,7 @@ class OpenAIGateway:
 
     async def _break_off(self, exchange: Exchange, error: HubError) -> None:
         self._metrics.broken_streams += 1
+        exchange.note(error)
         event = b"event: error\ndata: " if exchange.path == "/v1/responses" else b"data: "
         await exchange.write(b"\n\n" + event + _encode(openai_error(error, exchange.request_id)) + b"\n\n")
         exchange.end()
@@ -247,7 +251,8 @@ def _call(exchange: Exchange, principal: Principal, body: bytes) -> Call:
         call.priority = _priority(headers[b"x-autoglm-priority"])
     if b"x-autoglm-deadline" in headers:
         call.deadline_s = _deadline_s(headers[b"x-autoglm-deadline"])
-    if call.wanted != AUTO:
+    if call.wanted != AUTO and not principal.allows("model:use", call.wanted):
+        exchange.asked = call.wanted
         principal.require("model:use", call.wanted)
     return call
 
