@@ -83,7 +83,9 @@ def test_a_key_is_told_by_header_or_by_the_first_frame(hub: Inside) -> None:
         assert take(ws) == {"type": "welcome", "principal": "robot", "address": "device:robot"}
 
 
-def test_a_wrong_key_in_the_header_is_refused_before_the_handshake(hub: Inside) -> None:
+def test_a_wrong_key_in_the_header_is_refused_before_the_handshake(
+    hub: Inside, caplog: pytest.LogCaptureFixture
+) -> None:
     headers = {"Authorization": "Bearer wrong"}
     with (
         pytest.raises(InvalidStatus) as caught,
@@ -94,6 +96,8 @@ def test_a_wrong_key_in_the_header_is_refused_before_the_handshake(hub: Inside) 
     assert response.status_code == 401
     assert json.loads(response.body or b"")["code"] == "unauthorized"
     assert response.headers["x-request-id"]
+    call(hub.port, "", "GET", "/healthz")  # by now the socket's task has ended
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")], "no error of the hub"
 
 
 def test_another_path_has_no_socket(hub: Inside) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from anyio.abc import TaskGroup
+from uvicorn.protocols.utils import ClientDisconnected
 
 from autoglm.auth.keys import KeyRing, Principal
 from autoglm.channels.deltas import Delta
@@ -86,7 +87,7 @@ class SocketGateway:
             principal = None if header is None else self.keys.by_header(header)
         except HubError as error:
             await _refuse(error, send)
-            return
+            raise ClientDisconnected from None  # to return would be an error of ours in uvicorn's log
         await send({"type": "websocket.accept"})
         await _Conversation(self, principal, receive, send, scope["state"][ADMIT]).run()
 
