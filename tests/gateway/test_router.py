@@ -156,6 +156,8 @@ def test_a_bad_parameter_is_named(hub: HubProcess, query: str, field: str) -> No
 def test_a_misspelt_parameter_is_met_with_a_guess(hub: HubProcess) -> None:
     reply = call(hub.port, hub.admin_key, "GET", "/api/messages?to=user:a&waits=1")
     assert "Did you mean 'wait'?" in reply.json()["detail"]
+    far = call(hub.port, hub.admin_key, "GET", "/api/tasks?state=done").json()
+    assert far["detail"] == "state: there is no such parameter. Known here: after, limit"
 
 
 # --- bodies ---

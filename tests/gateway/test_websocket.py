@@ -16,8 +16,10 @@ from websockets.sync.client import ClientConnection, connect
 
 from autoglm.auth.settings import KeySettings
 from autoglm.channels.deltas import Delta
+from autoglm.core.envelope import decode_body
+from autoglm.core.errors import InvalidField
 from autoglm.gateway.server import SocketProtocol
-from autoglm.gateway.websocket import MAX_SUBSCRIPTIONS
+from autoglm.gateway.websocket import MAX_SUBSCRIPTIONS, _frames
 from autoglm.settings import Settings
 from eventually import wait_until
 from gateway.inside import Inside, hub_inside, settings
@@ -234,6 +236,18 @@ def test_a_wrong_frame_is_answered_and_the_connection_goes_on(
         assert (answer["type"], answer["problem"]["code"]) == ("error", code)
         assert field is None or answer["problem"]["field"] == field
         assert ask(ws, type="subscribe", to="user:nobody", after=9_000_000)["type"] == "subscribed"
+
+
+def test_what_is_allowed_is_told_of_the_frame_that_it_is_about() -> None:
+    with pytest.raises(InvalidField) as caught:
+        decode_body(b'{"type": "ack", "id": "x", "state": "seen"}', _frames)
+    assert str(caught.value) == "state: must be one of 'acknowledged', 'delivered', 'read', not 'seen'"
+    with pytest.raises(InvalidField) as caught:
+        decode_body(b'{"type": "say"}', _frames)
+    assert str(caught.value) == "type: must be one of 'hello', 'subscribe', 'send', 'ack', not 'say'"
+    with pytest.raises(InvalidField) as caught:
+        decode_body(b'{"type": "send", "message": {"to": "a", "content": "", "labels": {"line": null}}}', _frames)
+    assert caught.value.facts["field"] == "message.labels['line']"
 
 
 def test_an_error_repeats_the_ref_of_a_frame_that_could_be_read(hub: Inside) -> None:

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from autoglm.core.address import ADDRESS_PATTERN, MAX_ADDRESS, check_address
 from autoglm.core.errors import InvalidField, InvalidJson, did_you_mean
+from autoglm.core.expectation import expectation
 
 T = TypeVar("T")
 
@@ -149,7 +150,7 @@ def check_id(text: str, *, field: str = "id") -> None:
 
 # --- JSON from outside ------------------------------------------------------------------------------
 
-_AT = re.compile(r" - at (?:`key` in )?`\$(.*)`$", re.DOTALL)
+_AT = re.compile(r" - at (`key` in )?`\$(.*)`$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`$", re.DOTALL)
 # Possessive: nothing to go back to, or each byte of a long text would be remembered for that (50 times its size).
@@ -164,14 +165,14 @@ _MARKS = {
 
 
 def decode_body(body: bytes | bytearray | memoryview, decoder: msgspec.json.Decoder[T], known: Iterable[str] = ()) -> T:
-    """Parse JSON from outside. Of a name that an object has twice the last one counts.
+    """Parse JSON from outside. When a name comes twice in one object, the last one counts.
 
     known: the fields at the top, for the hint on an unknown one. Raises InvalidJson, InvalidField.
     """
     try:
         value = decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise invalid_field(error, known) from error
+        raise invalid_field(error, decoder.type, body, known) from error
     except RecursionError as error:
         raise _too_deep() from error
     except UnicodeDecodeError as error:
@@ -197,11 +198,16 @@ def _is_deep(body: bytes) -> bool:
     return max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > MAX_DEPTH
 
 
-def invalid_field(error: msgspec.ValidationError, known: Iterable[str] = ()) -> InvalidField:
-    """Turn msgspec's message, which ends in ``- at `$.path` ``, into our error with a plain path."""
+def invalid_field(
+    error: msgspec.ValidationError, kind: Any, body: bytes | bytearray | memoryview, known: Iterable[str] = ()
+) -> InvalidField:
+    """Turn msgspec's message, which ends in ``- at `$.path` ``, into our error with a plain path and plain words.
+
+    kind: the type that the body was decoded into. known: the fields at the top, for the hint on an unknown one.
+    """
     text = str(error)
     at = _AT.search(text)
-    path = at[1].lstrip(".") if at else ""
+    path = at[2].lstrip(".") if at else ""
     reason = text[: at.start()] if at else text
     if (unknown := _UNKNOWN.match(reason)) is not None:
         name = unknown[1][:80]
@@ -209,7 +215,27 @@ def invalid_field(error: msgspec.ValidationError, known: Iterable[str] = ()) -> 
         return InvalidField(f"{path}.{name}" if path else name, f"there is no such field.{hint}")
     if (missing := _MISSING.match(reason)) is not None:
         return InvalidField(f"{path}.{missing[1]}" if path else missing[1], "is missing")
-    return InvalidField(path or "body", reason[:1].lower() + reason[1:])
+    words = expectation(kind, path, reason, is_name=at is not None and at[1] is not None)
+    if path.endswith("labels[...]"):
+        path = _path_of_label(body, path)
+    return InvalidField(path or "body", words or reason[:1].lower() + reason[1:])
+
+
+def _path_of_label(body: bytes | bytearray | memoryview, path: str) -> str:
+    """`labels['line']` for `labels[...]`, where msgspec does not say which label is wrong."""
+    try:
+        raw = msgspec.Raw(body)
+        for name in path.removesuffix("[...]").split("."):
+            raw = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])[name]
+        labels = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        for name, value in labels.items():
+            try:
+                msgspec.json.decode(value, type=Label)
+            except msgspec.ValidationError:
+                return f"{path.removesuffix('[...]')}[{name[:80]!r}]"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
+        pass  # what follows the wrong label is broken, too
+    return path
 
 
 def envelope_schema() -> dict[str, Any]:

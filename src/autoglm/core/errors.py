@@ -6,6 +6,9 @@ they never hold secrets or message bodies.
 
 from difflib import get_close_matches
 
+_NEAR = 0.7
+"""difflib's ratio from which a name is near another: `wiat` is near `wait` (0.75), `state` not near `after` (0.6)."""
+
 
 class HubError(Exception):
     """Root of what callers may catch. `facts` are public: they travel in the problem's JSON body."""
@@ -20,7 +23,7 @@ class HubError(Exception):
 
 def did_you_mean(wrong: str, known: list[str]) -> str:
     """' Did you mean X?' when one of `known` is close to `wrong`, else an empty string."""
-    close = get_close_matches(wrong, known, n=1)
+    close = get_close_matches(wrong, known, n=1, cutoff=_NEAR)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

@@ -53,7 +53,7 @@ class Call:
         try:
             fields = _decode(body)
         except msgspec.ValidationError as error:
-            raise invalid_field(error) from error
+            raise invalid_field(error, _Body, body) from error
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidJson(str(error)) from error
         if not fields.model or len(fields.model) > 256:
