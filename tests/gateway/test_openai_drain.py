@@ -64,6 +64,21 @@ def test_a_running_stream_ends_completely_and_new_connections_are_refused(tmp_pa
         assert wait_for(hub) == 0
 
 
+def test_a_connection_that_is_open_hears_that_nothing_new_begins(tmp_path: Path) -> None:
+    body = json.dumps(chat()).encode()
+    with ScriptedModel() as model, hub_before(model, tmp_path) as hub, connect(hub) as wire:
+        wire.socket.sendall(wire.head(Content_Length=len(body), Expect="100-continue"))
+        assert wire.socket.recv(9) == b"HTTP/1.1 ", "it waits for the body"
+        while b"\r\n\r\n" not in wire.socket.recv(100):
+            pass
+        term(hub)
+        wait_until(lambda: refuses_connections(hub))
+        wire.socket.sendall(body)
+        reply = wire.response()
+        assert (reply.status, json.loads(reply.read())["error"]["code"]) == (503, "draining")
+        assert wait_for(hub) == 0
+
+
 def test_a_request_that_waits_for_its_slot_is_still_answered(tmp_path: Path) -> None:
     gate = Gate()
     with (
