@@ -338,3 +338,38 @@ def test_the_words_of_an_error_are_found_or_its_first_bytes() -> None:
     assert error_message(b'{"error":{"message":"boom"}}') == "boom"
     assert error_message(b"<html>" + b"x" * 1000) == "<html>" + "x" * 294
     assert issubclass(UpstreamFailed, HubError)
+
+
+# --- a local model's context ---
+
+TOO_LONG = {
+    "error": {
+        "code": 400,
+        "message": "request (20034 tokens) exceeds the available context size (8192 tokens), try increasing it",
+        "type": "exceed_context_size_error", "n_prompt_tokens": 20034, "n_ctx": 8192,
+    }
+}  # fmt: skip
+
+
+async def test_a_request_too_long_for_a_local_model_is_told_the_setting(good: ScriptedModel) -> None:
+    good.behaviour = answering(400, TOO_LONG)
+    async with running_pool(instance("desk", good.url)) as dispatcher:
+        dispatcher.scheduler.instances["desk"].provider = "local"
+        told = json.loads(await rest_of(await dispatcher.answer(call("echo-model"))))["error"]
+        dispatcher.scheduler.instances["desk"].provider = "vllm"
+        untouched = json.loads(await rest_of(await dispatcher.answer(call("echo-model"))))
+    assert told.pop("message").startswith(
+        "request (20034 tokens) exceeds the available context size (8192 tokens), try increasing it: "
+        "set context_tokens of the [[instance]] 'desk'"
+    )
+    assert told == {name: value for name, value in TOO_LONG["error"].items() if name != "message"}
+    assert untouched == TOO_LONG, "it is no setting of this hub"
+
+
+@pytest.mark.parametrize("error", ["exceed_context_size_error", {"type": "exceed_context_size_error"}, None])
+async def test_an_error_of_another_form_stays_as_it_is(good: ScriptedModel, error: object) -> None:
+    body = {"error": error, "type": "exceed_context_size_error"}
+    good.behaviour = answering(400, body)
+    async with running_pool(instance("desk", good.url)) as dispatcher:
+        dispatcher.scheduler.instances["desk"].provider = "local"
+        assert json.loads(await rest_of(await dispatcher.answer(call("echo-model")))) == body

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from autoglm.core.clock import monotonic_s
+from autoglm.inference.context_size import with_way_out
 from autoglm.inference.local import BackOff, Down, LocalProvider, LocalSpec, LocalState, Ready, run_child
 from inference.tiny_models import gguf
 
@@ -69,6 +70,14 @@ async def test_a_worker_answers_in_the_name_of_its_model(spec: LocalSpec) -> Non
     assert [model["id"] for model in models] == ["small"]
     assert [slot["n_ctx"] for slot in slots] == [512, 512]
     assert "requests_processing" in metrics
+
+
+async def test_a_request_that_is_too_long_is_refused_by_the_name_that_the_hub_looks_for(spec: LocalSpec) -> None:
+    async with run_child(spec) as child, client(child.url, child.api_key) as http:
+        body = {"model": "small", "messages": [{"role": "user", "content": "hello " * 600}], "stream": True}
+        reply = await http.post("/v1/chat/completions", json=body)
+    assert (reply.status_code, reply.json()["error"]["type"]) == (400, "exceed_context_size_error")
+    assert b"context_tokens of the [[instance]] 'small'" in with_way_out(reply.content, "small")
 
 
 async def test_requests_without_the_key_are_refused(spec: LocalSpec) -> None:

@@ -24,6 +24,7 @@ from autoglm.core.errors import (
 )
 from autoglm.core.ports import Backend, Reply, Sink
 from autoglm.inference.call import AUTO, Call
+from autoglm.inference.context_size import with_way_out
 from autoglm.inference.engine import Engine
 from autoglm.inference.flight import Flight
 from autoglm.inference.instance import Instance, Slot
@@ -238,6 +239,7 @@ class Dispatcher:
             verdict = judge(instance.provider, reply.status, reply.headers, _error_body(first), api=call.api)
             if verdict.kind == "client":
                 is_kept = True
+                first = with_way_out(first, instance.name) if instance.provider == "local" else first
                 answer = Answer(slot, self.scheduler, reply, first=first, is_whole=is_whole)
                 answer.status = _clients_status(reply.status)
                 return answer
