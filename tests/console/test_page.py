@@ -326,6 +326,18 @@ async def test_hostile_text_stays_text(hub: HubProcess, open_page: Open) -> None
     assert visit.errors == []
 
 
+async def test_code_is_almost_as_large_as_the_text_around_it(hub: HubProcess, open_page: Open) -> None:
+    visit = await open_page(hub.page_url)
+    answer = await visit.ask("a `word` of code\n\n```\na block\n```")
+    await expect(answer.locator(".origin")).to_be_visible()  # it is whole: nothing is drawn again
+    sizes_px = [
+        await answer.locator(part).first.evaluate("element => parseFloat(getComputedStyle(element).fontSize)")
+        for part in ("p", "p code", "pre code")
+    ]
+    assert sizes_px[1] == sizes_px[2]
+    assert 0.9 <= sizes_px[1] / sizes_px[0] <= 1
+
+
 async def test_the_tabs_can_be_worked_by_keyboard(hub: HubProcess, open_page: Open) -> None:
     visit = await open_page(hub.page_url)
     await visit.page.get_by_role("tab", name="Chat").focus()
