@@ -8,10 +8,11 @@ import sys
 
 from openai import OpenAI
 
-client = OpenAI(
-    base_url=os.environ.get("AUTOGLM_URL", "http://127.0.0.1:8600") + "/v1",  # noqa: TID251  # an example of a client
-    api_key=os.environ["AUTOGLM_KEY"],  # noqa: TID251
-)
+url = os.environ.get("AUTOGLM_URL", "http://127.0.0.1:8600")  # noqa: TID251  # an example of a client
+key = os.environ.get("AUTOGLM_KEY")  # noqa: TID251
+if not key:
+    sys.exit("Set AUTOGLM_KEY to a key of the hub; the first one is in ~/.local/share/autoglm/admin.key")
+client = OpenAI(base_url=f"{url}/v1", api_key=key)
 question = " ".join(sys.argv[1:]) or "用一句话介绍你自己"
 stream = client.chat.completions.create(model="auto", messages=[{"role": "user", "content": question}], stream=True)
 for chunk in stream:

@@ -13,6 +13,8 @@ from autoglm.settings import load_settings
 
 
 async def main() -> None:
+    if len(sys.argv) < 2:
+        sys.exit("Say where its data shall lie: python examples/embedded.py DATA_FOLDER [SETTINGS_FILE]")
     data_dir = Path(sys.argv[1])
     file = Path(sys.argv[2]) if len(sys.argv) > 2 else None
     settings = load_settings(file, options={"gateway": {"port": 0}}).settings

@@ -61,6 +61,34 @@ def test_embedded_example_answers(hub: HubProcess, tmp_path: Path) -> None:
     assert output.endswith("You said: Say hello.\n")  # after structlog's lines, which a program may set up otherwise
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ((sys.executable, "examples/chat.py"), "Set AUTOGLM_KEY"),
+        ((sys.executable, "examples/embedded.py"), "python examples/embedded.py DATA_FOLDER"),
+        (("sh", "examples/mailbox.sh"), "set it to a key of the hub"),
+    ],
+    ids=["chat", "embedded", "mailbox"],
+)
+def test_an_example_that_lacks_something_says_so_in_one_line(command: tuple[str, ...], words: str) -> None:
+    done = subprocess.run(
+        command, cwd=ROOT, env={"PATH": os.defpath}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_readme_shows_every_folder(readme: str) -> None:
+    tree = re.search(r"## (?:What is here|目录)\n\n```\n(.*?)```", (ROOT / readme).read_text(), re.DOTALL)
+    assert tree is not None
+    shown = set(re.findall(r"^ *(\w+)/ ", tree[1], re.MULTILINE))
+    folders = {path.name for path in (ROOT / "src" / "autoglm").iterdir() if (path / "__init__.py").exists()}
+    tracked = ("web", "tests", "benchmarks", "docs", "examples", "tools", "requirements")
+    assert shown == {*folders, *tracked}
+
+
 @pytest.mark.parametrize("readme", READMES)
 def test_the_readmes_openai_client_streams(hub: HubProcess, readme: str) -> None:
     (program,) = blocks(readme, "python", hub)
