@@ -22,7 +22,7 @@ class Head:
     def __init__(
         self, method: str, target: bytes, headers: dict[bytes, bytes], *, is_keep_alive: bool, is_old: bool
     ) -> None:
-        """headers: by their names in lower case; of one that is there twice the last. is_old: HTTP/1.0."""
+        """headers: by their names in lower case; when a name comes twice, the last one counts. is_old: HTTP/1.0."""
         self.method = method
         self.raw_path, self.path, self.query = _parsed(target) if len(target) <= _MAX_CACHED else _parse(target)
         self.headers = headers
