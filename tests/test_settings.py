@@ -45,6 +45,17 @@ def test_later_sources_win_and_are_named(tmp_path: Path) -> None:
     }
 
 
+def test_paths_are_absolute_wherever_they_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the file are relative to its folder, those of variables to the working directory."""
+    (tmp_path / "conf").mkdir()
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "conf", '[models]\nfolder = "m"\n')
+    from_file = load_settings(Path("conf/autoglm.toml"), environ={})
+    assert from_file.settings.models.folder == tmp_path / "conf" / "m"
+    from_variable = load_settings(Path("conf/autoglm.toml"), environ={"AUTOGLM_MODELS__FOLDER": "m"})
+    assert from_variable.settings.models.folder == tmp_path / "m"
+
+
 def test_without_a_file_the_defaults_hold() -> None:
     assert load_settings(environ={}).settings == Settings()
 

@@ -91,7 +91,7 @@ class Hub:
                 logger_factory=structlog.PrintLoggerFactory(sys.stderr),
             )
         self.settings = settings
-        self.data_dir = data_dir
+        self.data_dir = data_dir = data_dir.absolute()  # workers run in another working directory
         self.url = ""
         self.new_admin_key: str | None = None
         """The admin key, when this start made it; it is shown once."""

@@ -2,7 +2,7 @@
 
 An environment variable names a key with two underscores for each dot: AUTOGLM_GATEWAY__PORT=9000. Lists of tables
 (`[[instance]]`) are set in the file only. AUTOGLM_DATA, _CONFIG, _URL, _KEY and _CA_FILE are the CLI's options.
-Paths in the file are relative to the file's folder.
+Paths in the file are relative to the file's folder, those in variables to the working directory; both become absolute.
 """
 
 import json
@@ -77,9 +77,11 @@ def load_settings(
     for path, _ in _leaves(tree):
         origins[path] = str(file)
     problems: list[str] = []
-    resolve_paths(tree, _path_fields(), file.parent if file else Path(), problems)
+    paths = _path_fields()
+    resolve_paths(tree, paths, (file.parent if file else Path()).absolute(), problems)
     for steps, variable, value in _from_environment(environ, problems):
-        _put(tree, steps, value, problems, variable)
+        is_path = steps[1] in paths[steps[0]]
+        _put(tree, steps, str(Path(value).absolute()) if is_path else value, problems, variable)
         origins[".".join(steps)] = variable
     for name, wanted in _leaves(options or {}):
         _put(tree, name.split("."), wanted, problems, "the command line")

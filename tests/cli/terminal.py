@@ -47,8 +47,8 @@ def autoglm(
 
 
 @contextmanager
-def started(*args: str | Path, data: Path) -> Iterator[subprocess.Popen[str]]:
-    """A command that runs on; killed at the end of the block if it still does."""
+def started(*args: str | Path, data: Path, cwd: Path | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A command that runs on, in the folder `cwd`; killed at the end of the block if it still does."""
     with subprocess.Popen(
         [*COMMAND, *map(str, args)],
         stdin=subprocess.DEVNULL,
@@ -57,6 +57,7 @@ def started(*args: str | Path, data: Path) -> Iterator[subprocess.Popen[str]]:
         text=True,
         bufsize=0,
         env=environment(data),
+        cwd=cwd,
     ) as process:
         try:
             yield process

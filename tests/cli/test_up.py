@@ -13,14 +13,17 @@ from anyio.to_thread import run_sync as in_a_thread
 
 from autoglm.app import model_folder
 from autoglm.cli import up
+from autoglm.client import Client
 from autoglm.inference.models.catalogue import CATALOGUE
 from autoglm.inference.settings import ModelsSettings
 from autoglm.settings import Settings
 from cli.terminal import autoglm, on_terminal, started
 from cli.test_ask import Gate, read
+from eventually import until
 from gateway.wire import Wire
 from hub import HubProcess, instance_config, running_hub
 from inference.tiny_models import catalogue_model, write_wheels
+from models import SMALL_MODEL, small_model
 from scripted_model import ScriptedModel
 
 
@@ -56,6 +59,24 @@ def test_json_is_for_programs(tmp_path: Path) -> None:
     assert ready["key_file"] == str(tmp_path / "admin.key")
     assert not (tmp_path / "hub.json").exists()
     assert "\x1b[" not in err
+
+
+@pytest.mark.model
+async def test_a_local_model_starts_from_a_relative_data_folder(tmp_path: Path) -> None:
+    """The worker runs in another working directory than the hub."""
+    (tmp_path / "d" / "models").mkdir(parents=True)
+    (tmp_path / "d" / "models" / f"{SMALL_MODEL}.gguf").symlink_to(await small_model())
+    (tmp_path / "d" / "autoglm.toml").write_text(f'[models]\ndefault = "{SMALL_MODEL}"\n')
+    with started("up", "--port", "0", "--json", data=Path("d"), cwd=tmp_path) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        assert ready["key_file"] == str(tmp_path / "d" / "admin.key")
+        with Client(data_dir=tmp_path / "d") as hub:
+            await until(lambda: hub.pool()[0]["state"] != "starting", 60, every_s=0.1)
+            [instance] = hub.pool()
+            assert (instance["state"], instance["error"]) == ("ready", "")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
 
 
 def test_a_log_that_nobody_reads_does_not_hold_up_the_hub(tmp_path: Path) -> None:

@@ -16,13 +16,20 @@ if TYPE_CHECKING:
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
+
+def _absolute(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    """Made so where it is read: a local worker, for one, runs in another working directory than the hub."""
+    return None if path is None else path.absolute()
+
+
 data_option: Decorator = click.option(
     "--data", "data_dir", type=click.Path(path_type=Path, file_okay=False), default=default_data_dir,
-    envvar="AUTOGLM_DATA", show_default="~/.local/share/autoglm", help="Folder with the hub's data.",
+    envvar="AUTOGLM_DATA", show_default="~/.local/share/autoglm", callback=_absolute,
+    help="Folder with the hub's data.",
 )  # fmt: skip
 config_option: Decorator = click.option(
     "--config", "config_file", type=click.Path(path_type=Path, dir_okay=False), envvar="AUTOGLM_CONFIG",
-    show_default="DATA/autoglm.toml, when there is one", help="Settings file.",
+    show_default="DATA/autoglm.toml, when there is one", callback=_absolute, help="Settings file.",
 )  # fmt: skip
 json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
