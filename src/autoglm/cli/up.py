@@ -119,14 +119,20 @@ def _greet(hub: "Hub") -> None:
 
 
 def _fetch_first_model(settings: "Settings", data_dir: Path) -> None:
-    """Bring the default model, unless there is something to serve already. Without a network the hub starts without."""
-    from autoglm.app import instances_to_run, model_folder
+    """Bring the default model, unless there is something to serve already. Without a network the hub starts without.
+
+    Raises SettingsError when the hub could not start or listen: better known before half a gigabyte is fetched than after.
+    """
+    from autoglm.app import instances_to_run, listen, model_folder
     from autoglm.cli.models import pull_with_bar
     from autoglm.core.errors import HubError
+    from autoglm.settings import check_start
 
     folder = model_folder(settings, data_dir)
     if instances_to_run(settings, folder):
         return
+    check_start(settings)
+    listen(settings.gateway).close()
     try:
         pull_with_bar(settings.models.default, folder)
     except HubError as error:
