@@ -109,7 +109,7 @@ def test_the_running_hub_is_found_by_its_folder(hub: HubProcess, client: Client)
 
 
 def test_without_a_hub_the_way_to_one_is_told(tmp_path: Path) -> None:
-    with Client(data_dir=tmp_path) as client, pytest.raises(NoHub, match="start it with: autoglm up"):
+    with Client(data_dir=tmp_path) as client, pytest.raises(NoHub, match=r"start it with: \S*autoglm up --data"):
         client.me()
 
 

@@ -17,7 +17,7 @@ from autoglm.auth.keys import KeyRing
 from autoglm.channels.deltas import Delta, Deltas
 from autoglm.channels.groups import Groups
 from autoglm.channels.mailbox import Mailbox
-from autoglm.core.errors import QueueFull, SettingsError, StorageFull, StoreBroken
+from autoglm.core.errors import PULL, QueueFull, SettingsError, StorageFull, StoreBroken
 from autoglm.core.ports import Provider
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
@@ -42,6 +42,7 @@ from autoglm.inference.providers.address import AddressProvider
 from autoglm.inference.providers.local import LocalInstanceProvider, local_providers
 from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import InstanceSettings
+from autoglm.invocation import data_option
 from autoglm.rendezvous import ADMIN_KEY_FILE, STATE_FILE
 from autoglm.settings import Settings, check_start
 from autoglm.store import Store, open_store
@@ -61,7 +62,7 @@ class RunningHub(msgspec.Struct, frozen=True):
 
 
 def model_folder(settings: Settings, data_dir: Path) -> ModelFolder:
-    return ModelFolder(settings.models.folder or data_dir / "models")
+    return ModelFolder(settings.models.folder or data_dir / "models", data_option=data_option(data_dir))
 
 
 def instances_to_run(settings: Settings, folder: ModelFolder) -> tuple[InstanceSettings, ...]:
@@ -165,7 +166,8 @@ class Hub:
     def _compose(self, store: Store) -> None:
         settings, limit = self.settings, self.settings.gateway.max_body_bytes
         self._keys = KeyRing(store.keyvalue, settings.key)
-        self._scheduler = Scheduler(settings.scheduler)
+        pull = f"{PULL}{data_option(self.data_dir)}"
+        self._scheduler = Scheduler(settings.scheduler, pull=pull)
         dispatcher = Dispatcher(self._scheduler, Engine(self._scheduler))
         self._providers: list[Provider] = []
         self._add_instances()
@@ -186,7 +188,9 @@ class Hub:
         def facts() -> Facts:
             here = [model.name for model in self.folder.list()]
             exposed = settings.gateway.is_exposed
-            return Facts(models_here=here, models_served=self._scheduler.models(), page=PAGE, is_exposed=exposed)
+            return Facts(
+                models_here=here, models_served=self._scheduler.models(), page=PAGE, is_exposed=exposed, pull=pull
+            )
 
         async def current() -> list[Capability]:
             return await anyio.to_thread.run_sync(capabilities, facts)

@@ -6,12 +6,12 @@ Standard library only: the command line imports this on every start.
 import fcntl
 import ipaddress
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from autoglm.core.errors import HubError
+from autoglm.invocation import command, default_data_dir
 
 STATE_FILE = "hub.json"
 LOCK_FILE = "hub.lock"
@@ -24,7 +24,9 @@ class NoHub(HubError):
     code = "no_hub"
     retryable = True
 
-    def __init__(self, where: str, reason: str = "", way_out: str = "start it with: autoglm up") -> None:
+    def __init__(self, where: str, reason: str = "", way_out: str = "") -> None:
+        """way_out: how to start it, when absent."""
+        way_out = way_out or f"start it with: {command('up')}"
         super().__init__(f"no hub answers at {where}{f' ({reason})' if reason else ''}; {way_out}")
         self.where = where
 
@@ -41,12 +43,6 @@ class HubAddress:
 
     url: str
     key: str = field(repr=False)
-
-
-def default_data_dir() -> Path:
-    """The user's own data folder (XDG Base Directory Specification)."""
-    base = os.environ.get("XDG_DATA_HOME", "")  # noqa: TID251  # the platform's convention, not a setting of ours
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "share") / "autoglm"
 
 
 def find_hub(url: str | None = None, key: str | None = None, data_dir: Path | None = None) -> HubAddress:
@@ -105,8 +101,7 @@ def _running_on(folder: Path) -> str:
 
 
 def _start(folder: Path) -> str:
-    elsewhere = "" if folder == default_data_dir() else f" --data {folder}"
-    return f"start it with: autoglm up{elsewhere}"
+    return f"start it with: {command('up', folder)}"
 
 
 def _is_locked(path: Path) -> bool:

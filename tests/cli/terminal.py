@@ -108,7 +108,7 @@ class Terminal:
 
 
 @contextmanager
-def on_terminal(*args: str | Path, data: Path) -> Iterator[Terminal]:
+def on_terminal(*args: str | Path, data: Path, environ: dict[str, str] | None = None) -> Iterator[Terminal]:
     """A command with standard input, output and error on one terminal."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -116,7 +116,7 @@ def on_terminal(*args: str | Path, data: Path) -> Iterator[Terminal]:
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env=environment(data),
+        env=environment(data, environ),
         start_new_session=True,
     )
     os.close(theirs)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -47,6 +49,43 @@ def test_the_greeting_names_address_key_and_models(tmp_path: Path) -> None:
     assert f'autoglm ask --data {data} "' in shown[0]
     assert key not in shown[1]
     assert "SIGINT: stopping; nothing is running. Once more stops at once." in shown[1]
+
+
+def test_the_greeting_s_command_can_be_pasted_without_an_activated_environment(tmp_path: Path) -> None:
+    """Nothing but the system's folders is on the PATH of a new machine."""
+    data = tmp_path / "my data"
+    data.mkdir()
+    (data / "autoglm.toml").write_text(instance_config("a", "http://127.0.0.1:9/v1"))
+    with on_terminal("up", "--port", "0", data=data, environ={"PATH": os.defpath}) as terminal:
+        terminal.until("  try ")
+        terminal.interrupt()
+        terminal.end()
+    [line] = [line for line in terminal.shown.splitlines() if line.startswith("  try ")]
+    name, *words = shlex.split(line)[1:]
+    assert shutil.which(name, path=os.defpath) is not None
+    assert words[-3:] == ["--data", str(data), "用一句话介绍你自己"]
+
+
+def test_hints_name_the_hub_s_own_folder(tmp_path: Path) -> None:
+    """Who follows them must not fill the default folder with half a gigabyte that this hub never looks at."""
+    data = tmp_path / "my data"
+    pull = f"autoglm models pull qwen2.5-coder-0.5b --data '{data}'"
+    with running_hub(data) as hub:
+        assert f"run '{pull}'" in autoglm("ask", "x", data=data).err
+        assert f"There is no instance: {pull}" in with_plain_name(autoglm("pool", data=data).out)
+        with hub.client() as client:
+            capabilities = client.get("/api/capabilities").json()["capabilities"]
+        fixes = {entry["name"]: entry["fix"] for entry in capabilities}
+        assert fixes["chat"] == f"{pull}, or an [[instance]] in autoglm.toml"
+        assert fixes["local_models"] == pull
+        assert f"to do: {pull}" in with_plain_name(autoglm("doctor", "env", data=data).out)
+    failed = autoglm("models", "pull", "smollm2-135m", data=data, environ={"PIP_NO_INDEX": "1"})
+    assert f"'autoglm models pull ./model.gguf --data '{data}''" in failed.err
+
+
+def with_plain_name(text: str) -> str:
+    """Without the way to `autoglm`, which depends on the PATH of the tests."""
+    return re.sub(r"\S*/autoglm |\S+ -m autoglm ", "autoglm ", text)
 
 
 def test_json_is_for_programs(tmp_path: Path) -> None:

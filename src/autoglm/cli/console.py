@@ -11,6 +11,7 @@ from urllib.parse import quote
 import click
 
 from autoglm.cli.options import HubChoice, hub_options, json_option
+from autoglm.invocation import command
 from autoglm.rendezvous import find_hub
 
 DOOR = "open-console.html"
@@ -48,7 +49,9 @@ def console(only_print: bool, hub: HubChoice, as_json: bool) -> None:
         click.echo(f"{address.url}/")
         if not opened:
             click.echo(
-                f"No browser was found here. Open {door.absolute()} in one, or see: autoglm console --print", err=True
+                f"No browser was found here. Open {door.absolute()} in one, "
+                f"or see: {command('console --print', hub.folder)}",
+                err=True,
             )
 
 

@@ -10,6 +10,7 @@ import click
 from autoglm.cli.options import HubChoice, config_file_or_default, config_option, data_option, hub_options, json_option
 from autoglm.cli.screen import table
 from autoglm.core.errors import HubError, SettingsError
+from autoglm.invocation import command
 
 if TYPE_CHECKING:
     from autoglm.doctor.environment import Finding
@@ -73,6 +74,7 @@ def _findings(data_dir: Path, config_file: Path | None) -> list["Finding"]:
     return about + examine(
         data_dir, names, host=gateway.host, port=gateway.port, page=PAGE, hub_url=_running(data_dir),
         default_model=None if settings.instance else settings.models.default,
+        command=lambda words: command(words, data_dir),
     )  # fmt: skip
 
 

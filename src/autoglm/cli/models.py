@@ -12,6 +12,7 @@ import click
 from autoglm.cli.options import config_file_or_default, config_option, data_option, json_option
 from autoglm.cli.screen import size, table
 from autoglm.core.errors import HubError
+from autoglm.invocation import command
 
 if TYPE_CHECKING:
     from autoglm.inference.models import ModelFile, ModelFolder
@@ -47,7 +48,10 @@ def list_files(data_dir: Path, config_file: Path | None, as_json: bool) -> None:
         click.echo(json.dumps([_as_object(file, served) for file in files], ensure_ascii=False))
         return
     if not files:
-        click.echo(f"There is no model in {folder.path} yet; autoglm models catalogue shows what can be fetched.")
+        click.echo(
+            f"There is no model in {folder.path} yet; {command('models catalogue')} shows what can be fetched, "
+            f"and {command('models pull NAME', data_dir)} fetches it."
+        )
         return
     rows = [
         (

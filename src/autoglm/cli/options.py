@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoglm.rendezvous import default_data_dir
+from autoglm.invocation import default_data_dir
 
 if TYPE_CHECKING:
     from autoglm.client import Client
@@ -50,6 +50,11 @@ class HubChoice:
     key: str | None = field(repr=False)
     data_dir: Path
     ca_file: Path | None
+
+    @property
+    def folder(self) -> Path | None:
+        """The data folder of the hub; None when it is one at an address, whose folder is not known here."""
+        return None if self.url else self.data_dir
 
     def client(self, *, patience_s: float | None = None) -> "Client":
         """patience_s: how long a hub that answered before is waited for. The caller closes the client."""

@@ -6,6 +6,7 @@ import click
 
 from autoglm.cli.options import HubChoice, hub_options, json_option
 from autoglm.cli.screen import local_time, table
+from autoglm.invocation import command
 
 
 @click.group(invoke_without_command=True)
@@ -29,9 +30,8 @@ def pool(ctx: click.Context, hub: HubChoice, as_json: bool) -> None:
         click.echo(json.dumps(instances, ensure_ascii=False))
         return
     if not instances:
-        click.echo(
-            "There is no instance: autoglm models pull qwen2.5-coder-0.5b, or add an [[instance]] to autoglm.toml."
-        )
+        pull = command("models pull qwen2.5-coder-0.5b", hub.folder)
+        click.echo(f"There is no instance: {pull}, or add an [[instance]] to autoglm.toml.")
         return
     rows = [
         (

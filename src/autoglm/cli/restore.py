@@ -8,6 +8,7 @@ import click
 
 from autoglm.cli.options import data_option, json_option
 from autoglm.cli.screen import local_time
+from autoglm.invocation import command
 
 
 @click.command()
@@ -52,6 +53,6 @@ def restore(file: Path, data_dir: Path, force: bool, check: bool, as_json: bool)
     if check:
         click.echo(f"{file} is whole: {len(manifest.members)} files, {made}")
         return
-    click.echo(f"{data_dir} holds the backup {made}; start it with: autoglm up --data {data_dir}")
+    click.echo(f"{data_dir} holds the backup {made}; start it with: {command('up', data_dir)}")
     if replaced is not None:
         click.echo(f"What was there before lies in {replaced}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autoglm.cli.options import config_file_or_default, config_option, data_option, json_option
-from autoglm.rendezvous import default_data_dir
+from autoglm.invocation import command
 
 if TYPE_CHECKING:
     from autoglm.app import Hub
@@ -101,8 +101,7 @@ def _say_what_runs(signal_name: str, running: int, drain_s: float) -> None:
 
 
 def _greet(hub: "Hub") -> None:
-    elsewhere = "" if hub.data_dir == default_data_dir() else f" --data {hub.data_dir}"
-    models = ", ".join(hub.models) or f"none yet: autoglm models pull{elsewhere} qwen2.5-coder-0.5b"
+    models = ", ".join(hub.models) or f"none yet: {command('models pull qwen2.5-coder-0.5b', hub.data_dir)}"
     click.echo(f"AutoGLM Hub   {hub.url}")
     click.echo(f"  models      {models}")
     unused = [model.name for model in hub.folder.list() if model.name not in hub.models]
@@ -113,15 +112,15 @@ def _greet(hub: "Hub") -> None:
         click.echo(f"  page        {hub.url}/#key={hub.new_admin_key}")
     else:
         click.echo(f"  admin key   in {hub.admin_key_file}")
-        click.echo(f"  page        {hub.url}/   (autoglm console{elsewhere} opens it with the key)")
+        click.echo(f"  page        {hub.url}/   ({command('console', hub.data_dir)} opens it with the key)")
     if hub.models:
-        click.echo(f'  try         autoglm ask{elsewhere} "用一句话介绍你自己"')
+        click.echo(f'  try         {command("ask", hub.data_dir)} "用一句话介绍你自己"')
 
 
 def _fetch_first_model(settings: "Settings", data_dir: Path) -> None:
     """Bring the default model, unless there is something to serve already. Without a network the hub starts without.
 
-    Raises SettingsError when the hub could not start or listen: better known before half a gigabyte is fetched than after.
+    Raises SettingsError when the hub could not start: better known before half a gigabyte is fetched than after.
     """
     from autoglm.app import instances_to_run, listen, model_folder
     from autoglm.cli.models import pull_with_bar

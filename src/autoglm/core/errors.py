@@ -9,6 +9,9 @@ from difflib import get_close_matches
 _NEAR = 0.7
 """difflib's ratio from which a name is near another: `wiat` is near `wait` (0.75), `state` not near `after` (0.6)."""
 
+PULL = "autoglm models pull qwen2.5-coder-0.5b"
+"""Fetches the first model; a hub whose folder is not the default one adds --data."""
+
 
 class HubError(Exception):
     """Root of what callers may catch. `facts` are public: they travel in the problem's JSON body."""
@@ -150,17 +153,15 @@ class UnknownModel(HubError):
 
     code = "unknown_model"
 
-    def __init__(self, model: str, known: list[str] | None = None) -> None:
-        """known: the models there are; None when the raiser does not know them."""
+    def __init__(self, model: str, known: list[str] | None = None, *, pull: str = PULL) -> None:
+        """known: the models there are; None when the raiser does not know them. pull: the command that fetches one."""
         text = f"no instance serves model {model!r}"
         if known is None:
             text += "; GET /v1/models lists those there are"
         elif known:
             text += f".{did_you_mean(model, known)} Known: {', '.join(known)}"
         else:
-            text += (
-                ", nor any other yet; run 'autoglm models pull qwen2.5-coder-0.5b' or add an [[instance]], then restart"
-            )
+            text += f", nor any other yet; run '{pull}' or add an [[instance]], then restart"
         super().__init__(text, model=model)
 
 

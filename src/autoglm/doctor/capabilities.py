@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from autoglm.core.errors import PULL
 from autoglm.doctor.environment import find_spec
 
 
@@ -62,6 +63,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     models_served: list[str]
     page: Path
     is_exposed: bool
+    pull: str = PULL
+    """The command that fetches a model for this hub."""
 
 
 def capabilities(read_facts: Callable[[], Facts]) -> list[Capability]:
@@ -145,7 +148,7 @@ def _chat(facts: Facts) -> Capability:
         name="chat", available=False,
         why="no instance serves a model", why_zh="还没有提供模型的实例",
         instead="messages between people and devices work", instead_zh="人与设备之间的消息仍可使用",
-        fix="autoglm models pull qwen2.5-coder-0.5b, or an [[instance]] in autoglm.toml",
+        fix=f"{facts.pull}, or an [[instance]] in autoglm.toml",
     )  # fmt: skip
 
 
@@ -164,7 +167,7 @@ def _local_models(facts: Facts) -> Capability:
             why="no model file is here yet", why_zh="本机还没有模型文件",
             instead="an [[instance]] at an address: vLLM, Ollama, GLM by key",
             instead_zh="用地址配置 [[instance]]：vLLM、Ollama、GLM 密钥",
-            fix="autoglm models pull qwen2.5-coder-0.5b",
+            fix=facts.pull,
         )  # fmt: skip
     names = ", ".join(facts.models_here)
     return Capability(name="local_models", available=True, why=f"here: {names}", why_zh=f"已有：{names}")

@@ -6,6 +6,7 @@ import platform
 import shutil
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -38,20 +39,22 @@ def find_spec(package: str) -> bool:
 def examine(
     data_dir: Path, models: list[str], *,
     host: str, port: int, page: Path, hub_url: str | None, default_model: str | None = None,
+    command: Callable[[str], str] = "autoglm {}".format,
 ) -> list[Finding]:  # fmt: skip
     """Look at this machine. `models` are the names of the model files here; `hub_url` is that of a hub that runs.
 
     default_model: what the hub would serve by itself; None when instances are configured.
+    command: makes what can be typed here out of words such as 'models pull NAME'.
     """
     return [
         Finding(name="hub", level="ok", text=f"version {__version__}, {hub_url or 'not running'}"),
         _python(),
         _machine(),
-        _memory(),
+        _memory(command),
         *_disk(data_dir),
         _local_worker(),
-        _models(models, default_model),
-        _port(host, port, is_ours=hub_url is not None),
+        _models(models, default_model, command),
+        _port(host, port, command, is_ours=hub_url is not None),
         _page(page),
     ]
 
@@ -65,13 +68,13 @@ def _machine() -> Finding:
     return Finding(name="machine", level="ok", text=f"{platform.system()} {platform.machine()}, {cores} cores")
 
 
-def _memory() -> Finding:
+def _memory(command: Callable[[str], str]) -> Finding:
     available = available_memory_bytes()
     text = f"{available / 1e9:.1f} GB available"
     if available < _LOW_MEMORY_BYTES:
         return Finding(
             name="memory", level="note", text=f"{text}; the default model wants 1.2 GB",
-            fix="autoglm models pull smollm2-135m and models.default = \"smollm2-135m\"",
+            fix=f'{command("models pull smollm2-135m")} and models.default = "smollm2-135m"',
         )  # fmt: skip
     return Finding(name="memory", level="ok", text=text)
 
@@ -145,11 +148,11 @@ def _local_worker() -> Finding:
     )
 
 
-def _models(models: list[str], default_model: str | None) -> Finding:
+def _models(models: list[str], default_model: str | None, command: Callable[[str], str]) -> Finding:
     here = ", ".join(models)
     if default_model is None:
         return Finding(name="model files", level="ok", text=here or "none; the instances of autoglm.toml are used")
-    fix = f"autoglm models pull {default_model}"
+    fix = command(f"models pull {default_model}")
     if not models:
         return Finding(name="model files", level="note", text="none yet", fix=fix)
     if default_model not in models:
@@ -158,7 +161,7 @@ def _models(models: list[str], default_model: str | None) -> Finding:
     return Finding(name="model files", level="ok", text=here)
 
 
-def _port(host: str, port: int, *, is_ours: bool) -> Finding:
+def _port(host: str, port: int, command: Callable[[str], str], *, is_ours: bool) -> Finding:
     if is_ours or port == 0:
         return Finding(name="port", level="ok", text="the running hub has it" if is_ours else "a free one is taken")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -172,7 +175,7 @@ def _port(host: str, port: int, *, is_ours: bool) -> Finding:
         except OSError as error:
             return Finding(
                 name="port", level="problem", text=f"{host}:{port} cannot be used: {error.strerror}",
-                fix="autoglm up --port 0 takes a free one",
+                fix=f"{command('up --port 0')} takes a free one",
             )  # fmt: skip
     return Finding(name="port", level="ok", text=f"{host}:{port} is free")
 

@@ -45,4 +45,6 @@ class Engine:
         if known:
             raise Forbidden("model:use")
         error = self._scheduler.explain_absence(call)
-        raise error if not isinstance(error, UnknownModel) else UnknownModel(call.wanted, known)
+        if isinstance(error, UnknownModel):
+            raise UnknownModel(call.wanted, known, pull=self._scheduler.pull)
+        raise error

@@ -7,7 +7,7 @@ import asyncio
 import math
 
 from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import DeadlineExceeded, HubError, NoInstanceFree, NotOffered, QueueFull, UnknownModel
+from autoglm.core.errors import PULL, DeadlineExceeded, HubError, NoInstanceFree, NotOffered, QueueFull, UnknownModel
 from autoglm.inference.call import AUTO, Call
 from autoglm.inference.instance import Instance, Slot
 from autoglm.inference.queue import Waiter, WaitQueue
@@ -21,8 +21,10 @@ NOTHING: frozenset[str] = frozenset()
 class Scheduler:
     """Hands out slots. Every slot that `acquire` gives goes back by `release`."""
 
-    def __init__(self, settings: SchedulerSettings) -> None:
+    def __init__(self, settings: SchedulerSettings, *, pull: str = PULL) -> None:
+        """pull: the command that fetches a model for this hub."""
         self.settings = settings
+        self.pull = pull
         self.instances: dict[str, Instance] = {}
         self.is_draining = False
         self.waiting = 0
@@ -132,7 +134,7 @@ class Scheduler:
             entry = unknown[0]
             why = f"{entry.name} is {entry.state} and has not told its models yet"
             return NoInstanceFree(call.model, 0.0, f"{why}: {entry.error}" if entry.error else why, 2.0)
-        return UnknownModel(call.model, self.models())
+        return UnknownModel(call.model, self.models(), pull=self.pull)
 
     def predicted_wait_s(self, call: Call) -> float:
         """A forecast for Retry-After: the queue ahead, served at the recent pace; 1 to 60 s."""

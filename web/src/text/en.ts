@@ -48,7 +48,7 @@ export const en = {
   yourAddress: "Your address",
   instances: "Model instances",
   instancesUnknown: "Not known: the hub has not said yet, or this key may not ask.",
-  instancesNone: "There is no model yet. Run “autoglm models pull qwen2.5-coder-0.5b” and restart the hub, or add an [[instance]] to autoglm.toml.",
+  instancesNone: "There is no model yet. Run “autoglm models pull qwen2.5-coder-0.5b” (with the hub’s --data, if it was started with one) and restart the hub, or add an [[instance]] to autoglm.toml.",
   instanceStates: {
     starting: "starting",
     ready: "ready",

@@ -46,7 +46,7 @@ export const zh: Texts = {
   yourAddress: "你的地址",
   instances: "模型实例",
   instancesUnknown: "暂时未知：中枢还没有返回，或此密钥无权查看。",
-  instancesNone: "还没有模型。请运行“autoglm models pull qwen2.5-coder-0.5b”并重启中枢，或在 autoglm.toml 中添加 [[instance]]。",
+  instancesNone: "还没有模型。请运行“autoglm models pull qwen2.5-coder-0.5b”（中枢启动时若用了 --data，请带上同样的 --data）并重启中枢，或在 autoglm.toml 中添加 [[instance]]。",
   instanceStates: {
     starting: "启动中",
     ready: "就绪",

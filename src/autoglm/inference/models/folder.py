@@ -55,8 +55,10 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
 class ModelFolder:
     """Model files by name. The folder is made when the first model comes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, data_option: str = "") -> None:
+        """data_option: what commands need that shall work on this folder, ' --data FOLDER'; for hints."""
         self.path = path
+        self.data_option = data_option
 
     def list(self) -> list[ModelFile]:
         """The models here, by name. What has no proper name or is no regular file is left out."""
@@ -89,7 +91,7 @@ class ModelFolder:
         if model is None:
             known = [model.name for model in self.list()]
             raise ModelFileError(
-                f"there is no model {name!r} in {self.path}; run 'autoglm models pull {name}'."
+                f"there is no model {name!r} in {self.path}; run 'autoglm models pull {name}{self.data_option}'."
                 + did_you_mean(name, known)
             )
         return model.path

