@@ -2,7 +2,9 @@
 
 import json
 import ssl
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -60,6 +62,24 @@ def test_who_does_not_trust_the_certificate_says_so(hub: HubProcess) -> None:
 def test_the_commands_take_the_authority(hub: HubProcess) -> None:
     done = autoglm("ask", "hello", "--ca-file", hub.data_dir.parent / "ca.pem", data=hub.data_dir)
     assert (done.status, done.out.strip()) == (0, "You said: hello")
+
+
+@pytest.mark.parametrize("command", [("ask", "hello"), ("pool",)])
+def test_a_command_with_http_for_https_is_told_so_at_once(hub: HubProcess, command: tuple[str, ...]) -> None:
+    plain_url = hub.url.replace("https", "http")
+    started_s = time.monotonic()
+    done = autoglm(*command, "--url", plain_url, data=hub.data_dir)
+    assert time.monotonic() - started_s < 5
+    told = f"autoglm: no hub answers at {plain_url} (what is there speaks https); use {hub.url}\n"
+    assert (done.status, done.err) == (1, told)
+
+
+def test_a_command_with_https_for_http_is_told_so(tmp_path: Path) -> None:
+    with running_hub(tmp_path / "d") as plain:
+        tls_url = plain.url.replace("http", "https")
+        done = autoglm("pool", "--url", tls_url, data=plain.data_dir)
+    told = f"autoglm: no hub answers at {tls_url} (what is there speaks plain http); use {plain.url}\n"
+    assert (done.status, done.err) == (1, told)
 
 
 def test_a_client_that_speaks_plain_http_breaks_nothing(hub: HubProcess, authority: trustme.CA) -> None:

@@ -2,12 +2,14 @@
 
 import json
 import random
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -19,6 +21,9 @@ T = TypeVar("T")
 CONNECT_TIMEOUT_S = 5.0
 _FIRST_PAUSE_S = 0.1
 _MAX_PAUSE_S = 5.0
+_HANDSHAKE_TIMEOUT_S = 2.0
+# What OpenSSL calls an answer that is no TLS; the word changed over its versions.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 _TRUST = "name its authority with --ca-file, AUTOGLM_CA_FILE, or Client(ca_file=...)"
 
 
@@ -152,9 +157,15 @@ class Connection:
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise NoHub(self._lost(), "its certificate is not trusted here", _TRUST) from error
+            if any(sign in str(error) for sign in _NO_TLS):
+                url = self._lost()
+                raise NoHub(url, "what is there speaks plain http", f"use http{url.removeprefix('https')}") from error
             raise NoHub(self._lost(), _reason(error)) from error
         except (httpx2.TransportError, httpx2.DecodingError) as error:
-            raise ConnectionLost(self._lost(), _reason(error)) from error
+            url = self._lost()
+            if not self._has_answered and _speaks_tls(url):  # it hung up on plain words
+                raise NoHub(url, "what is there speaks https", f"use https{url.removeprefix('http')}") from error
+            raise ConnectionLost(url, _reason(error)) from error
         except (httpx2.InvalidURL, ssl.SSLError, OSError) as error:  # the last two: the file of authorities
             raise NoHub(self._lost(), _reason(error)) from error
 
@@ -167,6 +178,23 @@ class Connection:
 def _read(response: httpx2.Response) -> bytes:
     content: bytes = response.read()
     return content
+
+
+def _speaks_tls(url: str) -> bool:
+    """True when the server of an http address takes a TLS handshake, with whatever certificate."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or parts.hostname is None:
+        return False
+    anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((parts.hostname, parts.port or 80), timeout=_HANDSHAKE_TIMEOUT_S) as plain,
+            anyone.wrap_socket(plain, server_hostname=parts.hostname),
+        ):
+            return True
+    except (OSError, ValueError):  # an SSLError is an OSError; the other: a host that no certificate could name
+        return False
 
 
 def _reason(error: Exception) -> str:
