@@ -94,7 +94,7 @@ def _running_on(folder: Path) -> str:
         raise NoHub(str(folder), way_out=_start(folder)) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NoHub(str(folder), f"{STATE_FILE} cannot be read: {error}") from None
-    if not _is_locked(folder / LOCK_FILE):
+    if not is_held(folder):
         raise NoHub(str(folder), f"the last one, process {pid}, is gone", _start(folder))
     # A hub that listens everywhere is reached by the loopback address.
     return _checked(url).replace("://0.0.0.0", "://127.0.0.1").replace("://[::]", "://[::1]")
@@ -104,10 +104,13 @@ def _start(folder: Path) -> str:
     return f"start it with: {command('up', folder)}"
 
 
-def _is_locked(path: Path) -> bool:
-    """True while a hub holds its data folder. Its pid alone would mean nothing: another process may have it by now."""
+def is_held(folder: Path) -> bool:
+    """True while a hub holds the data folder, also one that does not answer.
+
+    Its pid alone would mean nothing: another process may have it by now.
+    """
     try:
-        with path.open("rb") as lock:
+        with (folder / LOCK_FILE).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

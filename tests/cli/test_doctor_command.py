@@ -22,7 +22,7 @@ def test_problems_end_with_1_and_name_the_way_out(tmp_path: Path) -> None:
         port = other.getsockname()[1]
         finished = autoglm("doctor", "env", data=tmp_path, environ={"AUTOGLM_GATEWAY__PORT": str(port)})
     assert finished.status == 1
-    assert "autoglm up --port 0 takes a free one" in finished.out
+    assert f"autoglm up --port 0 --data {tmp_path} takes a free one" in finished.out
     assert "not running" in finished.out
 
 

@@ -82,6 +82,27 @@ def test_a_command_with_https_for_http_is_told_so(tmp_path: Path) -> None:
     assert (done.status, done.err) == (1, told)
 
 
+def test_the_doctor_knows_the_hub_that_holds_the_port(hub: HubProcess) -> None:
+    """With its authority it asks the hub; without, it still does not take the hub's own port for a stranger's."""
+    environ = {"AUTOGLM_GATEWAY__PORT": str(hub.port)}
+    for options, words in [
+        (("--ca-file", hub.data_dir.parent / "ca.pem"), hub.url),
+        ((), "its certificate is not trusted here"),
+    ]:
+        done = autoglm("doctor", "env", "--json", *options, data=hub.data_dir, environ=environ)
+        findings = {finding["name"]: finding for finding in json.loads(done.out)}
+        assert words in findings["hub"]["text"]
+        assert findings["port"]["text"] == "the running hub has it"
+        assert done.status == 0
+
+
+def test_the_list_of_models_asks_a_hub_with_an_authority_of_its_own(hub: HubProcess) -> None:
+    (hub.data_dir / "models").mkdir()
+    (hub.data_dir / "models" / "tiny.gguf").write_bytes(b"GGUF")
+    done = autoglm("models", "list", "--json", "--ca-file", hub.data_dir.parent / "ca.pem", data=hub.data_dir)
+    assert [model["served"] for model in json.loads(done.out)] == [False]
+
+
 def test_a_client_that_speaks_plain_http_breaks_nothing(hub: HubProcess, authority: trustme.CA) -> None:
     with pytest.raises(httpx2.HTTPError):
         httpx2.get(hub.url.replace("https", "http") + "/healthz")

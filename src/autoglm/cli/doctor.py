@@ -1,16 +1,24 @@
 """`autoglm doctor`: what works here, what does not, and what to do about it."""
 
-import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from autoglm.cli.options import HubChoice, config_file_or_default, config_option, data_option, hub_options, json_option
+from autoglm.cli.options import (
+    HubChoice,
+    ca_file_option,
+    config_file_or_default,
+    config_option,
+    data_option,
+    hub_options,
+    json_option,
+)
 from autoglm.cli.screen import table
 from autoglm.core.errors import HubError, SettingsError
 from autoglm.invocation import command
+from autoglm.rendezvous import is_held
 
 if TYPE_CHECKING:
     from autoglm.doctor.environment import Finding
@@ -30,8 +38,9 @@ def doctor() -> None:
 @doctor.command()
 @data_option
 @config_option
+@ca_file_option
 @json_option
-def env(data_dir: Path, config_file: Path | None, as_json: bool) -> None:
+def env(data_dir: Path, config_file: Path | None, ca_file: Path | None, as_json: bool) -> None:
     """Look at this machine: settings, cores, memory, disk, packages, port, page. Needs no running hub. Ends with
     status 1 when something keeps the hub from working.
 
@@ -39,7 +48,7 @@ def env(data_dir: Path, config_file: Path | None, as_json: bool) -> None:
     Example:
       autoglm doctor env --data ./data
     """
-    findings = _findings(data_dir, config_file)
+    findings = _findings(data_dir, config_file, ca_file)
     if as_json:
         rows = [{"name": f.name, "level": f.level, "text": f.text, "fix": f.fix} for f in findings]
         click.echo(json.dumps(rows, ensure_ascii=False))
@@ -55,7 +64,7 @@ def _words(finding: "Finding") -> str:
     return f"{finding.text}; to do: {finding.fix}" if finding.fix else finding.text
 
 
-def _findings(data_dir: Path, config_file: Path | None) -> list["Finding"]:
+def _findings(data_dir: Path, config_file: Path | None, ca_file: Path | None) -> list["Finding"]:
     from autoglm.app import PAGE, model_folder
     from autoglm.doctor.environment import Finding, examine
     from autoglm.settings import Settings, load_settings
@@ -71,21 +80,24 @@ def _findings(data_dir: Path, config_file: Path | None) -> list["Finding"]:
         about = [Finding(name="settings", level="problem", text=reason) for reason in reasons]
     names = [model.name for model in model_folder(settings, data_dir).list()]
     gateway = settings.gateway
+    hub_url, silence = _running(data_dir, ca_file)
     return about + examine(
-        data_dir, names, host=gateway.host, port=gateway.port, page=PAGE, hub_url=_running(data_dir),
+        data_dir, names, host=gateway.host, port=gateway.port, page=PAGE, hub_url=hub_url, silence=silence,
         default_model=None if settings.instance else settings.models.default,
         command=lambda words: command(words, data_dir),
     )  # fmt: skip
 
 
-def _running(data_dir: Path) -> str | None:
-    """The address of the hub on this folder, if one answers."""
+def _running(data_dir: Path, ca_file: Path | None) -> tuple[str | None, str]:
+    """The address of the hub on this folder, if one answers; why one that is there does not."""
     from autoglm.client import Client
 
-    with contextlib.suppress(HubError), Client(data_dir=data_dir, patience_s=0.0) as client:
-        client.me()
-        return client.url
-    return None
+    try:
+        with Client(data_dir=data_dir, ca_file=ca_file, patience_s=0.0) as client:
+            client.me()
+            return client.url, ""
+    except HubError as error:
+        return None, str(error) if is_held(data_dir) else ""
 
 
 @doctor.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoglm.cli.options import config_file_or_default, config_option, data_option, json_option
+from autoglm.cli.options import ca_file_option, config_file_or_default, config_option, data_option, json_option
 from autoglm.cli.screen import size, table
 from autoglm.core.errors import HubError
 from autoglm.invocation import command
@@ -33,8 +33,9 @@ def models() -> None:
 @models.command("list")
 @data_option
 @config_option
+@ca_file_option
 @json_option
-def list_files(data_dir: Path, config_file: Path | None, as_json: bool) -> None:
+def list_files(data_dir: Path, config_file: Path | None, ca_file: Path | None, as_json: bool) -> None:
     """List the model files here, and whether a running hub serves them.
 
     \b
@@ -42,7 +43,7 @@ def list_files(data_dir: Path, config_file: Path | None, as_json: bool) -> None:
       autoglm models list --json
     """
     _, folder = _folder(data_dir, config_file)
-    served = _served(data_dir)
+    served = _served(data_dir, ca_file)
     files = folder.list()
     if as_json:
         click.echo(json.dumps([_as_object(file, served) for file in files], ensure_ascii=False))
@@ -168,11 +169,11 @@ def _folder(data_dir: Path, config_file: Path | None) -> tuple["Settings", "Mode
     return settings, model_folder(settings, data_dir)
 
 
-def _served(data_dir: Path) -> set[str] | None:
+def _served(data_dir: Path, ca_file: Path | None) -> set[str] | None:
     """What the hub on this folder serves; None when none runs."""
     from autoglm.client import Client
 
-    with contextlib.suppress(HubError), Client(data_dir=data_dir, patience_s=0.0) as client:
+    with contextlib.suppress(HubError), Client(data_dir=data_dir, ca_file=ca_file, patience_s=0.0) as client:
         return {model for instance in client.pool() if instance["provider"] == "local" for model in instance["models"]}
     return None
 

@@ -31,6 +31,10 @@ config_option: Decorator = click.option(
     "--config", "config_file", type=click.Path(path_type=Path, dir_okay=False), envvar="AUTOGLM_CONFIG",
     show_default="DATA/autoglm.toml, when there is one", callback=_absolute, help="Settings file.",
 )  # fmt: skip
+ca_file_option: Decorator = click.option(
+    "--ca-file", type=click.Path(path_type=Path, dir_okay=False, exists=True), envvar="AUTOGLM_CA_FILE",
+    help="PEM file of authorities to trust for an https address.",
+)  # fmt: skip
 json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -68,11 +72,8 @@ _HUB_OPTIONS: tuple[Decorator, ...] = (
     click.option("--url", envvar="AUTOGLM_URL", help="Address of the hub; when absent, the one on --data."),
     click.option("--key", envvar="AUTOGLM_KEY", help="Key; others can see it here, but not in AUTOGLM_KEY."),
     data_option,
-    click.option(
-        "--ca-file", type=click.Path(path_type=Path, dir_okay=False, exists=True), envvar="AUTOGLM_CA_FILE",
-        help="PEM file of authorities to trust for an https address.",
-    ),
-)  # fmt: skip
+    ca_file_option,
+)
 
 
 def hub_options(command: Callable[..., Any]) -> Callable[..., Any]:

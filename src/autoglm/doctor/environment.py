@@ -38,25 +38,33 @@ def find_spec(package: str) -> bool:
 
 def examine(
     data_dir: Path, models: list[str], *,
-    host: str, port: int, page: Path, hub_url: str | None, default_model: str | None = None,
+    host: str, port: int, page: Path, hub_url: str | None, silence: str = "", default_model: str | None = None,
     command: Callable[[str], str] = "autoglm {}".format,
 ) -> list[Finding]:  # fmt: skip
     """Look at this machine. `models` are the names of the model files here; `hub_url` is that of a hub that runs.
 
+    silence: why a hub that holds the folder could not be asked.
     default_model: what the hub would serve by itself; None when instances are configured.
     command: makes what can be typed here out of words such as 'models pull NAME'.
     """
     return [
-        Finding(name="hub", level="ok", text=f"version {__version__}, {hub_url or 'not running'}"),
+        _hub(hub_url, silence),
         _python(),
         _machine(),
         _memory(command),
         *_disk(data_dir),
         _local_worker(),
         _models(models, default_model, command),
-        _port(host, port, command, is_ours=hub_url is not None),
+        _port(host, port, command, is_ours=hub_url is not None or bool(silence)),
         _page(page),
     ]
+
+
+def _hub(url: str | None, silence: str) -> Finding:
+    if silence:
+        text = f"version {__version__}, a hub holds this folder, but could not be asked: {silence}"
+        return Finding(name="hub", level="note", text=text)
+    return Finding(name="hub", level="ok", text=f"version {__version__}, {url or 'not running'}")
 
 
 def _python() -> Finding:
