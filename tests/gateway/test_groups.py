@@ -1,8 +1,10 @@
 """Groups over HTTP: members at the moment of sending, acknowledgements of each, and what is wrong with a group."""
 
+import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -81,6 +83,26 @@ def test_groups_are_listed_read_replaced_and_deleted(hub: Inside) -> None:
         assert (gone.status, gone.json()["code"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize("name", ["运维", "-a", "a&b?c#d%e", "夜" * 64, "..."])
+def test_a_group_has_a_name_of_any_script(hub: Inside, name: str) -> None:
+    path = quote(name, safe="")
+    unknown = call(hub.port, hub.key, "POST", "/api/messages", {"to": f"group:{name}", "content": "x"}).json()
+    argument = "-- -a" if name == "-a" else shlex.quote(name)
+    assert f"'autoglm groups set {argument} MEMBER...' makes it" in unknown["detail"]
+    assert f"PUT /api/groups/{path}" in unknown["detail"]
+    assert put(hub, path, "user:named").json() == {"name": name, "members": ["user:named"]}
+    post(hub, f"group:{name}", name)
+    assert texts(hub, "user:named")[-1] == name
+    assert call(hub.port, hub.key, "DELETE", f"/api/groups/{path}").status == 204
+
+
+@pytest.mark.parametrize("name", ["a/b", "a" * 65, ".."])
+def test_no_way_is_named_to_a_group_that_cannot_be(hub: Inside, name: str) -> None:
+    unknown = call(hub.port, hub.key, "POST", "/api/messages", {"to": f"group:{name}", "content": "x"}).json()
+    assert "has 1 to 64 characters" in unknown["detail"]
+    assert "makes it" not in unknown["detail"]
+
+
 def test_deleting_a_group_from_many_sides_at_once_fails_for_none_with_an_error_of_the_hub(hub: Inside) -> None:
     for _ in range(5):
         put(hub, "contested", "user:a")
@@ -96,7 +118,8 @@ def test_deleting_a_group_from_many_sides_at_once_fails_for_none_with_an_error_o
         ("ops", {"members": ["alice"]}, "members[0]"), ("ops", {"members": ["user:a", "group:b"]}, "members[1]"),
         ("ops", {"members": ["model:auto"]}, "members[0]"), ("ops", {"members": "user:a"}, "members"),
         ("ops", {"members": [7]}, "members[0]"), ("ops", {}, "members"), ("ops", {"members": [], "nmae": 1}, "nmae"),
-        ("a%20b", {"members": []}, "name"), ("-a", {"members": []}, "name"), ("a" * 65, {"members": []}, "name"),
+        ("a%20b", {"members": []}, "name"), ("a%2Fb", {"members": []}, "name"), ("%2E%2E", {"members": []}, "name"),
+        ("%E2%80%AEa", {"members": []}, "name"), ("a" * 65, {"members": []}, "name"),
         ("ops%0A", {"members": []}, "name"),
         ("ops", {"members": [f"user:{number}" for number in range(MAX_MEMBERS + 1)]}, "members"),
     ],

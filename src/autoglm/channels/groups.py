@@ -1,15 +1,16 @@
 """Groups: one address for many. A message to a group reaches those who are members when it is sent."""
 
-import re
+import shlex
+from urllib.parse import quote
 
 import msgspec
 
-from autoglm.core.address import parse_address
+from autoglm.core.address import is_group_name, parse_address
 from autoglm.core.errors import InvalidField, NotFound
 from autoglm.core.ports import KeyValue
 
 _PREFIX = "group/"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME_RULE = "a group's name has 1 to 64 characters without blanks, slashes and invisible ones, and is not '.' or '..'"
 MAX_MEMBERS = 5_000
 
 
@@ -46,8 +47,8 @@ class Groups:
 
     async def put(self, name: str, members: list[str]) -> Group:
         """Make or replace a group. Raises InvalidField: members are users and devices, at most 5,000."""
-        if _NAME.fullmatch(name) is None:
-            raise InvalidField("name", "a group's name has 1 to 64 letters, digits, dots, dashes and underscores")
+        if is_group_name(name) is None:
+            raise InvalidField("name", _NAME_RULE)
         if len(members) > MAX_MEMBERS:
             raise InvalidField("members", f"a group has at most {MAX_MEMBERS} members")
         for index, member in enumerate(members):
@@ -63,3 +64,12 @@ class Groups:
         self.get(name)
         await self._keyvalue.delete(_PREFIX + name)
         self._groups.pop(name, None)  # another may have deleted it meanwhile
+
+
+def how_to_make(name: str) -> str:
+    """What somebody can do who found no group of this name."""
+    if is_group_name(name) is None:
+        return _NAME_RULE
+    no_option = "-- " if name.startswith("-") else ""
+    words = f"autoglm groups set {no_option}{shlex.quote(name)} MEMBER..."
+    return f"'{words}' makes it, or PUT /api/groups/{quote(name, safe='')}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from autoglm.channels.expiry import Expiries, expiry_note
-from autoglm.channels.groups import Groups
+from autoglm.channels.groups import Groups, how_to_make
 from autoglm.channels.receipts import AckState, Receipt, receipt_record, subject_of_message, subject_of_sender
 from autoglm.core.address import parse_address
 from autoglm.core.clock import now_ms
@@ -110,7 +110,7 @@ class Mailbox:
                 try:
                     members = self.groups.get(address.rest).members
                 except NotFound:
-                    way_out = f"this hub has no such group; PUT /api/groups/{address.rest} makes it"
+                    way_out = f"this hub has no such group; {how_to_make(address.rest)}"
                     raise UnknownRecipient(envelope.to, way_out) from None
                 subjects += [f"to:{member}" for member in members]
             case "model":

@@ -13,6 +13,7 @@ COMMANDS = {
     "ask": "Ask a model",
     "send": "Send a message",
     "inbox": "Read messages",
+    "groups": "Show and change groups of addresses",
     "models": "List, fetch and remove model files",
     "pool": "Show the instances",
     "config": "Check and show settings",

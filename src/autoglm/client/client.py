@@ -181,6 +181,20 @@ class Client:
     def message(self, id: str) -> Json:
         return self._get(f"/api/messages/{_quoted(id)}")
 
+    # --- groups ---
+
+    def groups(self) -> list[Json]:
+        """The groups whose messages this key may read: `{"name", "members"}`."""
+        return list(self._get("/api/groups")["groups"])
+
+    def set_group(self, name: str, members: Sequence[str]) -> Json:
+        """Make a group of users and devices, or replace its members; returns it."""
+        return self._connection.call("PUT", f"/api/groups/{_quoted(name)}", body={"members": list(members)})[1]
+
+    def remove_group(self, name: str) -> None:
+        """Not repeated by itself: a second time there would be no such group."""
+        self._connection.call("DELETE", f"/api/groups/{_quoted(name)}", is_repeatable=False)
+
     # --- tasks ---
 
     def submit(

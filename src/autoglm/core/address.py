@@ -32,6 +32,9 @@ ADDRESS_PATTERN = (
 """For JSON Schema; Python's `$` would let a final newline pass, hence `fullmatch` below."""
 MEMBER_PATTERN = rf"^(user|device):{_NAME}$"
 """Users and devices: those who may be members of a group."""
+GROUP_NAME_PATTERN = rf"^(?!\.{{1,2}}$)[^/{_NOT_IN_NAMES}]{{1,64}}$"
+"""A group's name is a segment of paths as well: no slash, and not '.' or '..', which clients would resolve."""
+is_group_name = re.compile(GROUP_NAME_PATTERN).fullmatch
 _is_address = re.compile(ADDRESS_PATTERN).fullmatch
 _is_bare_name = re.compile(r"[\w.-]{1,100}").fullmatch
 

@@ -3,7 +3,7 @@
 from typing import Any, Literal, NamedTuple
 
 from autoglm.channels.groups import Group
-from autoglm.core.address import ADDRESS_PATTERN, MAX_ADDRESS
+from autoglm.core.address import ADDRESS_PATTERN, GROUP_NAME_PATTERN, MAX_ADDRESS
 from autoglm.core.envelope import ID_PATTERN, Envelope
 from autoglm.gateway.groups import GroupBody, GroupList
 from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S, Ack, Acked, Receipts
@@ -56,11 +56,11 @@ _KEY = (*_ANY, "unauthorized", "rate_limited")
 _BODY = ("invalid_json", "invalid_field", "payload_too_large", "unsupported_media_type", "request_timeout")
 _WRITE = ("storage_full", "queue_full", "draining", "store_broken")
 
-_GROUP: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
+_GROUP: Schema = {"type": "string", "pattern": GROUP_NAME_PATTERN}
 _ID = Parameter(
     "id", "path", {"type": "string", "pattern": ID_PATTERN}, "Percent-encoded, a slash as %2F", example="order-17"
 )
-_NAME = Parameter("name", "path", _GROUP, "A group", example="ops")
+_NAME = Parameter("name", "path", _GROUP, "A group; percent-encoded", example="ops")
 _TO = Parameter("to", "query", _ADDRESS, "Whose messages", is_required=True, example="user:alice")
 _AFTER = Parameter("after", "query", {**_POSITION, "default": 0}, "Only what has a higher `seq`")
 _LIMIT = Parameter(
