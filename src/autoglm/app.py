@@ -37,7 +37,7 @@ from autoglm.inference.call import AUTO
 from autoglm.inference.correspondent import Correspondent
 from autoglm.inference.dispatch import Dispatcher
 from autoglm.inference.engine import Engine
-from autoglm.inference.models import ModelFolder
+from autoglm.inference.models import ModelFolder, pull_words
 from autoglm.inference.providers.address import AddressProvider
 from autoglm.inference.providers.local import LocalInstanceProvider, local_providers
 from autoglm.inference.scheduler import Scheduler
@@ -72,6 +72,12 @@ def instances_to_run(settings: Settings, folder: ModelFolder) -> tuple[InstanceS
     here = [model.name for model in folder.list()]
     name = settings.models.default if settings.models.default in here else next(iter(here), None)
     return () if name is None else (InstanceSettings(name=name[:64], provider="local", models=(name,)),)
+
+
+def missing_models(settings: Settings, folder: ModelFolder) -> dict[str, str]:
+    """Models that local instances shall serve and that are not in the folder: name to the words that bring it here."""
+    wanted = [entry.models[0] for entry in settings.instance if entry.provider == "local"]
+    return {name: pull_words(name) for name in wanted if folder.get(name) is None}
 
 
 def listen(gateway: GatewaySettings) -> socket.socket:
@@ -166,7 +172,8 @@ class Hub:
     def _compose(self, store: Store) -> None:
         settings, limit = self.settings, self.settings.gateway.max_body_bytes
         self._keys = KeyRing(store.keyvalue, settings.key)
-        pull = f"{PULL}{data_option(self.data_dir)}"
+        elsewhere = data_option(self.data_dir)
+        pull = f"{PULL}{elsewhere}"
         self._scheduler = Scheduler(settings.scheduler, pull=pull)
         dispatcher = Dispatcher(self._scheduler, Engine(self._scheduler))
         self._providers: list[Provider] = []
@@ -188,9 +195,17 @@ class Hub:
         def facts() -> Facts:
             here = [model.name for model in self.folder.list()]
             exposed = settings.gateway.is_exposed
-            return Facts(
-                models_here=here, models_served=self._scheduler.models(), page=PAGE, is_exposed=exposed, pull=pull
+            missing = missing_models(settings, self.folder)
+            served = dict.fromkeys(
+                name
+                for entry in self._scheduler.instances.values()
+                for name in entry.models
+                if entry.provider != "local" or name not in missing
             )
+            return Facts(
+                models_here=here, models_served=list(served), page=PAGE, is_exposed=exposed, pull=pull,
+                models_missing={name: f"autoglm {words}{elsewhere}" for name, words in missing.items()},
+            )  # fmt: skip
 
         async def current() -> list[Capability]:
             return await anyio.to_thread.run_sync(capabilities, facts)

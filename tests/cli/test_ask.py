@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.terminal import autoglm, on_terminal, started
-from hub import instance_config, running_hub
+from hub import HubProcess, instance_config, running_hub
 from scripted_model import (
     STREAM_HEAD,
     Request,
@@ -146,6 +146,14 @@ def test_an_unknown_model_is_refused(data: Path) -> None:
     finished = autoglm("ask", "x", "--model", "echo-modle", data=data)
     assert (finished.status, finished.out) == (1, "")
     assert "Did you mean 'echo-model'?" in finished.err
+
+
+def test_a_wrong_key_is_told_in_the_words_of_the_command_line(hub: HubProcess) -> None:
+    finished = autoglm("ask", "x", "--key", "nonsense", data=hub.data_dir)
+    assert (finished.status, finished.out) == (1, "")
+    assert finished.err.startswith(f"autoglm: the hub at {hub.url} does not know the key; was it copied whole? ")
+    assert "console --print" in finished.err
+    assert "Bearer" not in finished.err
 
 
 def test_half_a_surrogate_pair_does_not_end_the_command(model: ScriptedModel, data: Path) -> None:

@@ -83,6 +83,10 @@ def test_wrong_usage_ends_with_2(args: tuple[str, ...]) -> None:
     assert "Error: " in finished.err
 
 
+def test_a_mistyped_command_is_answered_with_the_one_that_was_meant() -> None:
+    assert "No such command 'aks'. Did you mean 'ask'?" in autoglm("aks", "x").err
+
+
 def test_the_help_loads_nothing_but_click() -> None:
     """`autoglm --help` answers at once: it takes 0.08 s of CPU time because it loads no command."""
     code = "import sys\nfrom autoglm.cli.main import run\nrun()\nprint([n for n in sys.modules if 'autoglm.' in n])"

@@ -33,7 +33,8 @@ async def test_without_a_key_the_page_says_where_it_lies_and_takes_the_whole_add
     hub: HubProcess, open_page: Open
 ) -> None:
     visit = await open_page(hub.url)
-    await expect(visit.page.get_by_role("main")).to_contain_text("DATA/admin.key")
+    await expect(visit.page.get_by_role("main")).to_contain_text("autoglm console --print")
+    await expect(visit.page.get_by_role("main")).to_contain_text("~/.local/share/autoglm")
     await visit.page.get_by_label("Key", exact=True).fill(hub.page_url)
     await visit.page.keyboard.press("Enter")
     await visit.expect_connected()

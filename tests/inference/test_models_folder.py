@@ -54,8 +54,10 @@ def test_removing_takes_file_note_and_leftovers_of_a_pull(folder: ModelFolder, t
 def test_the_path_of_a_missing_model_comes_with_the_way_out(folder: ModelFolder, tmp_path: Path) -> None:
     (tmp_path / "qwen.gguf").write_bytes(b"x")
     assert folder.path_of("qwen") == tmp_path / "qwen.gguf"
-    with pytest.raises(ModelFileError, match=r"autoglm models pull qwem'. Did you mean 'qwen'"):
+    with pytest.raises(ModelFileError, match=r"'autoglm models pull \./FILE\.gguf --name qwem'\. Did you mean 'qwen'"):
         folder.path_of("qwem")
+    with pytest.raises(ModelFileError, match="'autoglm models pull smollm2-135m'"):
+        folder.path_of("smollm2-135m")
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "A", "-a", ".a", "a" * 65, "a\n", "模型"])

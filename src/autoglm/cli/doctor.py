@@ -65,7 +65,7 @@ def _words(finding: "Finding") -> str:
 
 
 def _findings(data_dir: Path, config_file: Path | None, ca_file: Path | None) -> list["Finding"]:
-    from autoglm.app import PAGE, model_folder
+    from autoglm.app import PAGE, missing_models, model_folder
     from autoglm.doctor.environment import Finding, examine
     from autoglm.settings import Settings, load_settings
 
@@ -78,13 +78,14 @@ def _findings(data_dir: Path, config_file: Path | None, ca_file: Path | None) ->
         problems = error.facts["problems"]
         reasons = problems if isinstance(problems, list) else [str(error)]
         about = [Finding(name="settings", level="problem", text=reason) for reason in reasons]
-    names = [model.name for model in model_folder(settings, data_dir).list()]
+    folder = model_folder(settings, data_dir)
+    names = [model.name for model in folder.list()]
     gateway = settings.gateway
     hub_url, silence = _running(data_dir, ca_file)
     return about + examine(
         data_dir, names, host=gateway.host, port=gateway.port, page=PAGE, hub_url=hub_url, silence=silence,
         default_model=None if settings.instance else settings.models.default,
-        command=lambda words: command(words, data_dir),
+        missing=missing_models(settings, folder), command=lambda words: command(words, data_dir),
     )  # fmt: skip
 
 

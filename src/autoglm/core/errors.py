@@ -204,7 +204,9 @@ class Unauthorized(HubError):
     code = "unauthorized"
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"{reason}; send 'Authorization: Bearer KEY' (the first key is in DATA/admin.key)")
+        # Strangers read this: it names no folder.
+        way_out = "send 'Authorization: Bearer KEY'; 'autoglm console --print' on the hub's machine shows the first key"
+        super().__init__(f"{reason}: {way_out}")
 
 
 class Forbidden(HubError):

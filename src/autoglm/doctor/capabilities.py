@@ -56,6 +56,11 @@ _INSIDE_WECHAT: dict[str, dict[str, Any]] = {
 }
 
 
+_MAIL, _MAIL_ZH = "messages between people and devices work", "人与设备之间的消息仍可使用"
+_ADDRESS = "an [[instance]] at an address: vLLM, Ollama, GLM by key"
+_ADDRESS_ZH = "用地址配置 [[instance]]：vLLM、Ollama、GLM 密钥"
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What the running hub knows of itself."""
 
@@ -65,6 +70,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     is_exposed: bool
     pull: str = PULL
     """The command that fetches a model for this hub."""
+    models_missing: dict[str, str] = {}
+    """Models of local instances that are not here, and the command that brings each."""
 
 
 def capabilities(read_facts: Callable[[], Facts]) -> list[Capability]:
@@ -140,14 +147,26 @@ def _encrypted_transport(facts: Facts) -> Capability:
     )  # fmt: skip
 
 
+def _missing(facts: Facts) -> dict[str, str]:
+    """Why models of local instances do not work, and what brings them."""
+    names = ", ".join(facts.models_missing)
+    return {
+        "why": f"an [[instance]] shall serve it, but it is not here: {names}",
+        "why_zh": f"[[instance]] 要提供的模型不在本机：{names}",
+        "fix": "; ".join(facts.models_missing.values()),
+    }
+
+
 def _chat(facts: Facts) -> Capability:
     if facts.models_served:
         names = ", ".join(facts.models_served[:5])
         return Capability(name="chat", available=True, why=f"served here: {names}", why_zh=f"可用模型：{names}")
+    if facts.models_missing:
+        return Capability(name="chat", available=False, instead=_MAIL, instead_zh=_MAIL_ZH, **_missing(facts))
     return Capability(
         name="chat", available=False,
         why="no instance serves a model", why_zh="还没有提供模型的实例",
-        instead="messages between people and devices work", instead_zh="人与设备之间的消息仍可使用",
+        instead=_MAIL, instead_zh=_MAIL_ZH,
         fix=f"{facts.pull}, or an [[instance]] in autoglm.toml",
     )  # fmt: skip
 
@@ -157,16 +176,18 @@ def _local_models(facts: Facts) -> Capability:
         return Capability(
             name="local_models", available=False,
             why="the package xllamacpp is not installed", why_zh="未安装 xllamacpp",
-            instead="an [[instance]] at an address: vLLM, Ollama, GLM by key",
-            instead_zh="用地址配置 [[instance]]：vLLM、Ollama、GLM 密钥",
+            instead=_ADDRESS, instead_zh=_ADDRESS_ZH,
             fix="pip install 'autoglm-hub[local]'",
         )  # fmt: skip
+    if facts.models_missing:
+        return Capability(
+            name="local_models", available=False, instead=_ADDRESS, instead_zh=_ADDRESS_ZH, **_missing(facts)
+        )
     if not facts.models_here:
         return Capability(
             name="local_models", available=False,
             why="no model file is here yet", why_zh="本机还没有模型文件",
-            instead="an [[instance]] at an address: vLLM, Ollama, GLM by key",
-            instead_zh="用地址配置 [[instance]]：vLLM、Ollama、GLM 密钥",
+            instead=_ADDRESS, instead_zh=_ADDRESS_ZH,
             fix=facts.pull,
         )  # fmt: skip
     names = ", ".join(facts.models_here)

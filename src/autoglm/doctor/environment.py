@@ -6,7 +6,7 @@ import platform
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -39,12 +39,13 @@ def find_spec(package: str) -> bool:
 def examine(
     data_dir: Path, models: list[str], *,
     host: str, port: int, page: Path, hub_url: str | None, silence: str = "", default_model: str | None = None,
-    command: Callable[[str], str] = "autoglm {}".format,
+    missing: Mapping[str, str] = {}, command: Callable[[str], str] = "autoglm {}".format,
 ) -> list[Finding]:  # fmt: skip
     """Look at this machine. `models` are the names of the model files here; `hub_url` is that of a hub that runs.
 
     silence: why a hub that holds the folder could not be asked.
     default_model: what the hub would serve by itself; None when instances are configured.
+    missing: models of local instances that are not here, and the words for `command` that bring each.
     command: makes what can be typed here out of words such as 'models pull NAME'.
     """
     return [
@@ -54,7 +55,7 @@ def examine(
         _memory(command),
         *_disk(data_dir),
         _local_worker(),
-        _models(models, default_model, command),
+        _models(models, default_model, missing, command),
         _port(host, port, command, is_ours=hub_url is not None or bool(silence)),
         _page(page),
     ]
@@ -156,8 +157,14 @@ def _local_worker() -> Finding:
     )
 
 
-def _models(models: list[str], default_model: str | None, command: Callable[[str], str]) -> Finding:
+def _models(
+    models: list[str], default_model: str | None, missing: Mapping[str, str], command: Callable[[str], str]
+) -> Finding:
     here = ", ".join(models)
+    if missing:
+        fix = "; ".join(command(words) for words in missing.values())
+        text = f"an [[instance]] shall serve it, but it is not here: {', '.join(missing)}"
+        return Finding(name="model files", level="problem", text=text, fix=fix)
     if default_model is None:
         return Finding(name="model files", level="ok", text=here or "none; the instances of autoglm.toml are used")
     fix = command(f"models pull {default_model}")

@@ -44,7 +44,11 @@ def openapi() -> dict[str, Any]:
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "The first key is in DATA/admin.key."}
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The first key is in admin.key in the hub's data folder.",
+                }
             },
         },
     }

@@ -49,8 +49,9 @@ export function KeyScreen({ isRefused, onKey }: Props) {
           <ul>
             <li>{text.keyWhereAddress}</li>
             <li>
-              {text.keyWhereFile} <code>DATA/admin.key</code>
+              {text.keyWhereCommand} <code>autoglm console --print</code>
             </li>
+            <li>{text.keyWhereFile}</li>
           </ul>
         </div>
       </form>

@@ -1,6 +1,6 @@
 """Fetches model files, checks them, and keeps them in one folder."""
 
-from autoglm.inference.models.catalogue import CATALOGUE, CatalogueModel, Part
+from autoglm.inference.models.catalogue import CATALOGUE, CatalogueModel, Part, pull_words
 from autoglm.inference.models.folder import ModelFile, ModelFolder
 from autoglm.inference.models.gguf import GgufHeader, read_gguf
 from autoglm.inference.models.progress import OnProgress, Progress
@@ -16,5 +16,6 @@ __all__ = [
     "Part",
     "Progress",
     "pull",
+    "pull_words",
     "read_gguf",
 ]

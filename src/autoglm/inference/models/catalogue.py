@@ -115,3 +115,8 @@ _MODELS = (
 )
 
 CATALOGUE: dict[str, CatalogueModel] = {model.name: model for model in _MODELS}
+
+
+def pull_words(name: str) -> str:
+    """What `autoglm` is told so that the model `name` gets here: by its name, or from a file that somebody has."""
+    return f"models pull {name}" if name in CATALOGUE else f"models pull ./FILE.gguf --name {name}"

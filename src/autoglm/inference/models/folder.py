@@ -16,6 +16,7 @@ import anyio
 import msgspec
 
 from autoglm.core.errors import ModelFileError, NotFound, StorageFull, did_you_mean
+from autoglm.inference.models.catalogue import pull_words
 from autoglm.inference.models.progress import Reporter
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
@@ -89,12 +90,14 @@ class ModelFolder:
         """Raises ModelFileError, with the way out, when the model is not here."""
         model = self.get(name)
         if model is None:
-            known = [model.name for model in self.list()]
-            raise ModelFileError(
-                f"there is no model {name!r} in {self.path}; run 'autoglm models pull {name}{self.data_option}'."
-                + did_you_mean(name, known)
-            )
+            raise ModelFileError(self.absence(name))
         return model.path
+
+    def absence(self, name: str) -> str:
+        """What to say where the model is not here, with the way out."""
+        known = [model.name for model in self.list()]
+        way_out = f"run 'autoglm {pull_words(name)}{self.data_option}'."
+        return f"there is no model {name!r} in {self.path}; {way_out}{did_you_mean(name, known)}"
 
     def remove(self, name: str) -> None:
         """Delete the model and what an unfinished pull of it left. Raises NotFound when there is neither."""

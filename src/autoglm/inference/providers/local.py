@@ -1,7 +1,6 @@
 """An instance in a child process on this machine: a model file and a supervised worker."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import anyio
 import msgspec
@@ -37,13 +36,14 @@ _SPARE_CONNECTIONS = 4
 class LocalInstanceProvider:
     """Satisfies `core.ports.Provider`."""
 
-    def __init__(self, settings: InstanceSettings, pool: PoolSettings, path: Path, threads: int) -> None:
+    def __init__(self, settings: InstanceSettings, pool: PoolSettings, folder: ModelFolder, threads: int) -> None:
         slots = settings.slots_or_preset
         self._settings = settings
+        self._folder = folder
         self._spec = LocalSpec(
             name=settings.name,
             model=settings.models[0],
-            path=path,
+            path=folder.file(settings.models[0]),
             slots=slots,
             threads=threads,
             mode=settings.mode,
@@ -76,7 +76,7 @@ class LocalInstanceProvider:
                         self.instance.move("ready")
                     case Down():
                         returns_soon = state.retry_in_s is not None and state.retry_in_s <= _SOON_S
-                        self.instance.move("starting" if returns_soon else "down", state.reason)
+                        self.instance.move("starting" if returns_soon else "down", self._cause(state.reason))
                 changed()
 
             try:
@@ -86,6 +86,11 @@ class LocalInstanceProvider:
                 if backend is not None:
                     with anyio.CancelScope(shield=True):  # closes sockets; waits for nobody
                         await backend.aclose()
+
+    def _cause(self, reason: str) -> str:
+        """Of a worker that fell: a model that is not here says more than what the worker made of it."""
+        name = self._spec.model
+        return reason if self._folder.get(name) is not None else self._folder.absence(name)
 
     def _endpoint(self, ready: Ready) -> Endpoint:
         return Endpoint(
@@ -105,7 +110,4 @@ def local_providers(
     """One provider for each local instance, the cores shared between them so that none is promised twice."""
     local = [entry for entry in settings if entry.provider == "local"]
     threads = share_threads([entry.threads for entry in local], usable_cores())
-    return [
-        LocalInstanceProvider(entry, pool, folder.file(entry.models[0]), count)
-        for entry, count in zip(local, threads, strict=True)
-    ]
+    return [LocalInstanceProvider(entry, pool, folder, count) for entry, count in zip(local, threads, strict=True)]
