@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from autoglm.cli.waiting import PATIENCE_S
 from cli.terminal import autoglm, on_terminal, started
 from hub import HubProcess, instance_config, running_hub
 from scripted_model import (
@@ -20,6 +21,7 @@ from scripted_model import (
     answering,
     chunk,
     completion,
+    echo,
     event,
     last_text,
     streaming,
@@ -44,6 +46,17 @@ class Gate:
         if await asyncio.get_running_loop().run_in_executor(None, self.opened.wait, 20):
             writer.write(self._rest)
         writer.close()
+
+
+class Lock:
+    """A model that is silent until `opened`, and echoes then."""
+
+    def __init__(self) -> None:
+        self.opened = threading.Event()
+
+    async def behave(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self.opened.wait, 20)
+        await echo(request, reader, writer)
 
 
 def read(process: subprocess.Popen[str], characters: int) -> str:
@@ -200,6 +213,28 @@ def test_the_terminal_says_that_the_model_is_starting(tmp_path: Path) -> None:
         config = instance_config("slow", url) + "[pool]\nprobe_timeout_s = 60\n"
         with running_hub(tmp_path / "d", config) as hub, on_terminal("ask", "x", data=hub.data_dir) as terminal:
             assert "slow is still starting" in terminal.until("the answer follows")
+
+
+@pytest.mark.parametrize("options", [(), ("--no-stream",)], ids=["stream", "whole"])
+def test_a_long_silence_is_explained_on_a_terminal(model: ScriptedModel, data: Path, options: tuple[str, ...]) -> None:
+    lock = Lock()
+    model.behaviour = lock.behave
+    with on_terminal("ask", "x", *options, data=data) as terminal:
+        terminal.until("waiting for a model (see: ")
+        lock.opened.set()
+        assert terminal.end() == 0
+    _, _, behind = terminal.shown.partition("waiting for a model (see: ")
+    assert behind.endswith("\r\x1b[KYou said: x\n"), "the line makes room for the answer"
+
+
+def test_a_long_silence_stays_one_for_programs(model: ScriptedModel, data: Path) -> None:
+    lock = Lock()
+    model.behaviour = lock.behave
+    threading.Timer(PATIENCE_S + 1, lock.opened.set).start()
+    with on_terminal("ask", "x", "--json", data=data) as terminal, started("ask", "x", data=data) as piped:
+        assert terminal.end() == 0
+        assert piped.communicate(timeout=20) == ("You said: x\n", "")
+    assert json.loads(terminal.shown)["text"] == "You said: x"
 
 
 def test_control_characters_reach_pipes_but_no_terminal(model: ScriptedModel, data: Path) -> None:

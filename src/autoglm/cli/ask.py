@@ -3,6 +3,8 @@
 import base64
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,8 @@ import click
 from autoglm.cli.options import HubChoice, hub_options, json_option
 from autoglm.cli.pipe import is_terminal, piped_text
 from autoglm.cli.screen import harmless
+from autoglm.cli.waiting import waiting_line
+from autoglm.invocation import command
 
 if TYPE_CHECKING:
     from autoglm.client import Answer, Client
@@ -48,12 +52,20 @@ def ask(
         body["stream_options"] = {"include_usage": True}
     with hub.client() as client:
         _tell_start(client)
-        with client.ask(messages, model=model, stream=not no_stream, **body) as answer:
+        with _begun(partial(client.ask, messages, model=model, stream=not no_stream, **body), hub, as_json) as answer:
             if as_json:
                 answer.read()
                 click.echo(json.dumps(_as_object(answer), ensure_ascii=False))
             else:
                 _print(answer)
+
+
+def _begun(ask: Callable[[], "Answer"], hub: HubChoice, as_json: bool) -> "Answer":
+    """The answer, once it begins; who waits for long at a terminal is told for what."""
+    if as_json:
+        return ask()
+    with waiting_line(f"waiting for a model (see: {command('pool', hub.folder)})"):
+        return ask()
 
 
 def _question(text: str | None) -> str:

@@ -1,13 +1,12 @@
 """Progress bars for long work: one line that is written anew on a terminal, a line for each step otherwise."""
 
-import shutil
 import sys
 from types import TracebackType
 from typing import Self
 
 import click
 
-from autoglm.cli.screen import size, width
+from autoglm.cli.screen import fitting, size
 
 _BAR_COLUMNS = 30
 
@@ -37,10 +36,7 @@ class Bar:
         filled = _BAR_COLUMNS * percent // 100
         figures = f"{percent:3d} %  {size(done_bytes)} of {size(total_bytes)}" if total_bytes > 0 else ""
         line = f"{self._title} [{'█' * filled}{'·' * (_BAR_COLUMNS - filled)}] {figures}  {step}"
-        room = shutil.get_terminal_size().columns - 1
-        while width(line) > room:
-            line = line[:-1]
-        click.echo(f"\r\033[K{line}", nl=False, err=True)
+        click.echo(f"\r\033[K{fitting(line)}", nl=False, err=True)
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,7 @@
 """What a terminal shows: tables whose columns line up, sizes, times, and no control characters of strangers."""
 
 import re
+import shutil
 import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -26,6 +27,14 @@ def _columns(character: str) -> int:
     if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def fitting(line: str) -> str:
+    """As much of the line as the terminal shows in one row, so that it can be written over."""
+    room = shutil.get_terminal_size().columns - 1
+    while width(line) > room:
+        line = line[:-1]
+    return line
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
