@@ -28,8 +28,12 @@ class Wire:
         self._socket.settimeout(TIMEOUT_S)
         if receive_buffer_bytes:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        self._socket.connect(("127.0.0.1", port))
         self._buffer = b""
+        try:
+            self._socket.connect(("127.0.0.1", port))
+        except OSError:
+            self._socket.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
