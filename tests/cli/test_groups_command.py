@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from cli.terminal import autoglm
 
 
@@ -29,3 +31,12 @@ def test_what_is_wrong_with_a_group_is_told(data: Path) -> None:
     assert "1 to 64 characters" in autoglm("groups", "set", "a/b", "user:alice", data=data).err
     gone = autoglm("groups", "remove", "none", data=data)
     assert (gone.status, gone.err) == (1, "autoglm: there is no group 'none' here\n")
+
+
+@pytest.mark.parametrize("words", [("groups", "set", "ops", "user:a"), ("pool", "resume", "a")])
+def test_an_option_before_a_subcommand_is_not_passed_over(data: Path, words: tuple[str, ...]) -> None:
+    """Else the hub of the default folder would be asked in place of the one that was named."""
+    group, *rest = words
+    finished = autoglm(group, "--url", "http://127.0.0.1:9", *rest, data=data)
+    assert finished.status == 2
+    assert f"write --url behind '{rest[0]}'" in finished.err

@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -56,6 +56,17 @@ def ask(wire: Wire, path: str = "/v1/chat/completions", body: bytes = ASK) -> No
     wire.request("POST", path, body, content_type="application/json")
 
 
+@contextmanager
+def asking(hub: Inside, model: ScriptedModel) -> Iterator[tuple[Wire, Gate]]:
+    """A client whose question is with the model, which waits for the gate."""
+    gate = Gate()
+    model.behaviour = gate.before(GOOD)
+    with Wire(hub.port, hub.key) as wire:
+        ask(wire)
+        wait_until(lambda: gate.waiting == 1)
+        yield wire, gate
+
+
 def test_requests_that_wait_for_a_model_have_no_task(hub: Inside, model: ScriptedModel) -> None:
     with ExitStack() as stack:
         wires = [stack.enter_context(Wire(hub.port, hub.key)) for _ in range(20)]
@@ -80,12 +91,8 @@ def test_requests_that_wait_for_a_model_have_no_task(hub: Inside, model: Scripte
 def test_a_client_that_leaves_meanwhile_frees_its_slot_and_is_written_down_once(
     hub: Inside, model: ScriptedModel
 ) -> None:
-    gate = Gate()
-    model.behaviour = gate.before(GOOD)
     before = len(lines(hub))
-    with Wire(hub.port, hub.key) as wire:
-        ask(wire)
-        wait_until(lambda: gate.waiting == 1)
+    with asking(hub, model) as (_, gate):
         assert running(hub) == 1
     wait_until(lambda: len(gate.left_s) == 1)
     wait_until(lambda: running(hub) == 0)
@@ -95,12 +102,8 @@ def test_a_client_that_leaves_meanwhile_frees_its_slot_and_is_written_down_once(
 
 
 def test_garbage_behind_a_request_is_no_second_line(hub: Inside, model: ScriptedModel) -> None:
-    gate = Gate()
-    model.behaviour = gate.before(GOOD)
     before = len(lines(hub))
-    with Wire(hub.port, hub.key) as wire:
-        ask(wire)
-        wait_until(lambda: gate.waiting == 1)
+    with asking(hub, model) as (wire, gate):
         wire.send(b"\0garbage\r\n\r\n")
         gate.open()
         assert [wire.reply().status for _ in range(2)] == [200, 400]

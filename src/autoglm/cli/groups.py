@@ -5,7 +5,7 @@ import json
 import click
 
 from autoglm.cli.letters import shown
-from autoglm.cli.options import HubChoice, hub_options, json_option
+from autoglm.cli.options import HubChoice, hub_options, is_for_subcommand, json_option
 from autoglm.cli.screen import table
 from autoglm.invocation import command
 
@@ -23,7 +23,7 @@ def groups(ctx: click.Context, hub: HubChoice, as_json: bool) -> None:
       autoglm groups set ops user:alice user:bob device:press-7
       autoglm groups remove ops
     """
-    if ctx.invoked_subcommand is not None:
+    if is_for_subcommand(ctx):
         return
     with hub.client() as client:
         found = client.groups()

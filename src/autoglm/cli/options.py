@@ -91,6 +91,19 @@ def hub_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
+def is_for_subcommand(ctx: click.Context) -> bool:
+    """True when a group was only named on the way to its subcommand, which has the same options.
+
+    Raises UsageError for one that stands before the subcommand: it would not hold for it, and another hub be asked.
+    """
+    if ctx.invoked_subcommand is None:
+        return False
+    for param in ctx.command.params:
+        if param.name and ctx.get_parameter_source(param.name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"write {param.opts[0]} behind '{ctx.invoked_subcommand}'", ctx)
+    return True
+
+
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhd]?)")
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 

@@ -4,7 +4,7 @@ import json
 
 import click
 
-from autoglm.cli.options import HubChoice, hub_options, json_option
+from autoglm.cli.options import HubChoice, hub_options, is_for_subcommand, json_option
 from autoglm.cli.screen import local_time, table
 from autoglm.invocation import command
 
@@ -21,8 +21,7 @@ def pool(ctx: click.Context, hub: HubChoice, as_json: bool) -> None:
       autoglm pool
       autoglm pool resume glm-a
     """
-    if ctx.invoked_subcommand is not None:
-        ctx.obj = hub
+    if is_for_subcommand(ctx):
         return
     with hub.client() as client:
         instances = client.pool()
@@ -46,10 +45,9 @@ def pool(ctx: click.Context, hub: HubChoice, as_json: bool) -> None:
 
 @pool.command()
 @click.argument("name")
-@click.pass_context
 @hub_options
 @json_option
-def resume(ctx: click.Context, name: str, hub: HubChoice, as_json: bool) -> None:
+def resume(name: str, hub: HubChoice, as_json: bool) -> None:
     """Tell the hub that what blocked an instance is gone: the key is renewed, the bill is paid.
 
     \b
