@@ -78,7 +78,8 @@ requirements: $(VENV)/.test
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --no-annotate pyproject.toml --extra local --group build -o requirements/run.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	    --no-annotate pyproject.toml --extra local --group build --group test -o requirements/test.txt
+	    --no-annotate pyproject.toml --extra local --extra encoder --extra otel --extra ray \
+	    --group build --group test --group bench -o requirements/test.txt
 
 screenshots: $(VENV)/.test console
 	@$(BIN)/python tools/screenshots.py
