@@ -36,7 +36,7 @@ from autoglm.gateway.websocket import SocketGateway
 from autoglm.inference.call import AUTO
 from autoglm.inference.correspondent import Correspondent
 from autoglm.inference.dispatch import Dispatcher
-from autoglm.inference.engine import Engine
+from autoglm.inference.engine.engine import Engine
 from autoglm.inference.models import ModelFolder, pull_words
 from autoglm.inference.providers.address import AddressProvider
 from autoglm.inference.providers.local import LocalInstanceProvider, local_providers

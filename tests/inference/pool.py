@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 
 from autoglm.inference.dispatch import Answer, Dispatcher
-from autoglm.inference.engine import Engine
+from autoglm.inference.engine.engine import Engine
 from autoglm.inference.providers.address import AddressProvider
 from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import InstanceSettings, PoolSettings, SchedulerSettings

@@ -4,7 +4,7 @@ import pytest
 
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import Forbidden, NoInstanceFree, UnknownModel
-from autoglm.inference.engine import Engine
+from autoglm.inference.engine.engine import Engine
 from autoglm.inference.instance import Instance
 from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import SchedulerSettings

@@ -25,7 +25,7 @@ from autoglm.core.errors import (
 from autoglm.core.ports import Backend, Reply, Sink
 from autoglm.inference.call import AUTO, Call
 from autoglm.inference.context_size import with_way_out
-from autoglm.inference.engine import Engine
+from autoglm.inference.engine.engine import Engine
 from autoglm.inference.flight import Flight
 from autoglm.inference.instance import Instance, Slot
 from autoglm.inference.scheduler import NOTHING, Scheduler

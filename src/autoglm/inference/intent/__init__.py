@@ -1,0 +1,1 @@
+"""Understands what a request asks for: hints, rules, a classifier, or nothing."""
