@@ -1,0 +1,123 @@
+"""What an answer tells about its own quality, without a judge: is it complete, valid, no refusal?
+
+Each signal is in [0, 1], 1 is good, and absent where it does not apply. Alone they are weak evidence: an answer can be
+valid and wrong. Sources: OpenAI's API reference (`finish_reason`, `response_format`, `tools`).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+
+from autoglm.inference.sse import Events
+
+MAX_BYTES = 256 * 1024
+"""Longer answers and requests are not examined: it would hold up the event loop."""
+_MAX_PATTERN_BYTES = 1 << 20
+
+# How refusals begin. Only the beginning counts: a story may have somebody say so later on.
+_REFUSAL = re.compile(
+    r"\s*(?:i(?:'|’)?m (?:very |really |so )?sorry,? (?:but )?i (?:can(?:'|’|no)t|am (?:not able|unable))"
+    r"|sorry,? (?:but )?i can(?:'|’|no)t|i can(?:'|’|no)t (?:help|assist|do|provide|comply)"
+    r"|i(?:'|’)?m (?:not able|unable) to|as an ai(?: language)? model,? i"
+    r"|(?:非常|很)?(?:抱歉|对不起|不好意思)[，,。 ]*(?:但|可)?(?:是)?(?:，|,)?我(?:无法|不能|没办法|没有办法|不会)"
+    r"|我(?:无法|不能)(?:回答|提供|帮助|协助|满足)|作为(?:一个|一名)?(?:ai|人工智能)(?:语言)?(?:模型|助手)?[，,]?我(?:无法|不能))",
+    re.IGNORECASE,
+)
+_FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?```\s*", re.DOTALL)
+
+
+class _Parts:
+    """The text, the tool calls and the end of an answer, gathered from a body or from a stream's events."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.calls: dict[int, list[str]] = {}
+        """By index: name and arguments."""
+        self.finish = ""
+
+    def add(self, choice: Mapping[str, Any]) -> None:
+        part = choice.get("message") or choice.get("delta") or {}
+        text = part.get("content") or part.get("refusal") or choice.get("text")
+        if isinstance(text, str):
+            self.text.append(text)
+        for place, call in enumerate(part.get("tool_calls") or ()):
+            function = call.get("function") or {}
+            known = self.calls.setdefault(call.get("index", place), ["", ""])
+            known[0] += function.get("name") or ""
+            known[1] += function.get("arguments") or ""
+        self.finish = choice.get("finish_reason") or self.finish
+
+
+def signals_of(request: bytes, answer: bytes) -> dict[str, float]:
+    """Judge a complete answer (a JSON body or the text of its event stream) to a request of `/chat/completions`.
+
+    {} for what is too long or in no form that is known here. Takes 10 to 50 us for a usual answer, more with a schema.
+    """
+    if len(answer) > MAX_BYTES or len(request) > MAX_BYTES:
+        return {}
+    try:
+        parts = _parts_of(answer)
+        if parts is None:
+            return {}
+        wanted: dict[str, Any] = msgspec.json.decode(request)
+        return _judged(wanted, parts)
+    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError, TypeError, LookupError, RecursionError):
+        return {}  # fields of other types than the API has: nothing can be said
+
+
+def _parts_of(answer: bytes) -> _Parts | None:
+    parts = _Parts()
+    is_body = answer.lstrip()[:1] == b"{"
+    documents: Sequence[bytes] = [answer] if is_body else list(Events().feed(answer + b"\n\n"))
+    is_known = False
+    for document in documents:
+        if document == b"[DONE]":
+            continue
+        for choice in (msgspec.json.decode(document).get("choices") or ())[:1]:
+            parts.add(choice)
+            is_known = True
+    return parts if is_known else None
+
+
+def _judged(wanted: Mapping[str, Any], parts: _Parts) -> dict[str, float]:
+    text = "".join(parts.text)
+    signals = {
+        "not_cut_off": float(parts.finish != "length"),
+        "not_refused": float(parts.finish not in ("content_filter", "sensitive") and not _REFUSAL.match(text)),
+        "not_empty": float(bool(text.strip() or parts.calls)),
+    }
+    form = wanted.get("response_format") or {}
+    if form.get("type") in ("json_object", "json_schema") and not parts.calls:
+        schema = (form.get("json_schema") or {}).get("schema") if form["type"] == "json_schema" else {"type": "object"}
+        signals["json_valid"] = float(_fits(text, schema))
+    tools = {
+        tool["function"]["name"]: tool["function"].get("parameters") or {}
+        for tool in wanted.get("tools") or ()
+        if tool.get("type") == "function"
+    }
+    if parts.calls:
+        valid = [name in tools and _fits(arguments or "{}", tools[name]) for name, arguments in parts.calls.values()]
+        signals["tool_call_valid"] = sum(valid) / len(valid)
+    elif tools and wanted.get("tool_choice") == "required":
+        signals["tool_call_valid"] = 0.0
+    return signals
+
+
+def _fits(text: str, schema: Any) -> bool:
+    """True when the text is JSON that fits. A schema that cannot be used says nothing against the answer."""
+    fenced = _FENCE.fullmatch(text)
+    try:
+        value = msgspec.json.decode(fenced[1] if fenced else text)
+    except msgspec.DecodeError:
+        return False
+    if not isinstance(schema, dict):
+        return True
+    try:
+        # Nothing is fetched, and patterns are matched in linear time: the schema is the client's.
+        limits = jsonschema_rs.RegexOptions(size_limit=_MAX_PATTERN_BYTES)
+        return jsonschema_rs.validator_for(schema, offline=True, pattern_options=limits).is_valid(value)
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError):
+        return True
