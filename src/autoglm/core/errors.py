@@ -347,6 +347,15 @@ class BackupBroken(HubError):
         super().__init__(f"the backup {path} cannot be used: {reason}")
 
 
+class StateBroken(HubError):
+    """What was learned and kept cannot be read: damaged, or of another version. It can be learned again."""
+
+    code = "state_broken"
+
+    def __init__(self, whose: str, reason: str) -> None:
+        super().__init__(f"the state of {whose} cannot be used: {reason}")
+
+
 class MissingExtra(HubError):
     """An optional package is not installed."""
 
