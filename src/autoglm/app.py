@@ -5,8 +5,9 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 import anyio.to_thread
@@ -21,6 +22,7 @@ from autoglm.core.errors import PULL, QueueFull, SettingsError, StorageFull, Sto
 from autoglm.core.ports import Provider
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
+from autoglm.gateway.decisions import DecisionsGateway
 from autoglm.gateway.front import Front
 from autoglm.gateway.messages import MessagesGateway
 from autoglm.gateway.metrics import Metrics
@@ -37,16 +39,21 @@ from autoglm.inference.call import AUTO
 from autoglm.inference.correspondent import Correspondent
 from autoglm.inference.dispatch import Dispatcher
 from autoglm.inference.engine.engine import Engine
+from autoglm.inference.engine.ledger import Ledger
+from autoglm.inference.features import Features
 from autoglm.inference.models import ModelFolder, pull_words
 from autoglm.inference.providers.address import AddressProvider
 from autoglm.inference.providers.local import LocalInstanceProvider, local_providers
 from autoglm.inference.scheduler import Scheduler
-from autoglm.inference.settings import InstanceSettings
+from autoglm.inference.settings import EngineSettings, InstanceSettings
 from autoglm.invocation import data_option
 from autoglm.rendezvous import ADMIN_KEY_FILE, STATE_FILE
 from autoglm.settings import Settings, check_start
 from autoglm.store import Store, open_store
 from autoglm.version import __version__
+
+if TYPE_CHECKING:
+    from autoglm.inference.engine.lessons import Lessons
 
 log = structlog.get_logger()
 
@@ -78,6 +85,19 @@ def missing_models(settings: Settings, folder: ModelFolder) -> dict[str, str]:
     """Models that local instances shall serve and that are not in the folder: name to the words that bring it here."""
     wanted = [entry.models[0] for entry in settings.instance if entry.provider == "local"]
     return {name: pull_words(name) for name in wanted if folder.get(name) is None}
+
+
+def load_lessons(settings: EngineSettings, state: bytes | None) -> "Lessons":
+    """What the engine has learned, from its saved state or anew. Blocks: it loads numpy. Raises StateBroken."""
+    from autoglm.inference.engine.learner import LearnerSettings
+    from autoglm.inference.engine.lessons import Lessons
+
+    learner = LearnerSettings(explore_share=settings.explore_share, quality_floor=settings.quality_floor)
+    return Lessons(learner) if state is None else Lessons.restore(state, learner)
+
+
+def _understand(body: bytes, api: str, hint: str) -> Features:
+    return Features(api=api, intent=hint)
 
 
 def listen(gateway: GatewaySettings) -> socket.socket:
@@ -160,6 +180,8 @@ class Hub:
                 tasks.start_soon(self._correspond, writing)
                 async with self._serving(listener):
                     self._write_state()
+                    if settings.engine.learns:  # after the start, which must not wait for numpy
+                        tasks.start_soon(self._ledger.run)
                     try:
                         yield
                     finally:
@@ -175,7 +197,12 @@ class Hub:
         elsewhere = data_option(self.data_dir)
         pull = f"{PULL}{elsewhere}"
         self._scheduler = Scheduler(settings.scheduler, pull=pull)
-        dispatcher = Dispatcher(self._scheduler, Engine(self._scheduler))
+        self._ledger = Ledger(store.log, store.keyvalue, store.blobs, partial(load_lessons, settings.engine))
+        engine = Engine(
+            self._scheduler, settings.engine,
+            ledger=self._ledger, understand=_understand, models=settings.model,
+        )  # fmt: skip
+        dispatcher = Dispatcher(self._scheduler, engine)
         self._providers: list[Provider] = []
         self._add_instances()
         self._groups = Groups(store.keyvalue)
@@ -223,6 +250,7 @@ class Hub:
             Route("GET", "/v1/models/{id}", openai.model, takes_rest=True),
             *self._messages.routes(),
             *self._tasks.routes(),
+            *DecisionsGateway(self._keys, self._ledger, max_body_bytes=limit).routes(),
             *state.routes(),
         ]
         self._sockets = SocketGateway(self._keys, self._mailbox, self._messages)

@@ -18,7 +18,14 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validat
 from autoglm.auth.settings import KeySettings
 from autoglm.core.errors import SettingsError, did_you_mean
 from autoglm.gateway.settings import GatewaySettings
-from autoglm.inference.settings import InstanceSettings, ModelSettings, ModelsSettings, PoolSettings, SchedulerSettings
+from autoglm.inference.settings import (
+    EngineSettings,
+    InstanceSettings,
+    ModelSettings,
+    ModelsSettings,
+    PoolSettings,
+    SchedulerSettings,
+)
 from autoglm.settings_files import (
     Tree,
     certificate_problems,
@@ -41,6 +48,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     store: StoreSettings = StoreSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     pool: PoolSettings = PoolSettings()
+    engine: EngineSettings = EngineSettings()
     models: ModelsSettings = ModelsSettings()
     instance: tuple[InstanceSettings, ...] = Field(default=(), max_length=1000)
     key: tuple[KeySettings, ...] = Field(default=(), max_length=10_000)

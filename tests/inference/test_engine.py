@@ -6,7 +6,7 @@ from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import Forbidden, NoInstanceFree, UnknownModel
 from autoglm.inference.engine.engine import Engine
 from autoglm.inference.instance import Instance
-from autoglm.inference.scheduler import Scheduler
+from autoglm.inference.scheduler import NOTHING, Scheduler
 from autoglm.inference.settings import SchedulerSettings
 from inference.calls import call, ready
 
@@ -18,8 +18,10 @@ def engine(*instances: Instance) -> Engine:
     return Engine(scheduler)
 
 
-def choose(chooser: Engine, *allowed: str) -> str:
-    return chooser.choose(call("auto"), lambda model: not allowed or model in allowed)
+def choose(chooser: Engine, *allowed: str, excluded: frozenset[str] = NOTHING) -> str:
+    asked = call("auto")
+    chooser.choose(asked, lambda model: not allowed or model in allowed, excluded)
+    return asked.model
 
 
 def test_the_first_configured_model_wins() -> None:
@@ -57,7 +59,7 @@ def test_a_refused_model_and_a_failed_instance_are_passed_over() -> None:
     refusing.refused_models.add("one")
     chooser = engine(refusing, ready("b", "three"))
     assert choose(chooser) == "two"
-    assert chooser.choose(call("auto"), lambda _: True, frozenset({"a"})) == "three"
+    assert choose(chooser, excluded=frozenset({"a"})) == "three"
 
 
 def test_an_instance_without_the_api_is_passed_over() -> None:

@@ -6,8 +6,9 @@ Source: OpenAI's API reference; fields that it or a vendor adds travel untouched
 
 import asyncio
 import math
+import re
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -21,8 +22,11 @@ from autoglm.gateway.relay import Relay
 from autoglm.gateway.usage import has_content, has_reasoning, usage_of
 from autoglm.inference.call import AUTO, Api, Call
 from autoglm.inference.control_text import Stripper
+from autoglm.inference.decision import Outcome
 from autoglm.inference.dispatch import Answer, Dispatcher
+from autoglm.inference.features import INTENT_PATTERN
 from autoglm.inference.flight import Flight
+from autoglm.inference.settings import PreferenceName
 from autoglm.inference.sse import Tail
 
 APIS: dict[str, Api] = {
@@ -31,9 +35,13 @@ APIS: dict[str, Api] = {
     "/v1/embeddings": "/embeddings",
     "/v1/responses": "/responses",
 }
+_NO_ANSWER = 503
+"""For the engine: the request had no answer, or only the beginning of one."""
 _MAX_LINES = 1024  # content types come from instances
 _STREAM: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 """Or a web server between the hub and the client, such as nginx, would collect the events first."""
+PREFERENCE_NAMES: tuple[PreferenceName, ...] = get_args(PreferenceName)
+_is_intent = re.compile(INTENT_PATTERN).fullmatch
 _encode = msgspec.json.Encoder().encode
 
 
@@ -123,6 +131,7 @@ class OpenAIGateway:
 
     def _leave(self, exchange: Exchange, go_on: GoOn, flight: Flight) -> None:
         self._dispatcher.abandon(flight)
+        self._dispatcher.engine.concluded(flight.call, Outcome(status=LEFT, instance=flight.slot.instance.name))
         exchange.status = LEFT
         exchange.asked = flight.call.model
         go_on(exchange, None)
@@ -149,6 +158,9 @@ class OpenAIGateway:
             await self._break_off(exchange, Draining())
         finally:
             exchange.asked = call.model  # for the access log, if nobody has answered
+            if call.decision is not None:
+                failed = Outcome(status=LEFT if exchange.has_left else _NO_ANSWER, instance=exchange.instance)
+                self._dispatcher.engine.concluded(call, failed)
 
     async def _answer(self, exchange: Exchange, call: Call, principal: Principal, flight: Flight | None) -> None:
         answer = await self._dispatcher.answer(call, partial(principal.allows, "model:use"), flight)
@@ -163,6 +175,16 @@ class OpenAIGateway:
                 await self._send_long(exchange, answer)
         finally:
             await answer.finish()
+
+    def _conclude(self, exchange: Exchange, answer: Answer, body: bytes) -> None:
+        """Tell the engine what came of its choice. body: the whole answer, or nothing where it is too long."""
+        if answer.call.decision is None:
+            return
+        outcome = Outcome(
+            status=answer.status, instance=exchange.instance, first_token_s=answer.first_byte_s,
+            took_s=answer.took_s, tokens_in=exchange.tokens_in, tokens_out=exchange.tokens_out,
+        )  # fmt: skip
+        self._dispatcher.engine.concluded(answer.call, outcome, body)
 
     def _take_down(self, exchange: Exchange, answer: Answer) -> None:
         """For the access log and the metrics."""
@@ -184,8 +206,10 @@ class OpenAIGateway:
             stripper = Stripper(markers)
             is_json = body.lstrip().startswith(b"{")
             body = stripper.whole(body) if is_json else stripper.feed(body, is_last=True)
-        if warning or answer.call.is_stream:
-            exchange.respond(answer.status, body, [*self._head(exchange, answer, warning), *_STREAM])
+        if warning or answer.call.is_stream or answer.call.decision is not None:
+            stream = _STREAM if answer.call.is_stream else ()
+            exchange.respond(answer.status, body, [*self._head(exchange, answer, warning), *stream])
+            self._conclude(exchange, answer, answer.first)
             return
         known = (answer.content_type, exchange.model, exchange.instance)
         lines = self._lines.get(known)
@@ -198,7 +222,7 @@ class OpenAIGateway:
     async def _send_stream(self, exchange: Exchange, answer: Answer) -> None:
         """A stream that breaks off ends with an error event, never silently."""
         markers = self._strip.get(exchange.model)
-        relay = Relay(exchange, Stripper(markers) if markers else None)
+        relay = Relay(exchange, Stripper(markers) if markers else None, keeps=answer.call.decision is not None)
         exchange.start(answer.status, [*self._head(exchange, answer, b""), *_STREAM])
         answer.call.is_open = True
         try:
@@ -210,6 +234,7 @@ class OpenAIGateway:
             await self._break_off(exchange, error)
             return
         relay.finish()
+        self._conclude(exchange, answer, relay.kept())
         self._metrics.reasoning_only += relay.is_reasoning_only
         exchange.end()
 
@@ -224,6 +249,7 @@ class OpenAIGateway:
             chunk = await answer.chunk()
         exchange.tokens_in, exchange.tokens_out = usage_of(tail.last())
         exchange.end()
+        self._conclude(exchange, answer, b"")
 
     async def _break_off(self, exchange: Exchange, error: HubError) -> None:
         self._metrics.broken_streams += 1
@@ -240,6 +266,8 @@ class OpenAIGateway:
         ]
         if warning:
             headers.append((b"x-autoglm-warning", warning))
+        if answer.call.decision is not None:
+            headers.append((b"x-autoglm-decision", answer.call.decision.id.encode()))
         return headers
 
 
@@ -249,12 +277,30 @@ def _call(exchange: Exchange, principal: Principal, body: bytes) -> Call:
     call = Call(APIS[exchange.path], body, tenant=principal.name)
     if b"x-autoglm-priority" in headers:
         call.priority = _priority(headers[b"x-autoglm-priority"])
+    if b"x-autoglm-prefer" in headers:
+        call.prefer = _prefer(headers[b"x-autoglm-prefer"])
+    if b"x-autoglm-intent" in headers:
+        call.hint = _hint(headers[b"x-autoglm-intent"])
     if b"x-autoglm-deadline" in headers:
         call.deadline_s = _deadline_s(headers[b"x-autoglm-deadline"])
     if call.wanted != AUTO and not principal.allows("model:use", call.wanted):
         exchange.asked = call.wanted
         principal.require("model:use", call.wanted)
     return call
+
+
+def _prefer(value: bytes) -> PreferenceName:
+    for name in PREFERENCE_NAMES:
+        if value == name.encode():
+            return name
+    raise InvalidField("x-autoglm-prefer", f"must be one of {', '.join(PREFERENCE_NAMES)}")
+
+
+def _hint(value: bytes) -> str:
+    name = value.decode("latin-1")
+    if _is_intent(name) is None:
+        raise InvalidField("x-autoglm-intent", "must be 1 to 64 of a-z, 0-9, - and _")
+    return name
 
 
 def _priority(value: bytes) -> int:

@@ -1,15 +1,19 @@
 """Every endpoint, for the description: what it takes, what it answers, and which problems it reports."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from autoglm.channels.groups import Group
 from autoglm.core.address import ADDRESS_PATTERN, GROUP_NAME_PATTERN, MAX_ADDRESS
 from autoglm.core.envelope import ID_PATTERN, Envelope
+from autoglm.gateway.decisions import MAX_LIMIT as MAX_DECISIONS
+from autoglm.gateway.decisions import DecisionAccount, DecisionList, NewFeedback, Noted
 from autoglm.gateway.groups import GroupBody, GroupList
 from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S, Ack, Acked, Receipts
 from autoglm.gateway.posting import Accepted
 from autoglm.gateway.state import Capabilities, Health, Me, Pool, Readiness, Resumed
 from autoglm.gateway.tasks import NewTask, SubmittedTask, Task, TaskList
+from autoglm.inference.features import INTENT_PATTERN
+from autoglm.inference.settings import PreferenceName
 
 Schema = dict[str, Any]
 
@@ -201,6 +205,35 @@ _STATE = (
     ),
 )  # fmt: skip
 
+_DECISIONS = (
+    Operation(
+        "GET", "/api/decisions", "listDecisions", "decisions", "The last choices for `auto`, the newest first",
+        (_ok("Those of the key's own tenant; all for an admin's key", DecisionList),),
+        (*_KEY, *_WRITE, "invalid_field"),
+        (
+            Parameter(
+                "limit", "query", {"type": "integer", "minimum": 1, "maximum": MAX_DECISIONS, "default": 20},
+                "At most so many",
+            ),
+        ),
+    ),
+    Operation(
+        "GET", "/api/decisions/{id}", "getDecision", "decisions", "Why a request went where it went",
+        (_ok("Candidates, predictions, propensities, the choice, the outcome, judgements", DecisionAccount),),
+        (*_KEY, *_WRITE, "invalid_field", "not_found"),
+        (
+            Parameter(
+                "id", "path", {"type": "string", "minLength": 1, "maxLength": 64},
+                "From the answer's header `x-autoglm-decision`", example="019a0000-0000-7000-8000-000000000000",
+            ),
+        ),
+    ),
+    Operation(
+        "POST", "/api/feedback", "giveFeedback", "decisions", "Say how good an answer was",
+        (_ok("It is on disk, and learned", Noted),), (*_KEY, *_BODY, *_WRITE, "not_found"), request=NewFeedback,
+    ),
+)  # fmt: skip
+
 _MODEL: Schema = {
     "type": "string", "minLength": 1, "maxLength": 256, "examples": ["auto"],
     "description": "`auto` lets the hub choose",
@@ -218,6 +251,14 @@ _HINTS = (
     Parameter(
         "x-autoglm-deadline", "header", {"type": "number", "exclusiveMinimum": 0, "maximum": 86_400},
         "Seconds; give up (504) when the answer is not complete by then",
+    ),
+    Parameter(
+        "x-autoglm-prefer", "header", {"type": "string", "enum": list(get_args(PreferenceName))},
+        "What matters where the hub chooses the model; `engine.prefer` when absent",
+    ),
+    Parameter(
+        "x-autoglm-intent", "header", {"type": "string", "pattern": INTENT_PATTERN},
+        "What the request is about, for the choice; the hub finds out when absent", example="translate",
     ),
 )  # fmt: skip
 
@@ -267,4 +308,4 @@ _MODELS = (
     ),
 )  # fmt: skip
 
-OPERATIONS: tuple[Operation, ...] = (*_MODELS, *_MESSAGES, *_TASKS, *_STATE)
+OPERATIONS: tuple[Operation, ...] = (*_MODELS, *_MESSAGES, *_TASKS, *_DECISIONS, *_STATE)

@@ -7,6 +7,8 @@ import msgspec
 from autoglm.core.clock import monotonic_s
 from autoglm.core.envelope import invalid_field
 from autoglm.core.errors import InvalidField, InvalidJson
+from autoglm.inference.decision import Decision
+from autoglm.inference.settings import PreferenceName
 
 Api = Literal["/chat/completions", "/completions", "/embeddings", "/responses"]
 
@@ -43,6 +45,16 @@ class Call:
 
     arrival = 0
     """Its place among those who wait, given by the scheduler and kept when it has to wait again."""
+    hint = ""
+    """The intent, where the client names it."""
+    prefer: PreferenceName | None = None
+    """What the client wants of a model that the hub chooses."""
+    decision: Decision | None = None
+    """Why it goes where it goes, where the hub chose; until the engine has heard what came of it."""
+    client_body = b""
+    """The body as it came, where the hub chose."""
+    question = b""
+    """A digest of what is asked, where the hub chose."""
     is_open = False
     """True while its answer goes out as events, so that one more event can tell the client of a failure."""
 

@@ -64,6 +64,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     status: int
     instance: str = ""
+    moved_to: str = ""
+    """The model that answered, where the chosen one could not."""
     first_token_s: float = 0.0
     took_s: float = 0.0
     tokens_in: int = 0

@@ -68,6 +68,11 @@ class Answer:
         self._slot = slot
         self._is_complete = False
 
+    @property
+    def took_s(self) -> float:
+        """Since the instance got the call."""
+        return monotonic_s() - self._slot.started_s
+
     async def chunk(self) -> bytes | None:
         """The next bytes, None at the end. Raises UpstreamFailed, UpstreamTimeout; the instance then is marked."""
         assert self._reply is not None
@@ -135,7 +140,7 @@ class Dispatcher:
             return None
         try:
             if call.wanted == AUTO:
-                call.name_model(self.engine.choose(call, allows))
+                self.engine.choose(call, allows)
         except HubError:
             return None  # `answer` will say why
         slot = scheduler.try_acquire(call)
@@ -210,7 +215,7 @@ class Dispatcher:
 
     async def _acquire(self, call: Call, allows: Callable[[str], bool], excluded: frozenset[str]) -> Slot:
         if call.wanted == AUTO:
-            call.name_model(self.engine.choose(call, allows, excluded))
+            self.engine.choose(call, allows, excluded)
         return await self.scheduler.acquire(call, excluded)
 
     async def _try(

@@ -8,6 +8,8 @@ Language = Literal["zh", "en", "mixed", "other", "none"]
 """`none`: there is no text."""
 
 ABSTAINED = ""
+INTENT_PATTERN = "^[a-z0-9][a-z0-9_-]{0,63}$"
+"""Of an intent's name."""
 
 
 class Features(msgspec.Struct, frozen=True, kw_only=True):

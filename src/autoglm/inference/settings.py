@@ -10,6 +10,8 @@ ProviderName = Literal["openai", "glm", "vllm", "ollama", "local"]
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,255}$"
 """Models' names get into headers, logs and metrics."""
 ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME_PATTERN)]
+ProfileName = Literal["plain", "precise", "brief", "direct", "thinking"]
+PreferenceName = Literal["fast", "balanced", "best", "cheap"]
 StripMarker = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 # Zhipu's two addresses, as their documentation gives them (docs.bigmodel.cn, docs.z.ai).
@@ -95,6 +97,21 @@ class ModelSettings(BaseModel, frozen=True, extra="forbid"):
         description="Control text to take out of answers; 'A...B' takes out all from A to B: '<think>...</think>'",
     )
 
+    price_in: float = Field(default=0.0, ge=0, le=1e9, description="Price of a million tokens of the prompt")
+    price_out: float = Field(default=0.0, ge=0, le=1e9, description="Price of a million tokens of the answer")
+    context_tokens: int | None = Field(
+        default=None, ge=256, le=1 << 24, description="auto: prompts longer than this go to other models"
+    )
+    inputs: tuple[Literal["text", "image", "audio"], ...] = Field(
+        default=("text", "image", "audio"), min_length=1, description="auto: what the model takes"
+    )
+    profiles: tuple[ProfileName, ...] = Field(
+        default=("plain",),
+        min_length=1,
+        max_length=8,
+        description="auto: sets of parameters to choose from: plain | precise | brief | direct | thinking",
+    )
+
     @field_validator("strip")
     @classmethod
     def _spans_have_a_start(cls, markers: tuple[str, ...]) -> tuple[str, ...]:
@@ -103,6 +120,28 @@ class ModelSettings(BaseModel, frozen=True, extra="forbid"):
             if dots and not (start and end):
                 raise ValueError(f"{marker!r}: a span needs a start and an end, as in '<think>...</think>'")
         return markers
+
+
+class EngineSettings(BaseModel, frozen=True, extra="forbid"):
+    """`[engine]`: how `auto` chooses."""
+
+    learns: bool = Field(default=True, description="Learn from outcomes; else the first model in order that is free")
+    prefer: PreferenceName = Field(
+        default="balanced", description="fast | balanced | best | cheap, where the request does not say"
+    )
+    explore_share: float = Field(default=0.03, ge=0, le=0.2, description="Share of choices that try out another model")
+    quality_floor: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="Models with a predicted quality below this share of the best are not chosen",
+    )
+    slo_s: float = Field(default=10.0, gt=0, le=86_400, description="A whole answer should be there by then")
+    cost_scale: float | None = Field(
+        default=None,
+        gt=0,
+        description="The cost of an answer that is as bad as any; twice the usual one when absent",
+    )
 
 
 class SchedulerSettings(BaseModel, frozen=True, extra="forbid"):

@@ -30,6 +30,15 @@ describe("the archive", () => {
     expect(loaded?.turns[0]?.answer.status).toBe("cut");
   });
 
+  test("takes what an older page kept, without the newer fields", () => {
+    const shelf = shelfIn(memoryStorage());
+    const { decision: _, thumb: __, ...older } = freshAnswer("a");
+    const turns = [{ id: "t", text: "q", images: [], imageCount: 0, askedAt: 0, answer: { ...older, text: "hi" } }];
+    shelf.put("chat.user:a/c", { id: "c", changedAt: 1, turns });
+    const [loaded] = new Archive(shelf, "user:a").load("fresh", 2).conversations;
+    expect(loaded?.turns[0]?.answer).toMatchObject({ text: "hi", decision: "", thumb: null });
+  });
+
   test("keeps thirty, and forgets the oldest", () => {
     const shelf = shelfIn(memoryStorage());
     const archive = new Archive(shelf, "user:a");

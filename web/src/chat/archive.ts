@@ -1,5 +1,5 @@
 import type { Shelf } from "../hub/shelf";
-import { emptyConversation, type ChatState, type Conversation, type Turn } from "./conversation";
+import { emptyConversation, freshAnswer, type ChatState, type Conversation, type Turn } from "./conversation";
 
 const CONVERSATIONS_KEPT = 30;
 const TURNS_KEPT = 100;
@@ -47,11 +47,12 @@ function trimmed(conversation: Conversation): Conversation {
   return { ...conversation, turns };
 }
 
-/** An answer that was being written when the page closed will not go on. */
+/** An answer that was being written when the page closed will not go on; an older page kept less of each. */
 function revived(conversation: Conversation): Conversation {
   const turns = conversation.turns.map((turn): Turn => {
     const isOpen = turn.answer.status === "waiting" || turn.answer.status === "streaming";
-    return isOpen ? { ...turn, answer: { ...turn.answer, status: "cut" } } : turn;
+    const answer = { ...freshAnswer(turn.answer.id), ...turn.answer };
+    return { ...turn, answer: isOpen ? { ...answer, status: "cut" } : answer };
   });
   return { ...conversation, turns };
 }

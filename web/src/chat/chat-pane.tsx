@@ -85,6 +85,7 @@ export function ChatPane({ session, pool, shelf, isShown }: Props) {
                 <TurnView
                   key={turn.id}
                   {...{ turn, readiness }}
+                  onJudge={(answer, thumb) => void session.judge(answer, thumb)}
                   onRetry={turn === last && !isRunning ? () => session.retry(model) : null}
                 />
               ))}
@@ -92,7 +93,7 @@ export function ChatPane({ session, pool, shelf, isShown }: Props) {
           </div>
           {!scroll.isAtEnd && (
             <button type="button" className="to-end" onClick={scroll.toEnd} aria-label={text.toEnd} title={text.toEnd}>
-              <Icon name="down" />
+              <Icon name="below" />
             </button>
           )}
         </div>

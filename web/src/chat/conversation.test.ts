@@ -26,6 +26,16 @@ describe("a conversation", () => {
     expect(run(asked("a"), asked("b")).current.turns).toHaveLength(1);
   });
 
+  test("takes a judgement after the end, in whichever conversation", () => {
+    const state = run(asked("a"), wrote("a", "x"), ended("a"), { type: "began", id: "c2", at: 3 }, {
+      type: "judged",
+      answer: "a",
+      thumb: "down",
+    });
+    expect(state.conversations[0]?.turns[0]?.answer.thumb).toBe("down");
+    expect(state.current.turns).toEqual([]);
+  });
+
   test("drops words that come after the end, or for an answer that was replaced", () => {
     const again: ChatAction = { type: "asked_again", answer: "b", at: 2 };
     const state = run(

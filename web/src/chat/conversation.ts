@@ -3,6 +3,8 @@ import type { Failure } from "../hub/problem";
 /** `waiting`: asked, no word yet. `cut`: the stream ended before the answer did. */
 export type AnswerStatus = "waiting" | "streaming" | "done" | "stopped" | "cut" | "failed";
 
+export type Thumb = "up" | "down";
+
 export interface Answer {
   id: string;
   text: string;
@@ -14,6 +16,9 @@ export interface Answer {
   /** Why the model ended: `stop`, `length`, `content_filter`, ... */
   finish: string;
   failure: Failure | null;
+  /** Names the hub's choice of the model; empty where the hub had none to make, or does not learn. */
+  decision: string;
+  thumb: Thumb | null;
 }
 
 /** A question and its answer. */
@@ -47,7 +52,8 @@ export type ChatAction =
   | { type: "removed"; id: string; fresh: string; at: number }
   | { type: "asked"; turn: Omit<Turn, "answer">; answer: string }
   | { type: "asked_again"; answer: string; at: number }
-  | { type: "answering"; answer: string; model: string; instance: string }
+  | { type: "answering"; answer: string; model: string; instance: string; decision: string }
+  | { type: "judged"; answer: string; thumb: Thumb | null }
   | { type: "wrote"; answer: string; text: string; reasoning: string; finish: string; firstTokenMs: number | null }
   | { type: "ended"; answer: string; status: AnswerStatus; failure: Failure | null };
 
@@ -66,6 +72,8 @@ export function freshAnswer(id: string): Answer {
     firstTokenMs: null,
     finish: "",
     failure: null,
+    decision: "",
+    thumb: null,
   };
 }
 
@@ -98,7 +106,13 @@ export function chatReducer(state: ChatState, action: ChatAction): ChatState {
       return { ...put(state, { ...state.current, turns, changedAt: action.at }), running };
     }
     case "answering":
-      return changeAnswer(state, action.answer, () => ({ model: action.model, instance: action.instance }));
+      return changeAnswer(state, action.answer, () => ({
+        model: action.model,
+        instance: action.instance,
+        decision: action.decision,
+      }));
+    case "judged":
+      return changeEverywhere(state, action.answer, () => ({ thumb: action.thumb }));
     case "wrote":
       return changeAnswer(state, action.answer, (answer) => ({
         status: "streaming",
@@ -122,10 +136,12 @@ function put(state: ChatState, conversation: Conversation): ChatState {
 
 /** Only the running answer changes; words that come after it ended are dropped. */
 function changeAnswer(state: ChatState, id: string, change: (answer: Answer) => Partial<Answer>): ChatState {
-  if (state.running?.answer !== id) return state;
-  const { conversation: owner } = state.running;
+  return state.running?.answer === id ? changeEverywhere(state, id, change) : state;
+}
+
+function changeEverywhere(state: ChatState, id: string, change: (answer: Answer) => Partial<Answer>): ChatState {
   const changed = (conversation: Conversation): Conversation => {
-    if (conversation.id !== owner) return conversation;
+    if (conversation.turns.every((turn) => turn.answer.id !== id)) return conversation;
     const turns = conversation.turns.map((turn) =>
       turn.answer.id === id ? { ...turn, answer: { ...turn.answer, ...change(turn.answer) } } : turn,
     );

@@ -4,7 +4,7 @@ import { failureOf, Problem, type Failure } from "../hub/problem";
 import { Store } from "../hub/store";
 import { uuid4 } from "../hub/uuid";
 import type { Archive } from "./archive";
-import { chatReducer, type AnswerStatus, type ChatAction, type ChatState } from "./conversation";
+import { chatReducer, type Answer, type AnswerStatus, type ChatAction, type ChatState, type Thumb } from "./conversation";
 import { promptFor } from "./prompt";
 
 /** Words that arrive within this time are shown together: one rendering a word would cost more than the model does. */
@@ -47,6 +47,19 @@ export class ChatSession {
     this.#start((answer) => ({ type: "asked_again", answer, at: Date.now() }), model);
   }
 
+  /** Say whether an answer was good. It shows at once, and is taken back when the hub does not take it. */
+  async judge(answer: Answer, thumb: Thumb): Promise<void> {
+    this.store.dispatch({ type: "judged", answer: answer.id, thumb });
+    try {
+      await this.api.open("api/feedback", { body: { decision: answer.decision, thumb } });
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      this.store.dispatch({ type: "judged", answer: answer.id, thumb: answer.thumb });
+    }
+    const owner = this.store.state.conversations.find(({ turns }) => turns.some((turn) => turn.answer.id === answer.id));
+    if (owner) this.#save(owner.id);
+  }
+
   stop(): void {
     this.#controller?.abort();
   }
@@ -79,7 +92,8 @@ export class ChatSession {
     try {
       const response = await this.api.open("v1/chat/completions", { body, signal: controller.signal });
       const { headers } = response;
-      const names = { model: headers.get("x-autoglm-model") ?? "", instance: headers.get("x-autoglm-instance") ?? "" };
+      const named = (name: string) => headers.get(`x-autoglm-${name}`) ?? "";
+      const names = { model: named("model"), instance: named("instance"), decision: named("decision") };
       this.store.dispatch({ type: "answering", answer, ...names });
       if (response.body === null) throw new AnswerCut("no body");
       for await (const piece of readAnswer(response.body)) writer.add(piece);

@@ -6,21 +6,23 @@ import { Icon } from "../shell/icons";
 import { failureDetail, failureText } from "../text/failure";
 import { useLanguage, useText } from "../text/language";
 import { seconds } from "../text/moment";
-import type { Answer, Turn } from "./conversation";
+import type { Answer, Thumb, Turn } from "./conversation";
+import { Thumbs } from "./thumbs";
 
 interface Props {
   turn: Turn;
   readiness: Readiness;
   /** Null where asking again is not offered. */
   onRetry: (() => void) | null;
+  onJudge: (answer: Answer, thumb: Thumb) => void;
 }
 
 /** A question and what came of it. */
-export function TurnView({ turn, readiness, onRetry }: Props) {
+export function TurnView({ turn, readiness, onRetry, onJudge }: Props) {
   return (
     <>
       <Question turn={turn} />
-      <AnswerView answer={turn.answer} {...{ readiness, onRetry }} />
+      <AnswerView answer={turn.answer} {...{ readiness, onRetry, onJudge }} />
     </>
   );
 }
@@ -39,7 +41,7 @@ const Question = memo(function Question({ turn }: { turn: Turn }) {
   );
 });
 
-function AnswerView({ answer, readiness, onRetry }: { answer: Answer } & Omit<Props, "turn">) {
+function AnswerView({ answer, readiness, onRetry, onJudge }: { answer: Answer } & Omit<Props, "turn">) {
   const text = useText();
   const isOpen = answer.status === "waiting" || answer.status === "streaming";
   return (
@@ -58,6 +60,9 @@ function AnswerView({ answer, readiness, onRetry }: { answer: Answer } & Omit<Pr
         <footer className="answer-foot">
           <Origin answer={answer} />
           {answer.text && <CopyButton text={answer.text} />}
+          {answer.status === "done" && answer.decision && (
+            <Thumbs given={answer.thumb} onGive={(thumb) => onJudge(answer, thumb)} />
+          )}
           {onRetry && (
             <button type="button" className={answer.status === "done" ? "quiet" : "outlined"} onClick={onRetry}>
               <Icon name="retry" />

@@ -5,6 +5,8 @@ const PATHS = {
   plus: "M12 5v14M5 12h14",
   copy: "M9 9h10v11H9zM5 15V4h10",
   check: "M5 12.5l4.5 4.5L19 7.5",
+  up: "M7 11v9H4v-9zM7 11l4-7a2 2 0 0 1 2.5 2.3L12.8 10H19a2 2 0 0 1 2 2.4l-1.3 6A2 2 0 0 1 17.8 20H7",
+  down: "M7 13V4H4v9zM7 13l4 7a2 2 0 0 0 2.5-2.3L12.8 14H19a2 2 0 0 0 2-2.4l-1.3-6A2 2 0 0 0 17.8 4H7",
   retry: "M4 12a8 8 0 1 0 2.5-5.8M4 4v4.5h4.5",
   trash: "M4 7h16M9 7V4h6v3M6.5 7l1 13h9l1-13",
   history: "M4 12a8 8 0 1 0 2.5-5.8M4 4v4.5h4.5M12 8v4.5l3 2",
@@ -14,7 +16,7 @@ const PATHS = {
   reply: "M10 6l-6 6 6 6M4 12h9a7 7 0 0 1 7 7",
   chat: "M4 5h16v11H10l-4 4v-4H4z",
   mail: "M4 6h16v12H4zM4 7l8 6 8-6",
-  down: "M12 5v14M6 13l6 6 6-6",
+  below: "M12 5v14M6 13l6 6 6-6",
 } as const;
 
 export type IconName = keyof typeof PATHS;

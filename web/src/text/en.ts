@@ -85,6 +85,8 @@ export const en = {
   send: "Send",
   stop: "Stop",
   retry: "Try again",
+  judge: "Was this answer good?",
+  thumbs: { up: "A good answer", down: "Not a good answer" },
   copy: "Copy",
   copied: "Copied",
   done: "done",

@@ -81,6 +81,8 @@ export const zh: Texts = {
   send: "发送",
   stop: "停止",
   retry: "重试",
+  judge: "这个回答好吗？",
+  thumbs: { up: "回答得好", down: "回答得不好" },
   copy: "复制",
   copied: "已复制",
   done: "已完成",

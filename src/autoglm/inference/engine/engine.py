@@ -1,50 +1,177 @@
-"""Chooses the model for `auto` by one clear rule; later it learns from outcomes.
+"""Chooses model and parameters for `auto`, and notes what came of it.
 
-The rule: of the models that can answer now, the one whose instance has a free slot and was configured first; if none
-is free, the first that is up or coming up. Configuration order is the operator's preference.
+Until the past has been folded, and where learning is switched off, the rule of configuration order decides.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
-from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import Forbidden, UnknownModel
+import msgspec
+
+from autoglm.core.clock import monotonic_s, now_ms
+from autoglm.core.ids import uuid7
 from autoglm.inference.call import Call
+from autoglm.inference.decision import Arm, Decision, Outcome
+from autoglm.inference.engine.forecast import forecast
+from autoglm.inference.engine.ledger import Ledger
+from autoglm.inference.engine.objective import PREFERENCES
+from autoglm.inference.engine.order import first_in_order
+from autoglm.inference.engine.profiles import PROFILES
+from autoglm.inference.engine.profiles import apply as apply_profile
+from autoglm.inference.engine.retries import Retries, digest_of
+from autoglm.inference.features import Features
 from autoglm.inference.scheduler import NOTHING, Scheduler
+from autoglm.inference.settings import EngineSettings, ModelSettings, ProviderName
+
+if TYPE_CHECKING:
+    from autoglm.inference.engine.learner import Option
+    from autoglm.inference.engine.lessons import Lessons
+
+Understand = Callable[[bytes, str, str], Features]
+"""(body, API, hint of the client) to features."""
+
+_COST_SCALE = 1.0
+"""Of the first answers: then nobody knows yet what is dear here."""
+_RETRIED = 0.2
+"""The quality of an answer after which the same was asked again."""
 
 
 class Engine:
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(
+        self, scheduler: Scheduler, settings: EngineSettings | None = None, *,
+        ledger: Ledger | None = None, understand: Understand | None = None, models: Sequence[ModelSettings] = (),
+    ) -> None:  # fmt: skip
+        """ledger and understand: None where nothing is learned."""
         self._scheduler = scheduler
+        self._settings = settings or EngineSettings()
+        self._ledger = ledger
+        self._understand = understand
+        self._models: Mapping[str, ModelSettings] = {model.name: model for model in models}
+        self._has_prices = any(model.price_in or model.price_out for model in models)
+        self._retries = Retries()
 
-    def choose(self, call: Call, allows: Callable[[str], bool], excluded: frozenset[str] = NOTHING) -> str:
-        """The model for a call that asks for `auto`, among those that `allows` admits.
+    def choose(self, call: Call, allows: Callable[[str], bool], excluded: frozenset[str] = NOTHING) -> None:
+        """Name the model of a call that leaves the choice to the hub, among those that `allows` admits.
 
         excluded: instances that have failed this call already. Raises UnknownModel, Forbidden, NoInstanceFree.
         """
+        lessons = self._ledger.lessons if self._ledger is not None else None
+        if call.decision is not None:
+            self._move(call, call.decision, allows, excluded)
+        elif lessons is None or self._understand is None:
+            call.name_model(first_in_order(self._scheduler, call, allows, excluded))
+        else:
+            self._decide(call, lessons, self._understand, allows, excluded)
+
+    def _decide(
+        self, call: Call, lessons: "Lessons", understand: Understand, allows: Callable[[str], bool],
+        excluded: frozenset[str],
+    ) -> None:  # fmt: skip
+        settings = self._settings
+        features = understand(call.body, call.api, call.hint)
+        options = self._options(call, features, lessons, allows, excluded)
+        if all(option.ruled_out for option in options):
+            call.name_model(first_in_order(self._scheduler, call, allows, excluded))  # or it says why there is none
+            return
+        assert self._ledger is not None, "it has the lessons"
+        call.question = digest_of(call.tenant, call.body)
+        if (retried := self._retries.asked(call.question, call.arrived_s)) is not None:
+            self._ledger.judge(retried, _RETRIED, "retry")
+        id, prefer = uuid7(), call.prefer or settings.prefer
+        weights = PREFERENCES[prefer]
+        cost_scale = settings.cost_scale or 2 * lessons.usual_cost or _COST_SCALE
+        choice = lessons.learner.decide(
+            features, options, weights, seed=id, slo_s=settings.slo_s, cost_scale=cost_scale
+        )  # fmt: skip
+        decision = call.decision = Decision(
+            id=id, time_ms=now_ms(), tenant=call.tenant, prefer=prefer, weights=weights, features=features,
+            candidates=choice.candidates, chosen=choice.chosen, is_exploration=choice.is_exploration,
+        )  # fmt: skip
+        call.client_body = call.body
+        self._apply(call, choice.candidates[choice.chosen].arm)
+        self._ledger.opened(decision)
+
+    def _options(
+        self, call: Call, features: Features, lessons: "Lessons", allows: Callable[[str], bool],
+        excluded: frozenset[str],
+    ) -> "list[Option]":  # fmt: skip
+        from autoglm.inference.engine.learner import Option  # loaded with the lessons
+
         now_s = monotonic_s()
-        fallback = ""
-        for instance in self._scheduler.instances.values():
-            if call.api not in instance.apis or instance.name in excluded:
+        options = []
+        for model in self._scheduler.models():
+            expected = forecast(self._scheduler, call, model, now_s, excluded) if allows(model) else None
+            if expected is None:
                 continue
-            is_free = instance.is_free(now_s)
-            if not is_free and (fallback or instance.may_recover(now_s) is None):
-                continue
-            for model in instance.models:
-                if model not in instance.refused_models and allows(model):
-                    if is_free:
-                        return model
-                    fallback = model
-                    break
-        if fallback:
-            return fallback
-        known = self._scheduler.models()
-        allowed = [model for model in known if allows(model)]
-        if allowed:
-            offering = [model for model in allowed if self._scheduler.candidates(model, call.api)]
-            return (offering or allowed)[0]  # down or without this API: the scheduler says which
-        if known:
-            raise Forbidden("model:use")
-        error = self._scheduler.explain_absence(call)
-        if isinstance(error, UnknownModel):
-            raise UnknownModel(call.wanted, known, pull=self._scheduler.pull)
-        raise error
+            settings = self._models.get(model, _UNKNOWN_MODEL)
+            ruled_out = _unfit(settings, features)
+            for profile in settings.profiles:
+                arm = Arm(model, profile)
+                cost = expected.compute_s
+                if self._has_prices:
+                    output_tokens = lessons.output_tokens(arm, features.intent)
+                    cost = price_of(settings, features.prompt_tokens, output_tokens)
+                options.append(Option(arm=arm, latency_s=expected.latency_s, cost=cost, ruled_out=ruled_out))
+        return options
+
+    def _apply(self, call: Call, arm: Arm) -> None:
+        provider = cast(ProviderName, self._scheduler.candidates(arm.model, call.api)[0].provider)
+        call.body = apply_profile(call.client_body, PROFILES[arm.profile], provider)
+        call.name_model(arm.model)
+
+    def _move(self, call: Call, decision: Decision, allows: Callable[[str], bool], excluded: frozenset[str]) -> None:
+        """The next best: the instances of the one that was chosen have failed the call."""
+        now_s = monotonic_s()
+        for candidate in sorted(decision.candidates, key=lambda candidate: -candidate.score):
+            model = candidate.arm.model
+            is_possible = not candidate.ruled_out and allows(model)
+            if is_possible and forecast(self._scheduler, call, model, now_s, excluded) is not None:
+                self._apply(call, candidate.arm)
+                return
+        call.name_model(first_in_order(self._scheduler, call, allows, excluded))
+
+    # --- afterwards ---
+
+    def concluded(self, call: Call, outcome: Outcome, answer: bytes = b"") -> None:
+        """Note what came of a call, once. answer: the whole of it, where it is worth a look.
+
+        Does nothing for calls that the engine had no part in.
+        """
+        decision, call.decision = call.decision, None
+        if decision is None or self._ledger is None:
+            return
+        chosen = decision.candidates[decision.chosen].arm
+        signals = {}
+        if answer and outcome.status == 200 and call.api == "/chat/completions":
+            from autoglm.inference.engine.signals import signals_of  # loads the schema checker
+
+            signals = signals_of(call.client_body, answer)
+        cost = outcome.took_s
+        if self._has_prices:
+            settings = self._models.get(call.model, _UNKNOWN_MODEL)
+            cost = price_of(settings, outcome.tokens_in, outcome.tokens_out)
+        moved_to = call.model if call.model != chosen.model else ""
+        if outcome.status == 200 and not moved_to:
+            self._retries.answered(call.question, decision, monotonic_s())
+        self._ledger.concluded(
+            decision, msgspec.structs.replace(outcome, signals=signals, cost=cost, moved_to=moved_to)
+        )
+
+
+_UNKNOWN_MODEL = ModelSettings(name="unknown")
+
+
+def _unfit(model: ModelSettings, features: Features) -> str:
+    """Why the model cannot take such a request by what its settings say; empty when it may."""
+    if features.has_image and "image" not in model.inputs:
+        return "it does not see pictures"
+    if features.has_audio and "audio" not in model.inputs:
+        return "it does not hear"
+    if model.context_tokens is not None and features.prompt_tokens > model.context_tokens:
+        return f"its context of {model.context_tokens} tokens is too short"
+    return ""
+
+
+def price_of(model: ModelSettings, tokens_in: float, tokens_out: float) -> float:
+    """In the currency of the settings, whose prices are for a million tokens."""
+    return (tokens_in * model.price_in + tokens_out * model.price_out) / 1e6

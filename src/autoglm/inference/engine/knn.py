@@ -91,6 +91,8 @@ class Neighbours:
 
     def index(self) -> None:
         """Find the cells again after the arrays were filled from outside."""
+        for cell in range(self.used):
+            self.norms[cell] = float(np.dot(self.places[:, cell], self.places[:, cell]))
         self._cells = {
             (tuple(self.places[:, cell].tolist()), int(self.intents[cell])): cell for cell in range(self.used)
         }

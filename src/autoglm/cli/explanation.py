@@ -1,0 +1,90 @@
+"""A decision in words and a table, for people."""
+
+from typing import Any
+
+from autoglm.cli.screen import local_time, table
+
+Json = dict[str, Any]
+
+
+def explanation(account: Json) -> str:
+    """Of what `GET /api/decisions/{id}` answers."""
+    decision, outcome, feedback = account["decision"], account["outcome"], account["feedback"]
+    weights = decision["weights"]
+    lines = [
+        f"decision {decision['id']}, {local_time(decision['time_ms'])}, for {decision['tenant'] or '(nobody)'}",
+        f"understood: {understood(decision['features'])}",
+        f"wanted: {decision['prefer']} (quality {weights['quality']:g}, latency {weights['latency']:g}, "
+        f"cost {weights['cost']:g})",
+        "",
+        candidates(decision),
+        "",
+        f"chosen: {_name(decision['candidates'][decision['chosen']]['arm'])}, {_why(decision)}",
+        f"outcome: {_came_out(outcome)}",
+    ]
+    lines += [
+        f"judged: {entry['quality']:.2f} by {entry['source']}, {local_time(entry['time_ms'])}" for entry in feedback
+    ]
+    return "\n".join(lines)
+
+
+def understood(features: Json) -> str:
+    """The features in a line: `intent translate (0.91, classifier), zh, 40 tokens, 1 turn`."""
+    intent = features["intent"]
+    parts = [f"intent {intent} ({features['confidence']:.2f}, {features['source']})" if intent else "no clear intent"]
+    parts.append("no text" if features["language"] == "none" else features["language"])
+    names = {
+        "has_code": "code", "has_mathematics": "mathematics", "has_image": "pictures", "has_audio": "sound",
+        "wants_tools": "tools", "wants_json": "JSON wanted",
+    }  # fmt: skip
+    parts += [word for name, word in names.items() if features[name]]
+    parts.append(f"{features['prompt_tokens']} tokens")
+    parts.append(f"{features['turns']} turn{'' if features['turns'] == 1 else 's'}")
+    return ", ".join(parts)
+
+
+def candidates(decision: Json) -> str:
+    """A table, the best score first."""
+    rows = [
+        (
+            ">" if index == decision["chosen"] else "",
+            _name(entry["arm"]),
+            f"{entry['quality']:.2f} ± {entry['deviation']:.2f}",
+            f"{entry['latency_s']:.2f} s",
+            f"{entry['cost']:.4g}",
+            f"{entry['score']:.3f}",
+            f"{100 * entry['propensity']:.1f}%",
+            entry["ruled_out"],
+        )
+        for index, entry in enumerate(decision["candidates"])
+    ]
+    rows.sort(key=lambda row: -float(row[5]))
+    return table(("", "model", "quality", "latency", "cost", "score", "chance", "ruled out"), rows)
+
+
+def _name(arm: Json) -> str:
+    return arm["model"] if arm["profile"] == "plain" else f"{arm['model']} ({arm['profile']})"
+
+
+def _why(decision: Json) -> str:
+    if decision["is_exploration"]:
+        return "to learn how it does: a small share of requests tries out others"
+    open_ones = [entry for entry in decision["candidates"] if not entry["ruled_out"]]
+    return "the only one that could" if len(open_ones) == 1 else "the best by what is known"
+
+
+def _came_out(outcome: Json | None) -> str:
+    if outcome is None:
+        return "none yet, the request runs"
+    if outcome["status"] == 499:
+        return "the client left before the answer's end"
+    if outcome["status"] >= 400:
+        return f"no good answer (status {outcome['status']})"
+    parts = [f"answered by {outcome['instance']}"]
+    if outcome["moved_to"]:
+        parts.append(f"by {outcome['moved_to']}, since the chosen model's instances failed")
+    parts.append(f"first token {outcome['first_token_s']:.2f} s, whole {outcome['took_s']:.2f} s")
+    parts.append(f"{outcome['tokens_in']} + {outcome['tokens_out']} tokens, cost {outcome['cost']:.4g}")
+    flaws = [name for name, value in outcome["signals"].items() if value < 1]
+    parts.append(f"flaws: {', '.join(flaws)}" if flaws else "no flaw seen" if outcome["signals"] else "not examined")
+    return "; ".join(parts)

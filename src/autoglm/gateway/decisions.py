@@ -1,0 +1,120 @@
+"""`/api/decisions` and `/api/feedback`: why a request went where it went, and how good the answer was.
+
+A key sees the decisions of its own tenant; an admin's key sees all.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from autoglm.auth.keys import KeyRing, Principal
+from autoglm.core.errors import InvalidField, NotFound
+from autoglm.gateway import fields
+from autoglm.gateway.exchange import Exchange
+from autoglm.gateway.router import Route
+from autoglm.inference.decision import Decision, Feedback, Outcome
+from autoglm.inference.engine.account import Account, Concluded
+from autoglm.inference.engine.ledger import Ledger
+from autoglm.inference.engine.retries import judgeable
+
+MAX_FEEDBACK = 10
+"""Judgements of one decision: one caller must not teach the engine a hundred times by one answer."""
+MAX_LIMIT = 1000
+_THUMBS = {"up": 1.0, "down": 0.0}
+
+
+class NewFeedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Either `thumb`, of a person, or `quality`, of a program that can check answers."""
+
+    decision: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    """From the answer's header `x-autoglm-decision`."""
+    thumb: Literal["up", "down"] | None = None
+    quality: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+
+
+class Noted(msgspec.Struct, frozen=True, kw_only=True):
+    decision: str
+    quality: float
+    source: str
+
+
+class DecisionAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision, what came of it, and how it was judged."""
+
+    decision: Decision
+    outcome: Outcome | None
+    """Null while the request runs."""
+    feedback: list[Feedback]
+
+
+class DecisionList(msgspec.Struct, frozen=True):
+    decisions: list[DecisionAccount]
+
+
+class DecisionsGateway:
+    def __init__(self, keys: KeyRing, ledger: Ledger, *, max_body_bytes: int) -> None:
+        self._keys = keys
+        self._ledger = ledger
+        self._max_body_bytes = max_body_bytes
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/api/decisions", self.all),
+            Route("GET", "/api/decisions/{id}", self.get),
+            Route("POST", "/api/feedback", self.feedback),
+        ]
+
+    async def all(self, exchange: Exchange, _: dict[str, str]) -> None:
+        """The last ones, the newest first."""
+        principal = exchange.identify(self._keys)
+        query = exchange.query()
+        fields.only(query, ("limit",))
+        limit = fields.integer(query, "limit", 20, low=1, high=MAX_LIMIT)
+        accounts: dict[str, DecisionAccount] = {}
+        for event in await self._ledger.last(MAX_LIMIT):
+            if isinstance(event, Concluded):
+                if _may_see(principal, event.decision):
+                    accounts[event.decision.id] = DecisionAccount(
+                        decision=event.decision, outcome=event.outcome, feedback=[]
+                    )
+            elif (judged := accounts.get(event.feedback.decision)) is not None:
+                judged.feedback.append(event.feedback)
+        exchange.respond_json(200, DecisionList(list(accounts.values())[: -limit - 1 : -1]))
+
+    async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:
+        account = await self._account(exchange.identify(self._keys), variables["id"])
+        exchange.respond_json(200, _shown(account))
+
+    async def feedback(self, exchange: Exchange, _: dict[str, str]) -> None:
+        """Say how good an answer was; what the engine learns of it is on disk when this is answered."""
+        principal = exchange.identify(self._keys)
+        body = fields.decode(await exchange.body(self._max_body_bytes), NewFeedback)
+        if (body.thumb is None) == (body.quality is None):
+            raise InvalidField("thumb", "say either thumb ('up' or 'down') or quality (0 to 1)")
+        account = await self._account(principal, body.decision)
+        if account.outcome is None:
+            raise InvalidField("decision", "its request has not ended yet")
+        if account.outcome.moved_to:
+            raise InvalidField("decision", f"{account.outcome.moved_to} answered in place of the model that was chosen")
+        if len(account.feedback) >= MAX_FEEDBACK:
+            raise InvalidField("decision", f"has been judged {MAX_FEEDBACK} times already")
+        quality = _THUMBS[body.thumb] if body.thumb is not None else body.quality
+        assert quality is not None, "one of the two is there"
+        source = "person" if body.thumb is not None else "program"
+        await self._ledger.judged(judgeable(account.decision), quality, source)
+        exchange.respond_json(200, Noted(decision=body.decision, quality=quality, source=source))
+
+    async def _account(self, principal: Principal, id: str) -> Account:
+        """Raises NotFound, also for what the key may not see."""
+        account = await self._ledger.account(id)
+        if not _may_see(principal, account.decision):
+            raise NotFound("decision", id[:64])
+        return account
+
+
+def _may_see(principal: Principal, decision: Decision) -> bool:
+    return decision.tenant == principal.name or principal.allows("admin")
+
+
+def _shown(account: Account) -> DecisionAccount:
+    return DecisionAccount(decision=account.decision, outcome=account.outcome, feedback=list(account.feedback))

@@ -1,0 +1,73 @@
+"""What is kept of a decision: the events in the log, and the account that they add up to."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from autoglm.core.ports import NewRecord
+from autoglm.inference.decision import Arm, Decision, Feedback, Outcome
+from autoglm.inference.features import Features
+
+SUBJECT = "decisions"
+"""Where all events are read, in the order in which they are learned."""
+
+
+def subject_of(id: str) -> str:
+    """Where the events of one decision are read."""
+    return f"decision:{id}"
+
+
+class Concluded(msgspec.Struct, frozen=True, kw_only=True, tag="concluded"):
+    """A request that has come to its end."""
+
+    decision: Decision
+    outcome: Outcome
+    version: int = 1
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True, tag="judged"):
+    """A judgement that came later. It repeats what it judges, so that it can be learned alone."""
+
+    feedback: Feedback
+    features: Features
+    arm: Arm
+    version: int = 1
+
+
+Event = Concluded | Judged
+
+_encode = msgspec.json.Encoder().encode
+decode_event = msgspec.json.Decoder(Event).decode
+
+
+def record_of(event: Event) -> NewRecord:
+    """The record to append. Spaces keep its id apart from clients' ids; a judge's second word replaces nothing."""
+    if isinstance(event, Concluded):
+        id, name = event.decision.id, "decision"
+    else:
+        feedback = event.feedback
+        id, name = feedback.decision, f"feedback {feedback.source} {feedback.time_ms}"
+    return NewRecord(id=f"{name} {id}", digest=b"decision", subjects=(SUBJECT, subject_of(id)), body=_encode(event))
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of one decision."""
+
+    decision: Decision
+    outcome: Outcome | None = None
+    """None while the request runs."""
+    feedback: tuple[Feedback, ...] = ()
+
+
+def account_of(events: Iterable[Event]) -> Account | None:
+    """The events of one decision, oldest first; None when its conclusion is not among them."""
+    concluded: Concluded | None = None
+    feedback: list[Feedback] = []
+    for event in events:
+        if isinstance(event, Concluded):
+            concluded = event
+        else:
+            feedback.append(event.feedback)
+    if concluded is None:
+        return None
+    return Account(decision=concluded.decision, outcome=concluded.outcome, feedback=tuple(feedback))

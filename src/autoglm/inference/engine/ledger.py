@@ -1,0 +1,252 @@
+"""Keeps what was decided and what came of it, and folds it into what the engine has learned.
+
+The events lie in the log. What is learned is a fold over them in their order, in the running hub as after a restart; a
+snapshot only shortens the start, and keeps what retention has removed since.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+import msgspec
+import structlog
+
+from autoglm.core.clock import now_ms
+from autoglm.core.errors import HubError, NotFound, QueueFull, StorageFull, StoreBroken
+from autoglm.core.ports import Appended, Blobs, KeyValue, Log, Record
+from autoglm.inference.decision import Decision, Feedback, Outcome
+from autoglm.inference.engine.account import (
+    SUBJECT,
+    Account,
+    Concluded,
+    Event,
+    Judged,
+    account_of,
+    decode_event,
+    record_of,
+    subject_of,
+)
+from autoglm.inference.engine.retries import Judgeable
+
+if TYPE_CHECKING:
+    from autoglm.inference.engine.lessons import Lessons
+
+log = structlog.get_logger()
+
+SNAPSHOT = "engine/snapshot"
+_SNAPSHOT_EVENTS = 2_000
+"""After so many events a new snapshot is worth its writing."""
+_PAGE = 1_000
+_MAX_OPEN = 20_000
+"""Decisions whose requests run; more are not remembered, and learned from all the same."""
+_MAX_SNAPSHOT_BYTES = 64 << 20
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the state after the event `seq` lies."""
+
+    seq: int
+    sha256: str
+
+
+class _Appending:
+    """Is told when an event is on disk. Satisfies `core.ports.Waiter`."""
+
+    __slots__ = ("_event", "_ledger", "_then")
+
+    def __init__(self, ledger: "Ledger", event: Event, then: "_Then | None" = None) -> None:
+        self._ledger, self._event, self._then = ledger, event, then
+
+    def done(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return False
+
+    def set_result(self, result: Sequence[Appended], /) -> None:
+        if result[0].is_new:
+            self._ledger.appended(result[0].seq, self._event)
+        if self._then is not None:
+            self._then.end(None)
+
+    def set_exception(self, error: Exception, /) -> None:
+        if self._then is not None:
+            self._then.end(error)
+        else:
+            self._ledger.lost += 1
+            log.warning("decision_not_kept", reason=str(error))
+
+
+class _Then:
+    """Waits for the end of an append."""
+
+    def __init__(self) -> None:
+        self._over = anyio.Event()
+        self._error: Exception | None = None
+
+    def end(self, error: Exception | None) -> None:
+        self._error = error
+        self._over.set()
+
+    async def wait(self) -> None:
+        await self._over.wait()
+        if self._error is not None:
+            raise self._error
+
+
+class Ledger:
+    """`run` in a task; until it has folded the past, `lessons` is None."""
+
+    def __init__(self, log: Log, keyvalue: KeyValue, blobs: Blobs, load: Callable[[bytes | None], "Lessons"]) -> None:
+        """load: makes the learned state, of a snapshot or anew; imports numpy, so it is called in a thread.
+
+        Raises HubError for a snapshot that it cannot read.
+        """
+        self._log, self._keyvalue, self._blobs = log, keyvalue, blobs
+        self._load = load
+        self._open: dict[str, Decision] = {}
+        self._early: list[tuple[int, Event]] = []
+        """Events that were written while the past was being folded."""
+        self._seq = 0
+        """The newest event that has been folded."""
+        self._unsaved = 0
+        self._is_due = anyio.Event()
+        self.lessons: Lessons | None = None
+        self.lost = 0
+        """Events that could not be written, since the start."""
+
+    # --- what happens ---
+
+    def opened(self, decision: Decision) -> None:
+        """A request is on its way by this decision."""
+        if len(self._open) < _MAX_OPEN:
+            self._open[decision.id] = decision
+
+    def concluded(self, decision: Decision, outcome: Outcome) -> None:
+        """A request came to its end. Returns at once; the event is written with others soon."""
+        self._open.pop(decision.id, None)
+        self._hand_in(Concluded(decision=decision, outcome=outcome))
+
+    def judge(self, judged: Judgeable, quality: float, source: str) -> None:
+        """Keep a judgement of the hub's own. Returns at once."""
+        self._hand_in(_judgement(judged, quality, source))
+
+    async def judged(self, judged: Judgeable, quality: float, source: str) -> None:
+        """Keep a judgement; returns once it is on disk. Raises StorageFull, QueueFull, StoreBroken."""
+        event = _judgement(judged, quality, source)
+        then = _Then()
+        self._log.hand_in(record_of(event), _Appending(self, event, then))
+        await then.wait()
+
+    def _hand_in(self, event: Event) -> None:
+        waiter = _Appending(self, event)
+        try:
+            self._log.hand_in(record_of(event), waiter)
+        except (QueueFull, StoreBroken) as error:
+            waiter.set_exception(error)
+
+    # --- what is known ---
+
+    async def account(self, id: str) -> Account:
+        """Raises NotFound for a decision that never was, or that retention has removed."""
+        records = await self._log.read(subject_of(id), limit=_PAGE)
+        account = account_of(decode_event(record.body) for record in records)
+        if account is None and (decision := self._open.get(id)) is not None:
+            return Account(decision=decision)
+        if account is None:
+            raise NotFound("decision", id[:64])
+        return account
+
+    async def events(self, *, after: int = 0, limit: int | None = None) -> AsyncIterator[Event]:
+        """Those with a seq > after, oldest first."""
+        left = limit
+        while left is None or left > 0:
+            records = await self._log.read(SUBJECT, after=after, limit=_PAGE if left is None else min(_PAGE, left))
+            if not records:
+                return
+            for record in records:
+                yield decode_event(record.body)
+            after = records[-1].seq
+            left = None if left is None else left - len(records)
+
+    async def last(self, limit: int) -> list[Event]:
+        """The newest events, oldest first."""
+        return [decode_event(record.body) for record in await self._log.read_last(SUBJECT, limit=limit)]
+
+    # --- what is learned ---
+
+    def appended(self, seq: int, event: Event) -> None:
+        """An event is on disk. Called in the order of the log."""
+        if self.lessons is None:
+            self._early.append((seq, event))
+        elif seq > self._seq:
+            self._fold(self.lessons, seq, event)
+
+    def _fold(self, lessons: "Lessons", seq: int, event: Event) -> None:
+        lessons.take(event)
+        self._seq = seq
+        self._unsaved += 1
+        if self._unsaved >= _SNAPSHOT_EVENTS:
+            self._is_due.set()
+
+    async def run(self) -> None:
+        """Fold the past, then save the state from time to time, and once more when cancelled."""
+        lessons = await self._restored()
+        while records := await self._log.read(SUBJECT, after=self._seq, limit=_PAGE):
+            await anyio.to_thread.run_sync(_take_all, lessons, records)
+            self._seq = records[-1].seq
+            self._unsaved += len(records)
+        early, self._early = self._early, []
+        for seq, event in early:
+            if seq > self._seq:
+                self._fold(lessons, seq, event)
+        self.lessons = lessons
+        log.info("engine_ready", events=lessons.events)
+        try:
+            while True:
+                await self._is_due.wait()
+                self._is_due = anyio.Event()
+                with contextlib.suppress(StorageFull, QueueFull, StoreBroken):  # the log has it all
+                    await self._save(lessons)
+        finally:
+            with anyio.CancelScope(shield=True), contextlib.suppress(StorageFull, QueueFull, StoreBroken):
+                if self._unsaved:
+                    await self._save(lessons)
+
+    async def _restored(self) -> "Lessons":
+        entry = await self._keyvalue.get(SNAPSHOT)
+        if entry is not None:
+            snapshot = msgspec.json.decode(entry.value, type=Snapshot)
+            try:
+                state = b"".join([chunk async for chunk in self._blobs.read(snapshot.sha256)])
+                lessons = await anyio.to_thread.run_sync(self._load, state)
+            except HubError as error:  # of another version, or gone: what the log still has is learned anew
+                log.warning("engine_snapshot_not_used", reason=str(error))
+            else:
+                self._seq = snapshot.seq
+                return lessons
+        return await anyio.to_thread.run_sync(self._load, None)
+
+    async def _save(self, lessons: "Lessons") -> None:
+        before = await self._keyvalue.get(SNAPSHOT)
+        seq, state, self._unsaved = self._seq, lessons.state(), 0
+        sha256 = await self._blobs.put(_once(state), max_bytes=_MAX_SNAPSHOT_BYTES)
+        await self._keyvalue.put(SNAPSHOT, msgspec.json.encode(Snapshot(seq=seq, sha256=sha256)))
+        if before is not None and (old := msgspec.json.decode(before.value, type=Snapshot).sha256) != sha256:
+            await self._blobs.delete(old)
+
+
+def _judgement(judged: Judgeable, quality: float, source: str) -> Judged:
+    feedback = Feedback(decision=judged.id, time_ms=now_ms(), quality=quality, source=source)
+    return Judged(feedback=feedback, features=judged.features, arm=judged.arm)
+
+
+def _take_all(lessons: "Lessons", records: Sequence[Record]) -> None:
+    for record in records:
+        lessons.take(decode_event(record.body))
+
+
+async def _once(state: bytes) -> AsyncIterator[bytes]:
+    yield state

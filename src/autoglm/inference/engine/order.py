@@ -1,0 +1,51 @@
+"""The rule by which `auto` goes while nothing is learned: configuration order is the operator's preference.
+
+Of the models that can answer now, the one whose instance has a free slot and was configured first; if none is free, the
+first that is up or coming up.
+"""
+
+from collections.abc import Callable
+
+from autoglm.core.clock import monotonic_s
+from autoglm.core.errors import Forbidden, HubError, UnknownModel
+from autoglm.inference.call import Call
+from autoglm.inference.scheduler import NOTHING, Scheduler
+
+
+def first_in_order(
+    scheduler: Scheduler, call: Call, allows: Callable[[str], bool], excluded: frozenset[str] = NOTHING
+) -> str:
+    """The model, among those that `allows` admits. excluded: instances that have failed this call already.
+
+    Raises UnknownModel, Forbidden, NoInstanceFree.
+    """
+    now_s = monotonic_s()
+    fallback = ""
+    for instance in scheduler.instances.values():
+        if call.api not in instance.apis or instance.name in excluded:
+            continue
+        is_free = instance.is_free(now_s)
+        if not is_free and (fallback or instance.may_recover(now_s) is None):
+            continue
+        for model in instance.models:
+            if model not in instance.refused_models and allows(model):
+                if is_free:
+                    return model
+                fallback = model
+                break
+    if fallback:
+        return fallback
+    allowed = [model for model in scheduler.models() if allows(model)]
+    if not allowed:
+        raise no_model(scheduler, call)
+    offering = [model for model in allowed if scheduler.candidates(model, call.api)]
+    return (offering or allowed)[0]  # down or without this API: the scheduler says which
+
+
+def no_model(scheduler: Scheduler, call: Call) -> HubError:
+    """Why there is no model at all for a call that leaves the choice to the hub."""
+    known = scheduler.models()
+    if known:
+        return Forbidden("model:use")
+    error = scheduler.explain_absence(call)
+    return UnknownModel(call.wanted, known, pull=scheduler.pull) if isinstance(error, UnknownModel) else error

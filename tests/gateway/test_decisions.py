@@ -1,0 +1,211 @@
+"""`auto` chooses by what it has learned, says why, and keeps it over a restart."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from eventually import wait_until
+from hub import HubProcess, instance_config, running_hub
+from scripted_model import ScriptedModel
+
+KEYS = """
+[[key]]
+name = "ward"
+value = "sk-ward"
+scopes = ["model:use:*"]
+
+[[key]]
+name = "lab"
+value = "sk-lab"
+scopes = ["model:use:*"]
+"""
+
+
+class Asker:
+    """Asks a hub with two models, `small` and `large`."""
+
+    def __init__(self, process: HubProcess) -> None:
+        self.process = process
+        self.client = process.client()
+
+    def ask(self, text: str = "hi", **fields: Any) -> httpx2.Response:
+        headers = fields.pop("headers", {})
+        body = {"model": "auto", "messages": [{"role": "user", "content": text}], **fields}
+        response = self.client.post("/v1/chat/completions", json=body, headers=headers)
+        assert response.status_code == 200, response.text
+        return response
+
+    def wait_until_it_learns(self) -> None:
+        wait_until(lambda: "x-autoglm-decision" in self.ask().headers)
+
+    def account(self, id: str, key: str | None = None) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return self.client.get(f"/api/decisions/{id}", headers=headers)
+
+    def concluded(self, id: str) -> dict[str, Any]:
+        """The account, once its end has been written."""
+        wait_until(lambda: self.account(id).json().get("outcome") is not None)
+        account: dict[str, Any] = self.account(id).json()
+        return account
+
+    def feedback(self, id: str, key: str | None = None, **judgement: Any) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return self.client.post("/api/feedback", json={"decision": id, **judgement}, headers=headers)
+
+    def teach(self, good: str, rounds: int) -> None:
+        """Ask and judge: answers of the model `good` are good."""
+        for index in range(rounds):
+            answer = self.ask(f"question {index}")
+            id = answer.headers["x-autoglm-decision"]
+            self.concluded(id)
+            thumb = "up" if answer.headers["x-autoglm-model"] == good else "down"
+            assert self.feedback(id, thumb=thumb).status_code == 200
+
+    def qualities(self) -> dict[str, float]:
+        """What is predicted for the same question."""
+        account = self.concluded(self.ask("the same question").headers["x-autoglm-decision"])
+        return {entry["arm"]["model"]: entry["quality"] for entry in account["decision"]["candidates"]}
+
+
+@contextmanager
+def asking(data: Path, more: str = "") -> Iterator[Asker]:
+    with ScriptedModel(models=("small",)) as small, ScriptedModel(models=("large",)) as large:
+        config = (
+            KEYS
+            + more
+            + instance_config("a", small.url, models=("small",))
+            + instance_config("b", large.url, models=("large",))
+        )
+        with running_hub(data, config) as process:
+            asker = Asker(process)
+            try:
+                yield asker
+            finally:
+                asker.client.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
+    with asking(tmp_path_factory.mktemp("decisions") / "data") as asker:
+        asker.wait_until_it_learns()
+        yield asker
+
+
+def test_an_answer_names_its_decision_and_the_decision_explains_itself(shared: Asker) -> None:
+    answer = shared.ask("How far is the moon?", headers={"x-autoglm-prefer": "best"})
+    account = shared.concluded(answer.headers["x-autoglm-decision"])
+    decision, outcome = account["decision"], account["outcome"]
+    assert {entry["arm"]["model"] for entry in decision["candidates"]} == {"small", "large"}
+    assert sum(entry["propensity"] for entry in decision["candidates"]) == pytest.approx(1.0)
+    assert decision["candidates"][decision["chosen"]]["arm"]["model"] == answer.headers["x-autoglm-model"]
+    assert decision["prefer"] == "best"
+    assert outcome["status"] == 200
+    assert outcome["instance"] == answer.headers["x-autoglm-instance"]
+    assert outcome["took_s"] >= outcome["first_token_s"] > 0
+    assert outcome["signals"] == {"not_cut_off": 1.0, "not_refused": 1.0, "not_empty": 1.0}
+    assert "moon" not in json.dumps(account)
+
+
+def test_a_stream_is_judged_by_its_whole(shared: Asker) -> None:
+    answer = shared.ask("hello", stream=True)
+    account = shared.concluded(answer.headers["x-autoglm-decision"])
+    assert account["outcome"]["signals"]["not_empty"] == 1.0
+    assert account["outcome"]["took_s"] > 0
+
+
+def test_json_that_was_asked_for_and_did_not_come_is_noted(shared: Asker) -> None:
+    answer = shared.ask("prose", response_format={"type": "json_object"})
+    account = shared.concluded(answer.headers["x-autoglm-decision"])
+    assert account["outcome"]["signals"]["json_valid"] == 0.0
+    assert account["decision"]["features"]["api"] == "/chat/completions"
+
+
+def test_a_request_that_names_its_model_has_no_decision(shared: Asker) -> None:
+    assert "x-autoglm-decision" not in shared.ask(model="small").headers
+
+
+def test_who_asks_the_same_again_at_once_was_not_content(shared: Asker) -> None:
+    first = shared.ask("Say it again").headers["x-autoglm-decision"]
+    shared.concluded(first)
+    shared.ask("Say it again", temperature=0.9)
+    wait_until(lambda: bool(shared.account(first).json()["feedback"]))
+    assert [entry["source"] for entry in shared.account(first).json()["feedback"]] == ["retry"]
+
+
+def test_a_key_sees_and_judges_its_own_decisions_only(shared: Asker) -> None:
+    answer = shared.ask("mine", headers={"Authorization": "Bearer sk-ward"})
+    id = answer.headers["x-autoglm-decision"]
+    shared.concluded(id)
+    assert shared.account(id, "sk-ward").status_code == 200
+    assert shared.account(id, "sk-lab").status_code == 404
+    assert shared.feedback(id, "sk-lab", thumb="down").status_code == 404
+    assert shared.feedback(id, "sk-ward", quality=0.5).json() == {"decision": id, "quality": 0.5, "source": "program"}
+    listed = shared.client.get("/api/decisions", headers={"Authorization": "Bearer sk-lab"}).json()["decisions"]
+    assert id not in [entry["decision"]["id"] for entry in listed]
+    newest = shared.client.get("/api/decisions?limit=1").json()["decisions"]
+    assert [entry["decision"]["id"] for entry in newest] == [id]
+    assert [entry["quality"] for entry in newest[0]["feedback"]] == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("judgement", "reason"),
+    [
+        ({}, "either thumb"),
+        ({"thumb": "up", "quality": 1}, "either thumb"),
+        ({"quality": 1.5}, "quality"),
+        ({"thumb": "sideways"}, "thumb"),
+    ],
+)
+def test_a_judgement_that_says_nothing_clear_is_refused(shared: Asker, judgement: dict[str, Any], reason: str) -> None:
+    id = shared.ask().headers["x-autoglm-decision"]
+    refused = shared.feedback(id, **judgement)
+    assert refused.status_code == 400
+    assert reason in refused.json()["detail"]
+
+
+def test_one_decision_is_judged_ten_times_at_most(shared: Asker) -> None:
+    id = shared.ask().headers["x-autoglm-decision"]
+    shared.concluded(id)
+    statuses = [shared.feedback(id, quality=index / 20).status_code for index in range(11)]
+    assert statuses == [200] * 10 + [400]
+
+
+def test_an_unknown_preference_or_intent_is_refused_by_name(shared: Asker) -> None:
+    body = {"model": "auto", "messages": []}
+    for header, value in (("x-autoglm-prefer", "dear"), ("x-autoglm-intent", "Not One")):
+        refused = shared.client.post("/v1/chat/completions", json=body, headers={header: value})
+        assert refused.status_code == 400
+        assert header in refused.json()["error"]["message"]
+
+
+def test_a_hint_becomes_the_intent(shared: Asker) -> None:
+    answer = shared.ask("x", headers={"x-autoglm-intent": "translate"})
+    features = shared.concluded(answer.headers["x-autoglm-decision"])["decision"]["features"]
+    assert features["intent"] == "translate"
+
+
+def test_thumbs_move_the_choice_and_a_kill_loses_nothing_of_it(tmp_path: Path) -> None:
+    with asking(tmp_path / "data") as asker:
+        asker.wait_until_it_learns()
+        asker.teach(good="large", rounds=60)
+        learned = asker.qualities()
+        assert learned["large"] > learned["small"] + 0.2
+        models = [asker.ask(f"later {index}").headers["x-autoglm-model"] for index in range(30)]
+        assert models.count("large") >= 25
+        asker.process.kill()
+        asker.process.start()
+        asker.wait_until_it_learns()
+        learned = asker.qualities()
+        assert learned["large"] > learned["small"] + 0.2
+
+
+def test_a_hub_that_shall_not_learn_keeps_to_the_order(tmp_path: Path) -> None:
+    with asking(tmp_path / "data", "[engine]\nlearns = false\n") as asker:
+        answers = [asker.ask(f"q {index}") for index in range(5)]
+        assert all("x-autoglm-decision" not in answer.headers for answer in answers)
+        assert {answer.headers["x-autoglm-model"] for answer in answers} == {"small"}

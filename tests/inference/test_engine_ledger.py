@@ -1,0 +1,159 @@
+"""What is learned is a fold over the log: the same in the running hub, after a restart, and from a snapshot."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from autoglm.core.errors import NotFound
+from autoglm.core.ids import uuid7
+from autoglm.inference.decision import Arm, Candidate, Decision, Outcome, Weights
+from autoglm.inference.engine.account import SUBJECT
+from autoglm.inference.engine.learner import LearnerSettings
+from autoglm.inference.engine.ledger import SNAPSHOT, Ledger
+from autoglm.inference.engine.lessons import Lessons
+from autoglm.inference.engine.retries import judgeable
+from autoglm.inference.features import Features
+from autoglm.store import Store, StoreSettings, open_store
+from eventually import until
+
+INTENTS = ("translate", "code", "")
+
+
+def load(state: bytes | None) -> Lessons:
+    settings = LearnerSettings()
+    return Lessons(settings) if state is None else Lessons.restore(state, settings)
+
+
+def decision(chance: random.Random) -> Decision:
+    candidates = tuple(
+        Candidate(
+            arm=Arm(model), quality=0.5, deviation=0.1, latency_s=1.0, cost=1.0, score=0.5, propensity=0.5
+        )
+        for model in ("small", "large")
+    )  # fmt: skip
+    features = Features(api="/chat/completions", intent=chance.choice(INTENTS), prompt_tokens=chance.randrange(2000))
+    return Decision(
+        id=uuid7(), time_ms=1, tenant="ward", prefer="best", weights=Weights(1.0, 0.0, 0.0), features=features,
+        candidates=candidates, chosen=chance.randrange(2), is_exploration=False,
+    )  # fmt: skip
+
+
+def good_end(chance: random.Random) -> Outcome:
+    signals = {"not_cut_off": 1.0, "json_valid": chance.choice((0.0, 1.0))}
+    return Outcome(status=200, instance="a", took_s=1.0, tokens_out=chance.randrange(1, 400), cost=1.0, signals=signals)
+
+
+@asynccontextmanager
+async def running(store: Store) -> AsyncIterator[Ledger]:
+    ledger = Ledger(store.log, store.keyvalue, store.blobs, load)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ledger.run)
+        await until(lambda: ledger.lessons is not None)
+        yield ledger
+        tasks.cancel_scope.cancel()
+
+
+async def live(ledger: Ledger, count: int, seed: int) -> bytes:
+    """Decide, conclude and judge; the state once all of it has been learned."""
+    chance = random.Random(seed)
+    assert ledger.lessons is not None
+    wanted = ledger.lessons.events
+    for _ in range(count):
+        made = decision(chance)
+        ledger.opened(made)
+        ledger.concluded(made, good_end(chance))
+        wanted += 1
+        if chance.random() < 0.5:
+            await ledger.judged(judgeable(made), chance.random(), "person")
+            wanted += 1
+    await until(lambda: ledger.lessons is not None and ledger.lessons.events == wanted)
+    return ledger.lessons.state()
+
+
+async def test_a_restart_from_the_log_alone_learns_the_same(tmp_path: Path) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store:
+        async with running(store) as ledger:
+            state = await live(ledger, 60, seed=1)
+        await store.keyvalue.delete(SNAPSHOT)
+        async with running(store) as again:
+            assert again.lessons is not None
+            assert again.lessons.state() == state
+
+
+async def test_a_restart_from_a_snapshot_goes_on_as_if_there_was_none(tmp_path: Path) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store:
+        async with running(store) as ledger:
+            await live(ledger, 40, seed=2)
+        assert await store.keyvalue.get(SNAPSHOT) is not None
+        async with running(store) as again:
+            state = await live(again, 40, seed=3)
+        await store.keyvalue.delete(SNAPSHOT)
+        async with running(store) as anew:
+            assert anew.lessons is not None
+            assert anew.lessons.state() == state
+
+
+async def test_a_broken_snapshot_is_learned_anew_from_the_log(tmp_path: Path) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store:
+        async with running(store) as ledger:
+            state = await live(ledger, 20, seed=4)
+
+        def load_nothing(saved: bytes | None) -> Lessons:
+            return load(b"junk" if saved is not None else None)
+
+        again = Ledger(store.log, store.keyvalue, store.blobs, load_nothing)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(again.run)
+            await until(lambda: again.lessons is not None)
+            assert again.lessons is not None
+            assert again.lessons.state() == state
+            tasks.cancel_scope.cancel()
+
+
+async def test_what_ends_while_the_past_is_folded_is_learned_once(tmp_path: Path) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store:
+        async with running(store) as ledger:
+            await live(ledger, 30, seed=5)
+        chance = random.Random(6)
+        again = Ledger(store.log, store.keyvalue, store.blobs, load)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(again.run)
+            late = 0
+            while again.lessons is None:
+                again.concluded(decision(chance), good_end(chance))
+                late += 1
+                await anyio.lowlevel.checkpoint()
+            total = len(await store.log.read(SUBJECT, limit=10_000))
+            await until(lambda: again.lessons is not None and again.lessons.events >= total)
+            assert late > 0
+            assert again.lessons.events == len(await store.log.read(SUBJECT, limit=10_000))
+            tasks.cancel_scope.cancel()
+
+
+async def test_an_account_is_there_while_the_request_runs_and_whole_afterwards(tmp_path: Path) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store, running(store) as ledger:
+        made = decision(random.Random(7))
+        with pytest.raises(NotFound):
+            await ledger.account(made.id)
+        ledger.opened(made)
+        assert (await ledger.account(made.id)).outcome is None
+        ledger.concluded(made, Outcome(status=200, instance="a"))
+        await ledger.judged(judgeable(made), 0.25, "program")
+        account = await ledger.account(made.id)
+        assert account.decision == made
+        assert account.outcome == Outcome(status=200, instance="a")
+        assert [(entry.quality, entry.source) for entry in account.feedback] == [(0.25, "program")]
+
+
+async def test_an_answer_of_another_model_teaches_nothing_of_the_chosen_one(tmp_path: Path) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store, running(store) as ledger:
+        assert ledger.lessons is not None
+        before = ledger.lessons.learner.state()
+        ledger.concluded(decision(random.Random(8)), Outcome(status=200, moved_to="other", signals={"not_empty": 1.0}))
+        await until(lambda: ledger.lessons is not None and ledger.lessons.events == 1)
+        assert ledger.lessons.learner.state() == before
