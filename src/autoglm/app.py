@@ -250,7 +250,7 @@ class Hub:
             Route("GET", "/v1/models/{id}", openai.model, takes_rest=True),
             *self._messages.routes(),
             *self._tasks.routes(),
-            *DecisionsGateway(self._keys, self._ledger, max_body_bytes=limit).routes(),
+            *DecisionsGateway(self._keys, self._ledger, engine, settings.engine, max_body_bytes=limit).routes(),
             *state.routes(),
         ]
         self._sockets = SocketGateway(self._keys, self._mailbox, self._messages)

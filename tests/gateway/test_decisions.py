@@ -41,6 +41,8 @@ class Asker:
         return response
 
     def wait_until_it_learns(self) -> None:
+        """And until both models are ready: a busy machine may be slow to probe them."""
+        wait_until(lambda: all(entry["state"] == "ready" for entry in self.client.get("/api/pool").json()["instances"]))
         wait_until(lambda: "x-autoglm-decision" in self.ask().headers)
 
     def account(self, id: str, key: str | None = None) -> httpx2.Response:
@@ -209,3 +211,45 @@ def test_a_hub_that_shall_not_learn_keeps_to_the_order(tmp_path: Path) -> None:
         answers = [asker.ask(f"q {index}") for index in range(5)]
         assert all("x-autoglm-decision" not in answer.headers for answer in answers)
         assert {answer.headers["x-autoglm-model"] for answer in answers} == {"small"}
+
+
+def test_a_message_that_a_chosen_model_answers_is_a_decision_too(shared: Asker) -> None:
+    sent = shared.client.post("/api/messages", json={"to": "model:auto", "content": "by mail"}).json()
+    newest = "/api/decisions?limit=5"
+    wait_until(
+        lambda: any(
+            entry["decision"]["tenant"] == "user:admin" for entry in shared.client.get(newest).json()["decisions"]
+        )
+    )
+    answers = shared.client.get("/api/messages", params={"to": "user:admin", "wait": 10, "after": sent["seq"]}).json()
+    assert answers["messages"][0]["reply_to"] == sent["id"]
+    entry = next(
+        entry
+        for entry in shared.client.get(newest).json()["decisions"]
+        if entry["decision"]["tenant"] == "user:admin"
+    )  # fmt: skip
+    assert entry["outcome"]["status"] == 200
+    assert entry["outcome"]["signals"]["not_empty"] == 1.0
+
+
+def test_a_replay_says_what_another_policy_would_have_brought(shared: Asker) -> None:
+    shared.teach(good="large", rounds=20)
+    replies = {
+        policy: shared.client.post("/api/decisions/replay", json={"policy": policy}).json()
+        for policy in ("always:large", "always:small")
+    }
+    values = {}
+    for policy, reply in replies.items():
+        assert [entry["measure"] for entry in reply["measures"]] == ["quality", "latency_s", "cost"]
+        quality = reply["measures"][0]["estimate"]
+        assert quality["low"] <= quality["value"] <= quality["high"]
+        values[policy] = quality["value"]
+    assert values["always:large"] > values["always:small"]
+
+
+def test_a_replay_is_for_admins_and_knows_its_policies(shared: Asker) -> None:
+    ward = {"Authorization": "Bearer sk-ward"}
+    assert shared.client.post("/api/decisions/replay", json={"policy": "cheap"}, headers=ward).status_code == 403
+    refused = shared.client.post("/api/decisions/replay", json={"policy": "dearest"})
+    assert refused.status_code == 400
+    assert "always:MODEL" in refused.json()["detail"]

@@ -30,11 +30,16 @@ _IMAGE_TYPES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "
     "-i", "--image", "images", multiple=True, type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="A picture to go with the question; may be repeated.",
 )  # fmt: skip
+@click.option(
+    "--prefer", type=click.Choice(("fast", "balanced", "best", "cheap")),
+    help="What matters when the hub chooses the model.",
+)  # fmt: skip
 @click.option("--no-stream", is_flag=True, help="Print nothing before the whole answer is there.")
 @hub_options
 @json_option
 def ask(
-    *, text: str | None, model: str, system: str | None, images: tuple[Path, ...], no_stream: bool, hub: HubChoice,
+    *, text: str | None, model: str, system: str | None, images: tuple[Path, ...], prefer: str | None, no_stream: bool,
+    hub: HubChoice,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Ask a model. TEXT is read from standard input when it is absent or '-'; what is piped in is added to a TEXT.
@@ -52,7 +57,8 @@ def ask(
         body["stream_options"] = {"include_usage": True}
     with hub.client() as client:
         _tell_start(client)
-        with _begun(partial(client.ask, messages, model=model, stream=not no_stream, **body), hub, as_json) as answer:
+        question = partial(client.ask, messages, model=model, prefer=prefer, stream=not no_stream, **body)
+        with _begun(question, hub, as_json) as answer:
             if as_json:
                 answer.read()
                 click.echo(json.dumps(_as_object(answer), ensure_ascii=False))
@@ -131,6 +137,7 @@ def _as_object(answer: "Answer") -> dict[str, Any]:
         "text": answer.text,
         "model": answer.model,
         "instance": answer.instance,
+        "decision": answer.decision or None,
         "usage": answer.usage,
         "finish_reason": answer.finish_reason,
         **({"reasoning": answer.reasoning} if answer.reasoning else {}),

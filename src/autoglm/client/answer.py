@@ -27,6 +27,8 @@ class Answer:
         """The model that answers."""
         self.instance = response.headers.get("x-autoglm-instance", "")
         """The instance of the pool that answers."""
+        self.decision = response.headers.get("x-autoglm-decision", "")
+        """Names the hub's choice, for `Client.decision` and `Client.feedback`; empty where it had none to make."""
         self.request_id = response.headers.get("x-request-id", "")
         self.text = ""
         self.reasoning = ""

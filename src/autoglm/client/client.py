@@ -79,15 +79,20 @@ class Client:
 
     def ask(
         self, question: str | Sequence[Mapping[str, Any]], *, model: str = "auto", stream: bool = True,
-        priority: int | None = None, deadline_s: float | None = None, **body: Any,
+        priority: int | None = None, deadline_s: float | None = None, prefer: str | None = None,
+        intent: str | None = None, **body: Any,
     ) -> Answer:  # fmt: skip
         """Ask a model; returns once the answer begins.
 
-        question: text, or a list of OpenAI's messages. priority: 0 to 9, 9 the most urgent. body: further fields of
-        a chat completion, such as `temperature`. Never repeated by itself, since asking costs.
+        question: text, or a list of OpenAI's messages. priority: 0 to 9, 9 the most urgent. prefer: `fast`,
+        `balanced`, `best` or `cheap`, where the hub chooses. intent: what it is about, where that is known.
+        body: further fields of a chat completion, such as `temperature`. Never repeated by itself, since asking costs.
         """
         messages = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
-        wanted = {"x-autoglm-priority": priority, "x-autoglm-deadline": deadline_s}
+        wanted = {
+            "x-autoglm-priority": priority, "x-autoglm-deadline": deadline_s, "x-autoglm-prefer": prefer,
+            "x-autoglm-intent": intent,
+        }  # fmt: skip
         response = self._connection.start(
             "POST", "/v1/chat/completions",
             body={"model": model, "messages": messages, "stream": stream, **body},
@@ -99,6 +104,29 @@ class Client:
     def models(self) -> list[str]:
         """The models that this key may use; `auto` first when there are any."""
         return [entry["id"] for entry in self._get("/v1/models")["data"]]
+
+    # --- what the hub chose ---
+
+    def decision(self, id: str) -> Json:
+        """Why a request went where it went: `{"decision", "outcome", "feedback"}`."""
+        return self._get(f"/api/decisions/{_quoted(id)}")
+
+    def decisions(self, *, limit: int = 20) -> list[Json]:
+        """The last choices, the newest first."""
+        return list(self._get("/api/decisions", {"limit": limit})["decisions"])
+
+    def feedback(
+        self, decision: str, *, thumb: Literal["up", "down"] | None = None, quality: float | None = None
+    ) -> Json:
+        """Say how good an answer was: a person's thumb, or a program's quality from 0 to 1."""
+        body: Json = {"decision": decision}
+        body |= {name: value for name, value in (("thumb", thumb), ("quality", quality)) if value is not None}
+        return self._connection.call("POST", "/api/feedback", body=body, is_repeatable=False)[1]
+
+    def replay(self, policy: str, *, limit: int = 5000) -> Json:
+        """What another policy would have brought, with its interval; see `/api/decisions/replay`."""
+        body = {"policy": policy, "limit": limit}
+        return self._connection.call("POST", "/api/decisions/replay", body=body, timeout_s=120.0)[1]
 
     # --- messages ---
 

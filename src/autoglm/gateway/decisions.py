@@ -3,8 +3,11 @@
 A key sees the decisions of its own tenant; an admin's key sees all.
 """
 
+from functools import partial
 from typing import Annotated, Literal
 
+import anyio
+import anyio.to_thread
 import msgspec
 
 from autoglm.auth.keys import KeyRing, Principal
@@ -13,9 +16,11 @@ from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.router import Route
 from autoglm.inference.decision import Decision, Feedback, Outcome
-from autoglm.inference.engine.account import Account, Concluded
+from autoglm.inference.engine.account import Account, Concluded, decode_event
+from autoglm.inference.engine.engine import Engine
 from autoglm.inference.engine.ledger import Ledger
 from autoglm.inference.engine.retries import judgeable
+from autoglm.inference.settings import EngineSettings
 
 MAX_FEEDBACK = 10
 """Judgements of one decision: one caller must not teach the engine a hundred times by one answer."""
@@ -30,6 +35,13 @@ class NewFeedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """From the answer's header `x-autoglm-decision`."""
     thumb: Literal["up", "down"] | None = None
     quality: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+
+
+class NewReplay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    policy: Annotated[str, msgspec.Meta(min_length=1, max_length=300, examples=["cheap"])]
+    """`fast`, `balanced`, `best`, `cheap`, `random`, `order`, or `always:MODEL`."""
+    limit: Annotated[int, msgspec.Meta(ge=1, le=20_000)] = 5_000
+    """Of events of the log, the newest."""
 
 
 class Noted(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,15 +64,21 @@ class DecisionList(msgspec.Struct, frozen=True):
 
 
 class DecisionsGateway:
-    def __init__(self, keys: KeyRing, ledger: Ledger, *, max_body_bytes: int) -> None:
+    def __init__(
+        self, keys: KeyRing, ledger: Ledger, engine: Engine, settings: EngineSettings, *, max_body_bytes: int
+    ) -> None:  # fmt: skip
         self._keys = keys
         self._ledger = ledger
+        self._engine = engine
+        self._settings = settings
+        self._replaying = anyio.Lock()
         self._max_body_bytes = max_body_bytes
 
     def routes(self) -> list[Route]:
         return [
             Route("GET", "/api/decisions", self.all),
             Route("GET", "/api/decisions/{id}", self.get),
+            Route("POST", "/api/decisions/replay", self.replay),
             Route("POST", "/api/feedback", self.feedback),
         ]
 
@@ -71,7 +89,8 @@ class DecisionsGateway:
         fields.only(query, ("limit",))
         limit = fields.integer(query, "limit", 20, low=1, high=MAX_LIMIT)
         accounts: dict[str, DecisionAccount] = {}
-        for event in await self._ledger.last(MAX_LIMIT):
+        for record in await self._ledger.last(MAX_LIMIT):
+            event = decode_event(record.body)
             if isinstance(event, Concluded):
                 if _may_see(principal, event.decision):
                     accounts[event.decision.id] = DecisionAccount(
@@ -103,6 +122,19 @@ class DecisionsGateway:
         source = "person" if body.thumb is not None else "program"
         await self._ledger.judged(judgeable(account.decision), quality, source)
         exchange.respond_json(200, Noted(decision=body.decision, quality=quality, source=source))
+
+    async def replay(self, exchange: Exchange, _: dict[str, str]) -> None:
+        """What another policy would have brought, by the log of all tenants."""
+        exchange.identify(self._keys).require("admin")
+        body = fields.decode(await exchange.body(self._max_body_bytes), NewReplay)
+        from autoglm.inference.engine.whatif import what_if  # only who asks it needs it
+
+        records = await self._ledger.last(body.limit)
+        answer = partial(
+            what_if, records, body.policy, slo_s=self._settings.slo_s, cost_scale=self._engine.cost_scale
+        )  # fmt: skip
+        async with self._replaying:  # it takes a core for a while
+            exchange.respond_json(200, await anyio.to_thread.run_sync(answer))
 
     async def _account(self, principal: Principal, id: str) -> Account:
         """Raises NotFound, also for what the key may not see."""

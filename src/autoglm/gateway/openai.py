@@ -26,6 +26,7 @@ from autoglm.inference.decision import Outcome
 from autoglm.inference.dispatch import Answer, Dispatcher
 from autoglm.inference.features import INTENT_PATTERN
 from autoglm.inference.flight import Flight
+from autoglm.inference.kept import Kept
 from autoglm.inference.settings import PreferenceName
 from autoglm.inference.sse import Tail
 
@@ -222,7 +223,8 @@ class OpenAIGateway:
     async def _send_stream(self, exchange: Exchange, answer: Answer) -> None:
         """A stream that breaks off ends with an error event, never silently."""
         markers = self._strip.get(exchange.model)
-        relay = Relay(exchange, Stripper(markers) if markers else None, keeps=answer.call.decision is not None)
+        kept = Kept() if answer.call.decision is not None else None
+        relay = Relay(exchange, Stripper(markers) if markers else None, kept)
         exchange.start(answer.status, [*self._head(exchange, answer, b""), *_STREAM])
         answer.call.is_open = True
         try:
@@ -234,7 +236,8 @@ class OpenAIGateway:
             await self._break_off(exchange, error)
             return
         relay.finish()
-        self._conclude(exchange, answer, relay.kept())
+        if kept is not None:
+            self._conclude(exchange, answer, kept.whole())
         self._metrics.reasoning_only += relay.is_reasoning_only
         exchange.end()
 

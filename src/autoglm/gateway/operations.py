@@ -6,12 +6,13 @@ from autoglm.channels.groups import Group
 from autoglm.core.address import ADDRESS_PATTERN, GROUP_NAME_PATTERN, MAX_ADDRESS
 from autoglm.core.envelope import ID_PATTERN, Envelope
 from autoglm.gateway.decisions import MAX_LIMIT as MAX_DECISIONS
-from autoglm.gateway.decisions import DecisionAccount, DecisionList, NewFeedback, Noted
+from autoglm.gateway.decisions import DecisionAccount, DecisionList, NewFeedback, NewReplay, Noted
 from autoglm.gateway.groups import GroupBody, GroupList
 from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S, Ack, Acked, Receipts
 from autoglm.gateway.posting import Accepted
 from autoglm.gateway.state import Capabilities, Health, Me, Pool, Readiness, Resumed
 from autoglm.gateway.tasks import NewTask, SubmittedTask, Task, TaskList
+from autoglm.inference.engine.whatif import WhatIf
 from autoglm.inference.features import INTENT_PATTERN
 from autoglm.inference.settings import PreferenceName
 
@@ -227,6 +228,11 @@ _DECISIONS = (
                 "From the answer's header `x-autoglm-decision`", example="019a0000-0000-7000-8000-000000000000",
             ),
         ),
+    ),
+    Operation(
+        "POST", "/api/decisions/replay", "replayDecisions", "decisions", "What another policy would have brought",
+        (_ok("For each measure what came out, and the doubly robust estimate with its 95% interval", WhatIf),),
+        (*_KEY, *_BODY, *_WRITE, "forbidden"), request=NewReplay,
     ),
     Operation(
         "POST", "/api/feedback", "giveFeedback", "decisions", "Say how good an answer was",

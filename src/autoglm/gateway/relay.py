@@ -3,9 +3,9 @@
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.usage import has_content, has_reasoning, usage_of
 from autoglm.inference.control_text import Stripper
+from autoglm.inference.kept import Kept
 from autoglm.inference.sse import Tail, flaw_of_end, split_events
 
-KEPT_BYTES = 256 * 1024
 _EVENT_ENDS = (b"\n\n", b"\n\r\n")
 
 
@@ -13,21 +13,11 @@ class Relay:
     """Satisfies `core.ports.Sink`. Events go out whole: after a cut, half of one would swallow the error event."""
 
     __slots__ = (
-        "_exchange",
-        "_has_text",
-        "_has_thoughts",
-        "_keeps",
-        "_kept",
-        "_kept_bytes",
-        "_push",
-        "_rest",
-        "_stripper",
-        "_tail",
-        "keep_pace",
+        "_exchange", "_has_text", "_has_thoughts", "_kept", "_push", "_rest", "_stripper", "_tail", "keep_pace",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, stripper: Stripper | None, *, keeps: bool = False) -> None:
-        """keeps: the whole stream is wanted in the end, if it is not long."""
+    def __init__(self, exchange: Exchange, stripper: Stripper | None, kept: Kept | None = None) -> None:
+        """kept: gets the stream as the instance sends it."""
         self._exchange = exchange
         self._push = exchange.push
         self.keep_pace = exchange.keep_pace
@@ -35,9 +25,7 @@ class Relay:
         self._tail = Tail()
         self._rest = b""
         self._has_text = self._has_thoughts = False
-        self._keeps = keeps
-        self._kept: list[bytes] = []
-        self._kept_bytes = 0
+        self._kept = kept
 
     @property
     def is_slow(self) -> bool:
@@ -45,8 +33,8 @@ class Relay:
 
     def take(self, chunk: bytes) -> None:
         self._tail.add(chunk)
-        if self._keeps:
-            self._keep(chunk)
+        if self._kept is not None:
+            self._kept.add(chunk)
         if not self._has_text:  # looked for until it was seen once
             self._has_text = has_content(chunk)
             self._has_thoughts = self._has_thoughts or has_reasoning(chunk)
@@ -55,17 +43,6 @@ class Relay:
         elif self._rest or not chunk.endswith(_EVENT_ENDS):
             chunk, self._rest = split_events(self._rest + chunk)
         self._push(chunk)
-
-    def _keep(self, chunk: bytes) -> None:
-        self._kept.append(chunk)
-        self._kept_bytes += len(chunk)
-        if self._kept_bytes > KEPT_BYTES:
-            self._keeps = False
-            self._kept.clear()
-
-    def kept(self) -> bytes:
-        """The whole stream as the instance sent it; nothing when it was not to be kept, or is too long."""
-        return b"".join(self._kept)
 
     def flaw(self) -> str:
         """Why the stream, which is over, is no answer; empty when it ended well."""

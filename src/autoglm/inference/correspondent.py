@@ -30,7 +30,9 @@ from autoglm.core.errors import (
 from autoglm.core.ports import KeyValue, Record
 from autoglm.inference.call import Call
 from autoglm.inference.control_text import Stripper, TextStripper
+from autoglm.inference.decision import Outcome
 from autoglm.inference.dispatch import Answer, Dispatcher, error_message
+from autoglm.inference.kept import Kept
 from autoglm.inference.sse import Events
 
 log = structlog.get_logger()
@@ -47,6 +49,7 @@ GIVE_UP_S = 3600.0
 """A message on which instances keep failing, so often and for so long, is given up: it may be what breaks them."""
 _MAX_BACK_OFF_S = 60.0
 _IDLE_S = 3600.0
+_NO_ANSWER = 503
 _MAX_ANSWER_BYTES = 16 << 20
 _encode = msgspec.json.Encoder().encode
 
@@ -216,15 +219,26 @@ class Correspondent:
         if message.expires_at is not None:
             deadline_s = monotonic_s() + (message.expires_at - now_ms()) / 1000
         call = Call("/chat/completions", body, priority=message.priority, deadline_s=deadline_s, tenant=message.from_)
-        answer = await self._dispatcher.answer(call)
+        outcome, kept = Outcome(status=_NO_ANSWER), Kept()
         try:
-            if answer.status >= 400:
-                raise _Refused(answer.instance.name, error_message(answer.first))
-            if is_task:
-                return [JsonPart(json=await self._completion(answer))], call.model
-            return await self._relay(message, answer), call.model
+            answer = await self._dispatcher.answer(call)
+            try:
+                if answer.status >= 400:
+                    outcome = Outcome(status=answer.status, instance=answer.instance.name)
+                    raise _Refused(answer.instance.name, error_message(answer.first))
+                if is_task:
+                    content: Content = [JsonPart(json=await self._completion(answer, kept))]
+                else:
+                    content = await self._relay(message, answer, kept)
+                outcome = Outcome(
+                    status=answer.status, instance=answer.instance.name, first_token_s=answer.first_byte_s,
+                    took_s=answer.took_s,
+                )  # fmt: skip
+                return content, call.model
+            finally:
+                await answer.finish()
         finally:
-            await answer.finish()
+            self._dispatcher.engine.concluded(call, outcome, kept.whole())
 
     async def _chat_request(self, message: Envelope) -> bytes:
         earlier: Sequence[Envelope] = ()
@@ -238,7 +252,7 @@ class Correspondent:
         ]
         return _encode({"model": message.to.removeprefix("model:"), "messages": turns, "stream": True})
 
-    async def _relay(self, message: Envelope, answer: Answer) -> str:
+    async def _relay(self, message: Envelope, answer: Answer, kept: Kept) -> str:
         """Publish the words as they come and return the whole text. Raises UpstreamFailed when it breaks off."""
         events, strip = Events(), TextStripper(self._strip.get(answer.call.model, ()))
         parts: list[str] = []
@@ -251,6 +265,7 @@ class Correspondent:
 
         chunk: bytes | None = answer.first
         while chunk is not None:
+            kept.add(chunk)
             for data in events.feed(chunk):
                 if data == b"[DONE]":
                     is_finished = True
@@ -269,7 +284,7 @@ class Correspondent:
             raise _NoContent(answer.instance.name)
         return "".join(parts)
 
-    async def _completion(self, answer: Answer) -> Any:
+    async def _completion(self, answer: Answer, kept: Kept) -> Any:
         """The decoded body of an answer that is no stream. Raises UpstreamFailed."""
         parts, size_bytes = [answer.first], len(answer.first)
         while not answer.is_whole and (chunk := await answer.chunk()) is not None:
@@ -278,6 +293,7 @@ class Correspondent:
             if size_bytes > _MAX_ANSWER_BYTES:
                 raise UpstreamFailed(answer.instance.name, f"the answer is over {_MAX_ANSWER_BYTES} bytes")
         body = b"".join(parts)
+        kept.add(body)
         markers = self._strip.get(answer.call.model)
         try:
             return msgspec.json.decode(Stripper(markers).whole(body) if markers else body)

@@ -50,6 +50,12 @@ class Engine:
         self._has_prices = any(model.price_in or model.price_out for model in models)
         self._retries = Retries()
 
+    @property
+    def cost_scale(self) -> float:
+        """The cost of an answer that is as bad as any."""
+        lessons = self._ledger.lessons if self._ledger is not None else None
+        return self._settings.cost_scale or (2 * lessons.usual_cost if lessons is not None else 0.0) or _COST_SCALE
+
     def choose(self, call: Call, allows: Callable[[str], bool], excluded: frozenset[str] = NOTHING) -> None:
         """Name the model of a call that leaves the choice to the hub, among those that `allows` admits.
 
@@ -79,9 +85,8 @@ class Engine:
             self._ledger.judge(retried, _RETRIED, "retry")
         id, prefer = uuid7(), call.prefer or settings.prefer
         weights = PREFERENCES[prefer]
-        cost_scale = settings.cost_scale or 2 * lessons.usual_cost or _COST_SCALE
         choice = lessons.learner.decide(
-            features, options, weights, seed=id, slo_s=settings.slo_s, cost_scale=cost_scale
+            features, options, weights, seed=id, slo_s=settings.slo_s, cost_scale=self.cost_scale
         )  # fmt: skip
         decision = call.decision = Decision(
             id=id, time_ms=now_ms(), tenant=call.tenant, prefer=prefer, weights=weights, features=features,

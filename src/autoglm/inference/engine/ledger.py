@@ -159,21 +159,9 @@ class Ledger:
             raise NotFound("decision", id[:64])
         return account
 
-    async def events(self, *, after: int = 0, limit: int | None = None) -> AsyncIterator[Event]:
-        """Those with a seq > after, oldest first."""
-        left = limit
-        while left is None or left > 0:
-            records = await self._log.read(SUBJECT, after=after, limit=_PAGE if left is None else min(_PAGE, left))
-            if not records:
-                return
-            for record in records:
-                yield decode_event(record.body)
-            after = records[-1].seq
-            left = None if left is None else left - len(records)
-
-    async def last(self, limit: int) -> list[Event]:
-        """The newest events, oldest first."""
-        return [decode_event(record.body) for record in await self._log.read_last(SUBJECT, limit=limit)]
+    async def last(self, limit: int) -> list[Record]:
+        """The newest events, oldest first; `decode_event` reads them."""
+        return await self._log.read_last(SUBJECT, limit=limit)
 
     # --- what is learned ---
 

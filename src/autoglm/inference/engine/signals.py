@@ -11,9 +11,10 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 
+from autoglm.inference.kept import KEPT_BYTES
 from autoglm.inference.sse import Events
 
-MAX_BYTES = 256 * 1024
+MAX_BYTES = KEPT_BYTES
 """Longer answers and requests are not examined: it would hold up the event loop."""
 _MAX_PATTERN_BYTES = 1 << 20
 
