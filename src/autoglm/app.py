@@ -196,7 +196,7 @@ class Hub:
         self._keys = KeyRing(store.keyvalue, settings.key)
         elsewhere = data_option(self.data_dir)
         pull = f"{PULL}{elsewhere}"
-        self._scheduler = Scheduler(settings.scheduler, pull=pull)
+        self._scheduler = Scheduler(settings.scheduler, pool=settings.pool, pull=pull)
         self._ledger = Ledger(store.log, store.keyvalue, store.blobs, partial(load_lessons, settings.engine))
         engine = Engine(
             self._scheduler, settings.engine,

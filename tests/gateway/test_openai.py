@@ -73,7 +73,8 @@ def test_a_clients_error_comes_back_as_the_upstream_put_it(hub: OpenAIHub, statu
 
 @pytest.mark.parametrize("path", ["completions", "embeddings", "responses"])
 def test_the_other_apis_pass_too(hub: OpenAIHub, path: str) -> None:
-    hub.a.behaviour = answering(200, {"object": path, "usage": {"input_tokens": 3, "output_tokens": 4}})
+    usage = {"input_tokens": 3, "output_tokens": 4}
+    hub.a.behaviour = answering(200, {"object": path, "choices": [], "data": [], "usage": usage})
     before = hub.metric("autoglm_tokens_total", model="solo", direction="out")
     reply = hub.client.post(f"/v1/{path}", json={"model": "solo", "input": "x"})
     assert reply.json()["object"] == path

@@ -6,7 +6,8 @@ from typing import Any
 
 import anyio
 
-from autoglm.inference.dispatch import Answer, Dispatcher
+from autoglm.inference.answer import Answer
+from autoglm.inference.dispatch import Dispatcher
 from autoglm.inference.engine.engine import Engine
 from autoglm.inference.providers.address import AddressProvider
 from autoglm.inference.scheduler import Scheduler
@@ -26,7 +27,7 @@ async def running_pool(
     *instances: InstanceSettings, pool: PoolSettings | None = None, **scheduling: Any
 ) -> AsyncIterator[Dispatcher]:
     """Ready once each instance has been probed."""
-    scheduler = Scheduler(SchedulerSettings(**scheduling))
+    scheduler = Scheduler(SchedulerSettings(**scheduling), pool=pool)
     async with anyio.create_task_group() as tasks:
         for settings in instances:
             provider = AddressProvider(settings, pool or PoolSettings())

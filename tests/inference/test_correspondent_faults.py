@@ -12,8 +12,8 @@ from autoglm.channels.groups import Groups
 from autoglm.channels.mailbox import Mailbox
 from autoglm.core.envelope import Envelope, JsonPart
 from autoglm.core.errors import NotFound, StorageFull
+from autoglm.inference.answer import Answer
 from autoglm.inference.correspondent import CURSOR, MAX_RUNNING, MAX_UPSTREAM_FAILURES, Correspondent, answer_id
-from autoglm.inference.dispatch import Answer
 from autoglm.inference.settings import InstanceSettings
 from autoglm.store import open_store
 from autoglm.store.settings import StoreSettings

@@ -117,11 +117,11 @@ async def test_a_refused_connection_is_replayed_on_another_instance(good: Script
             assert "refused" in dispatcher.scheduler.instances["bad"].error
 
 
-async def test_one_retry_and_no_more() -> None:
+async def test_no_more_retries_than_the_settings_allow() -> None:
     failing = answering(500, ERROR)
     with ScriptedModel(failing) as one, ScriptedModel(failing) as two, ScriptedModel() as three:
         settings = [instance(name, model.url) for name, model in (("1", one), ("2", two), ("3", three))]
-        async with running_pool(*settings) as dispatcher:
+        async with running_pool(*settings, retries=1) as dispatcher:
             with pytest.raises(UpstreamFailed, match="boom"):
                 await text_of(dispatcher)
             assert [len(model.requests) for model in (one, two, three)] == [1, 1, 0]

@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from autoglm.inference.answer import Answer
 from autoglm.inference.call import Call
-from autoglm.inference.dispatch import Answer, Dispatcher
+from autoglm.inference.dispatch import Dispatcher
 from autoglm.inference.flight import Flight
 from autoglm.inference.upstream.connection import Connection
 from eventually import until

@@ -8,7 +8,8 @@ from inference.calls import call, ready
 
 
 def start(instance: Instance) -> Slot:
-    return instance.start(call(), monotonic_s())
+    """A request, or the trial when it is paused."""
+    return instance.start(call(), after_the_pause(instance) if instance.open_until_s else monotonic_s())
 
 
 def fail(instance: Instance, times: int = 1) -> None:
@@ -86,11 +87,19 @@ def test_a_trial_that_was_given_up_lets_the_next_one_through() -> None:
 def test_each_failed_trial_makes_the_pause_longer_up_to_ten_times() -> None:
     instance = ready("a", slots=9, open_s=30.0)
     fail(instance, 5)
-    pauses = []
-    for _ in range(12):
-        pauses.append(round(instance.open_until_s - monotonic_s()))
+    for wanted_s in [30, 60, 90, 120, 150, 180, 210, 240, 270, 300, 300, 300]:
+        assert wanted_s - 0.1 < instance.open_until_s - monotonic_s() <= wanted_s * 1.1, "10% of jitter at most"
         fail(instance)
-    assert pauses == [30, 60, 90, 120, 150, 180, 210, 240, 270, 300, 300, 300]
+    assert instance.ejections == 13
+    assert instance.failures == 17
+
+
+def test_pauses_differ_so_that_those_ejected_together_do_not_come_back_together() -> None:
+    instances = [ready("a", slots=9) for _ in range(20)]
+    for instance in instances:
+        fail(instance, 5)
+    ends_s = sorted(instance.open_until_s for instance in instances)
+    assert ends_s[-1] - ends_s[0] > 0.3, "of 3 s"
 
 
 def test_one_outage_is_one_opening_however_many_requests_it_hits() -> None:
@@ -98,7 +107,8 @@ def test_one_outage_is_one_opening_however_many_requests_it_hits() -> None:
     slots = [start(instance) for _ in range(64)]
     for slot in slots:
         instance.failed(slot, "boom")
-    assert instance.open_until_s - monotonic_s() < 31
+    assert instance.open_until_s - monotonic_s() <= 33
+    assert (instance.ejections, instance.failures) == (1, 64)
 
 
 def test_what_began_before_the_pause_neither_ends_it_nor_its_trial() -> None:
@@ -107,7 +117,7 @@ def test_what_began_before_the_pause_neither_ends_it_nor_its_trial() -> None:
     fail(instance, 5)
     instance.succeeded(old[0], 0.1, is_complete=True)
     assert not instance.is_free(monotonic_s())
-    start(instance)  # the trial
+    assert start(instance).is_trial
     instance.finish(old[1], 0.0)
     assert not instance.is_free(after_the_pause(instance))
 
@@ -189,3 +199,113 @@ def test_an_untried_instance_is_tried_by_one_request_not_by_all() -> None:
     assert new.predicted_s() < known.predicted_s()
     start(new)
     assert new.predicted_s() > known.predicted_s()
+
+
+# --- the vendor's word ---
+
+
+@pytest.mark.parametrize("pauses_s", [(1.0, 30.0), (30.0, 1.0), (1.0, 30.0, 2.0)])
+def test_of_many_throttled_at_once_the_longest_retry_after_holds(pauses_s: tuple[float, ...]) -> None:
+    """They were all under way when the first was refused; a later and shorter one never shortens the pause."""
+    instance = ready("a", slots=16)
+    slots = [start(instance) for _ in pauses_s]
+    for slot, pause_s in zip(slots, pauses_s, strict=True):
+        instance.throttled(slot, "HTTP 429", pause_s)
+        instance.finish(slot, monotonic_s())
+    assert 29 < instance.open_until_s - monotonic_s() <= 30
+    assert instance.throttles == len(pauses_s)
+
+
+def test_throttling_is_no_failure() -> None:
+    instance = ready("a", slots=16, failures_to_open=2)
+    for _ in range(20):
+        slot = start(instance)
+        instance.throttled(slot, "HTTP 429", 1.0)
+        instance.finish(slot, monotonic_s())
+    assert (instance.failures, instance.ejections, instance.is_ejected) == (0, 0, False)
+
+
+def test_a_throttle_that_outlasts_an_ejection_does_not_spare_it_the_trial() -> None:
+    instance = ready("a", slots=9, open_s=1.0)
+    fail(instance, 5)
+    slot = instance.start(call(), monotonic_s())  # in panic
+    instance.throttled(slot, "HTTP 429", 60.0)
+    assert start(instance).is_trial
+
+
+def test_a_jump_of_the_clock_changes_no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = ready("a", slots=4)
+    instance.cool(10, "quota")
+    for jump_s in (-86_400 * 365, 86_400 * 365):
+        with monkeypatch.context() as patch:
+            patch.setattr("time.time", lambda jump_s=jump_s: 1.8e9 + jump_s)
+            patch.setattr("time.time_ns", lambda jump_s=jump_s: int((1.8e9 + jump_s) * 1e9))
+            assert not instance.is_free(monotonic_s())
+            recovery_s = instance.may_recover(monotonic_s())
+            assert recovery_s is not None
+            assert 9 < recovery_s <= 10
+            assert instance.is_free(after_the_pause(instance))
+
+
+# --- taking it out ---
+
+
+def test_a_draining_instance_takes_nothing_new_and_tells_when_the_last_has_ended() -> None:
+    instance = ready("a", slots=4)
+    first, second = start(instance), start(instance)
+    drained = instance.drain()
+    assert (instance.is_free(monotonic_s()), instance.shown_state) == (False, "draining")
+    instance.finish(first, monotonic_s())
+    assert not drained.is_set()
+    instance.finish(second, monotonic_s())
+    assert drained.is_set()
+    assert instance.shown_state == "drained"
+
+
+def test_an_idle_instance_is_drained_at_once_and_a_probe_does_not_bring_it_back() -> None:
+    instance = ready("a")
+    assert instance.drain().is_set()
+    instance.move("down", "restarted")
+    instance.found()
+    assert not instance.is_free(monotonic_s())
+    assert instance.may_recover(monotonic_s()) is None
+    instance.resume()
+    assert (instance.is_free(monotonic_s()), instance.shown_state) == (True, "ready")
+
+
+def test_draining_twice_is_draining() -> None:
+    instance = ready("a")
+    slot = start(instance)
+    assert instance.drain() is instance.drain()
+    instance.finish(slot, monotonic_s())
+    assert instance.drain().is_set()
+
+
+# --- suspicion ---
+
+
+def test_a_suspect_gets_nothing_until_its_probe_is_done() -> None:
+    instance = ready("a")
+    calls: list[str] = []
+    instance.suspect()
+    assert instance.is_free(monotonic_s()), "nobody would ever clear it"
+    instance.watched(lambda: calls.append("probe"))
+    instance.suspect()
+    instance.suspect()
+    assert (calls, instance.is_free(monotonic_s())) == (["probe"], False)
+    instance.cleared()
+    assert instance.is_free(monotonic_s())
+
+
+def test_one_that_closes_idle_connections_as_a_habit_is_suspected_less_and_less() -> None:
+    instance = ready("a")
+    calls: list[str] = []
+    instance.watched(lambda: calls.append("probe"))
+    for _ in range(100):
+        instance.hung_up()
+        instance.cleared()
+    assert len(calls) == 1
+    instance._next_hint_s = 0.0
+    instance.hung_up()
+    assert len(calls) == 2
+    assert instance._next_hint_s - monotonic_s() > 1.5

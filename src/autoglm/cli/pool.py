@@ -1,12 +1,15 @@
 """`autoglm pool`: the instances of a running hub."""
 
 import json
+import time
 
 import click
 
 from autoglm.cli.options import HubChoice, hub_options, is_for_subcommand, json_option
 from autoglm.cli.screen import local_time, table
 from autoglm.invocation import command
+
+_LOOK_AGAIN_S = 0.5
 
 
 @click.group(invoke_without_command=True)
@@ -20,6 +23,7 @@ def pool(ctx: click.Context, hub: HubChoice, as_json: bool) -> None:
     Example:
       autoglm pool
       autoglm pool resume glm-a
+      autoglm pool drain glm-a --wait
     """
     if is_for_subcommand(ctx):
         return
@@ -57,3 +61,24 @@ def resume(name: str, hub: HubChoice, as_json: bool) -> None:
     with hub.client() as client:
         state = client.resume(name)
     click.echo(json.dumps(state) if as_json else f"{state['name']} is {state['state']}")
+
+
+@pool.command()
+@click.argument("name")
+@click.option("--wait", "waits", is_flag=True, help="Return once nothing runs there any more.")
+@hub_options
+@json_option
+def drain(name: str, waits: bool, hub: HubChoice, as_json: bool) -> None:
+    """Take an instance out: what runs there ends, and nothing new begins, until `pool resume`.
+
+    \b
+    Example:
+      autoglm pool drain glm-a --wait
+    """
+    with hub.client() as client:
+        state = client.drain(name)
+        while waits and state["state"] != "drained":
+            time.sleep(_LOOK_AGAIN_S)
+            state = client.drain(name)
+    running = f": {state['running']} still run there" if state["running"] else ""
+    click.echo(json.dumps(state) if as_json else f"{state['name']} is {state['state']}{running}")

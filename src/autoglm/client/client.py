@@ -262,6 +262,10 @@ class Client:
         """Tell the hub that what blocked an instance is gone."""
         return self._connection.call("POST", f"/api/pool/{_quoted(instance)}/resume")[1]
 
+    def drain(self, instance: str) -> Json:
+        """Take an instance out: what runs there ends, nothing new begins, until `resume`."""
+        return self._connection.call("POST", f"/api/pool/{_quoted(instance)}/drain")[1]
+
     def capabilities(self) -> list[Json]:
         """What works at this hub, and what replaces the rest."""
         return list(self._get("/api/capabilities")["capabilities"])

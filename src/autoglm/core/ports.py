@@ -224,6 +224,11 @@ class Backend(Protocol):
         """Ask the instance for its models, as a sign of health. Raises UpstreamFailed, UpstreamTimeout."""
         ...
 
+    @property
+    def heard_s(self) -> float:
+        """When the instance last sent a part of an answer that is not at its end yet; monotonic, -inf when unknown."""
+        ...
+
     async def aclose(self) -> None: ...
 
 

@@ -20,10 +20,11 @@ from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.problems import openai_error
 from autoglm.gateway.relay import Relay
 from autoglm.gateway.usage import has_content, has_reasoning, usage_of
+from autoglm.inference.answer import Answer
 from autoglm.inference.call import AUTO, Api, Call
 from autoglm.inference.control_text import Stripper
 from autoglm.inference.decision import Outcome
-from autoglm.inference.dispatch import Answer, Dispatcher
+from autoglm.inference.dispatch import Dispatcher
 from autoglm.inference.features import INTENT_PATTERN
 from autoglm.inference.flight import Flight
 from autoglm.inference.kept import Kept

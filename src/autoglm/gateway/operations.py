@@ -10,7 +10,7 @@ from autoglm.gateway.decisions import DecisionAccount, DecisionList, NewFeedback
 from autoglm.gateway.groups import GroupBody, GroupList
 from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S, Ack, Acked, Receipts
 from autoglm.gateway.posting import Accepted
-from autoglm.gateway.state import Capabilities, Health, Me, Pool, Readiness, Resumed
+from autoglm.gateway.state import Capabilities, Drained, Health, Me, Pool, Readiness, Resumed
 from autoglm.gateway.tasks import NewTask, SubmittedTask, Task, TaskList
 from autoglm.inference.engine.whatif import WhatIf
 from autoglm.inference.features import INTENT_PATTERN
@@ -198,6 +198,11 @@ _STATE = (
     Operation(
         "POST", "/api/pool/{name}/resume", "resumeInstance", "hub", "Say that what blocked an instance is gone",
         (_ok("Its state now", Resumed),), (*_KEY, "invalid_field", "forbidden", "not_found"),
+        (Parameter("name", "path", {"type": "string", "minLength": 1}, "An instance", example="glm-a"),),
+    ),
+    Operation(
+        "POST", "/api/pool/{name}/drain", "drainInstance", "hub", "Take an instance out; what runs there ends",
+        (_ok("How far that is; it ends with `drained`", Drained),), (*_KEY, "invalid_field", "forbidden", "not_found"),
         (Parameter("name", "path", {"type": "string", "minLength": 1}, "An instance", example="glm-a"),),
     ),
     Operation(

@@ -15,6 +15,7 @@ from autoglm.doctor.capabilities import Capability
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.metrics import CONTENT_TYPE, Metrics
 from autoglm.gateway.router import Route
+from autoglm.inference.instance import Instance
 from autoglm.inference.scheduler import Scheduler
 
 _FRESH_S = 1.0
@@ -47,7 +48,7 @@ class PoolInstance(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     provider: str
     models: tuple[str, ...]
-    state: Literal["starting", "ready", "down", "blocked", "cooling"]
+    state: Literal["starting", "ready", "down", "blocked", "cooling", "draining", "drained"]
     slots: int
     """How many requests it may run at a time, by its settings."""
     limit: int
@@ -69,6 +70,13 @@ class Pool(msgspec.Struct, frozen=True):
 class Resumed(msgspec.Struct, frozen=True):
     name: str
     state: str
+
+
+class Drained(msgspec.Struct, frozen=True):
+    name: str
+    state: Literal["draining", "drained"]
+    running: int
+    """Requests that still run there."""
 
 
 class Capabilities(msgspec.Struct, frozen=True):
@@ -107,6 +115,7 @@ class StateGateway:
             Route("GET", "/api/me", self.me),
             Route("GET", "/api/pool", self.pool),
             Route("POST", "/api/pool/{name}/resume", self.resume),
+            Route("POST", "/api/pool/{name}/drain", self.drain),
             Route("GET", "/api/capabilities", self.capabilities),
         ]
 
@@ -178,12 +187,24 @@ class StateGateway:
     async def resume(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """The operator says that what blocked an instance is gone."""
         exchange.identify(self._keys).require("admin")
-        instance = self._scheduler.instances.get(variables["name"])
-        if instance is None:
-            raise NotFound("instance", variables["name"])
+        instance = self._instance(variables["name"])
         instance.resume()
         self._scheduler.changed()
         exchange.respond_json(200, Resumed(instance.name, instance.shown_state))
+
+    async def drain(self, exchange: Exchange, variables: dict[str, str]) -> None:
+        """The operator takes an instance out; asked again, it tells how far that is."""
+        exchange.identify(self._keys).require("admin")
+        instance = self._instance(variables["name"])
+        instance.drain()
+        self._scheduler.changed()
+        exchange.respond_json(200, Drained(instance.name, cast(Any, instance.shown_state), instance.running))
+
+    def _instance(self, name: str) -> Instance:
+        instance = self._scheduler.instances.get(name)
+        if instance is None:
+            raise NotFound("instance", name)
+        return instance
 
     async def capabilities(self, exchange: Exchange, _: dict[str, str]) -> None:
         exchange.identify(self._keys)

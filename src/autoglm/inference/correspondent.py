@@ -28,10 +28,11 @@ from autoglm.core.errors import (
     UpstreamTimeout,
 )
 from autoglm.core.ports import KeyValue, Record
+from autoglm.inference.answer import Answer
 from autoglm.inference.call import Call
 from autoglm.inference.control_text import Stripper, TextStripper
 from autoglm.inference.decision import Outcome
-from autoglm.inference.dispatch import Answer, Dispatcher, error_message
+from autoglm.inference.dispatch import Dispatcher, error_message
 from autoglm.inference.kept import Kept
 from autoglm.inference.sse import Events
 

@@ -1,11 +1,13 @@
 """Brings one call to an instance and its answer back: choose, wait for a slot, send, retry before the first byte.
 
-Nothing is retried after the first byte went to the client; before it, another instance gets the call.
+Nothing is retried after the first byte went to the client; before it, another instance gets the call. Retries go on
+while an instance is left that had no failure of late; on doubtful ones they are limited to a share of all requests,
+so that they do not multiply the load when everything fails.
 """
 
 import asyncio
-import re
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import structlog
@@ -22,103 +24,36 @@ from autoglm.core.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from autoglm.core.ports import Backend, Reply, Sink
+from autoglm.core.ports import Backend, Reply
+from autoglm.inference.allowance import Allowance
+from autoglm.inference.answer import Answer
 from autoglm.inference.call import AUTO, Call
-from autoglm.inference.context_size import with_way_out
+from autoglm.inference.context_size import context_told, with_way_out
 from autoglm.inference.engine.engine import Engine
+from autoglm.inference.flaw import HOLD_BYTES, USUAL_STARTS, error_body, flaw_of, is_error
 from autoglm.inference.flight import Flight
+from autoglm.inference.hedge import FirstBytes, Hedge
 from autoglm.inference.instance import Instance, Slot
 from autoglm.inference.scheduler import NOTHING, Scheduler
-from autoglm.inference.sse import FIRST_EVENT_BYTES, TAIL_BYTES, Events, flaw_in, flaw_of_end, has_event
+from autoglm.inference.sse import FIRST_EVENT_BYTES, has_event
 from autoglm.inference.upstream.connection import StaleConnection
 from autoglm.inference.verdict import Verdict, judge
+from autoglm.inference.watch import Watch
 
 log = structlog.get_logger()
 
-HOLD_BYTES = 1 << 20
-"""A reply that is no stream is held back up to this size, so that a cut one can be replayed elsewhere."""
+_RETRIES_PER_S = 1.0
+_RETRIES_AT_START = 10.0
 
-# Of a whole answer: what begins otherwise may be an error, or is looked at more closely anyway.
-_USUAL_STARTS = (b'{"id"', b'{"choices"', b'{"object"', b'{"created"', b'{"model"', b'{"data"')
-# `{"error": {...}}`, `data: {"error": ...}`, `event: error`, after comments; but not `{"error": null, ...}`.
-_ERROR = re.compile(rb'\s*(?::[^\n]*\n\s*)*(?:event:\s*error\b|(?:data:\s*)?\{\s*"error"\s*:(?!\s*null))')
-
-
-class Answer:
-    """An answer that has begun. `first` is in hand; `chunk` gives the rest. Call `finish` once, however it ends."""
-
-    __slots__ = (
-        "_is_complete", "_reply", "_scheduler", "_slot", "call", "content_type", "first", "first_byte_s", "instance",
-        "is_whole", "status",
-    )  # fmt: skip
-
-    def __init__(
-        self, slot: Slot, scheduler: Scheduler, reply: Reply, *, first: bytes, is_whole: bool, first_byte_s: float = 0.0
-    ) -> None:
-        self.call = slot.call
-        self.instance: Instance = slot.instance
-        self.status = reply.status
-        self.content_type = reply.headers.get("content-type", "application/json")
-        self.first = first
-        self.is_whole = is_whole
-        """True when `first` is all there is."""
-        self.first_byte_s = first_byte_s
-        self._reply: Reply | None = reply
-        self._scheduler = scheduler
-        self._slot = slot
-        self._is_complete = False
-
-    @property
-    def took_s(self) -> float:
-        """Since the instance got the call."""
-        return monotonic_s() - self._slot.started_s
-
-    async def chunk(self) -> bytes | None:
-        """The next bytes, None at the end. Raises UpstreamFailed, UpstreamTimeout; the instance then is marked."""
-        assert self._reply is not None
-        try:
-            chunk = await self._reply.chunk()
-        except (UpstreamFailed, UpstreamTimeout) as error:
-            self.instance.failed(self._slot, str(error))
-            raise
-        if chunk is None:
-            self._is_complete = True
-        return chunk
-
-    async def forward(self, sink: Sink) -> None:
-        """Give the sink all chunks to come. Raises as `chunk` does."""
-        assert self._reply is not None
-        try:
-            await self._reply.forward(sink)
-        except (UpstreamFailed, UpstreamTimeout) as error:
-            self.instance.failed(self._slot, str(error))
-            raise
-        self._is_complete = True
-
-    def broke(self, reason: str) -> UpstreamFailed:
-        """The answer came to an end, but is none: marks the instance, returns the error to raise."""
-        self._is_complete = False
-        self.instance.failed(self._slot, reason)
-        return UpstreamFailed(self.instance.name, reason)
-
-    def settle(self) -> Reply | None:
-        """Free the slot. Enough for an answer that `is_whole`; else close the reply that this returns."""
-        reply, self._reply = self._reply, None
-        if reply is not None:
-            if self._is_complete:
-                self.instance.completed(self._slot)
-            self._scheduler.release(self._slot)
-        return reply
-
-    async def finish(self) -> None:
-        """Free the slot. An upstream that is not done is closed at once, so that it stops generating."""
-        reply = self.settle()
-        if reply is not None:
-            await reply.aclose()
+_Result = Answer | tuple[Verdict, HubError]
 
 
 def _all_models(_: str) -> bool:
     return True
+
+
+def _allows_another(allows: Callable[[str], bool], too_short: str, model: str) -> bool:
+    return model != too_short and allows(model)
 
 
 class Dispatcher:
@@ -127,6 +62,16 @@ class Dispatcher:
         self.engine = engine
         self.retries = 0
         """Calls that were sent once more, since the start."""
+        self.hedges = 0
+        """Calls that were sent a second time before the first attempt had ended."""
+        self.hedges_won = 0
+        """Those whose second attempt gave the answer."""
+        self.first_bytes = FirstBytes()
+        pool = scheduler.ejections.settings
+        self._hedging = Allowance(pool.hedge_share)
+        self._retrying = Allowance(pool.retry_share, per_s=_RETRIES_PER_S, start=_RETRIES_AT_START)
+        self._watch = Watch(scheduler, self.first_bytes, self._hedge)
+        self._dropping: set[asyncio.Task[None]] = set()
 
     def launch(
         self, call: Call, landed: Callable[[Flight], None], allows: Callable[[str], bool] = _all_models
@@ -146,6 +91,8 @@ class Dispatcher:
         slot = scheduler.try_acquire(call)
         if slot is None:
             return None
+        if not self._watch.is_armed:
+            self._watch.arm()
         flight = Flight(call, slot, landed)
         try:
             flight.start(can_move=scheduler.settings.retries > 0)
@@ -158,15 +105,20 @@ class Dispatcher:
         """The answer of a flight that has landed; None when there is more to it than a good and whole reply."""
         reply, slot, call = flight.reply, flight.slot, flight.call
         first = reply.body_if_complete() if reply is not None and reply.status < 300 else None
-        if reply is None or not first or not first.startswith(_USUAL_STARTS) or _flaw(call, first, is_whole=True):
+        if reply is None or not first or not first.startswith(USUAL_STARTS) or flaw_of(call, first, is_whole=True):
             return None
         first_byte_s = monotonic_s() - slot.started_s
         slot.instance.succeeded(slot, first_byte_s, is_complete=True)
+        self.first_bytes.add((call.model, False), first_byte_s)
+        if slot.hedge is not None:
+            self._drop(slot.hedge)
         return Answer(slot, self.scheduler, reply, first=first, is_whole=True, first_byte_s=first_byte_s)
 
     def abandon(self, flight: Flight) -> None:
         """The client has left."""
         flight.abandon()
+        if flight.slot.hedge is not None:
+            self._drop(flight.slot.hedge)
         self.scheduler.release(flight.slot)
 
     async def answer(
@@ -182,45 +134,124 @@ class Dispatcher:
         scheduler = self.scheduler
         if scheduler.is_draining and flight is None:
             raise Draining
-        excluded = NOTHING
-        retries_left = scheduler.settings.retries
+        excluded = shunned = NOTHING
+        tries = 0
         failure: HubError | None = None
+        too_long: Answer | None = None
         while True:
             try:
-                slot = flight.slot if flight is not None else await self._acquire(call, allows, excluded)
+                slot = flight.slot if flight is not None else await self._acquire(call, allows, excluded | shunned)
             except (NoInstanceFree, UnknownModel, NotOffered, Forbidden):
+                if shunned:  # those who had no failure of late are gone meanwhile
+                    shunned = NOTHING
+                    continue
+                if too_long is not None:
+                    return too_long
                 if failure is None:
                     raise
                 raise failure from None  # the failure that made us look for another tells more
-            result = await self._try(call, slot, flight, can_move=retries_left > 0)
+            result = await self._attempt(call, slot, flight, can_move=tries < scheduler.settings.retries)
             flight = None
+            names = frozenset((slot.instance.name, slot.hedge.instance) if slot.hedge else (slot.instance.name,))
             if isinstance(result, Answer):
-                return result
+                if not result.is_too_long or call.wanted != AUTO:
+                    return result
+                await result.finish()
+                too_long = result
+                allows = partial(_allows_another, allows, call.model)
+                continue
             verdict, failure = result
-            name = slot.instance.name
-            match verdict.kind:
-                case "transient":
-                    if retries_left == 0 or not scheduler.has_other(call, excluded | {name}):
-                        raise failure
-                    retries_left -= 1
-                    excluded |= {name}
-                case "throttled" | "overloaded" | "quota":
-                    waited_s = monotonic_s() - call.arrived_s
-                    if waited_s > scheduler.settings.max_wait_s:
-                        raise NoInstanceFree(call.model, waited_s, str(failure), scheduler.predicted_wait_s(call))
-                    failure = None  # it waits for its turn; if that cannot come, the scheduler says why and until when
-                case _:
-                    pass  # that instance is out; on to the next
+            if verdict.kind == "transient":
+                excluded |= names
+                found = self._whom_to_shun(call, excluded, tries)
+                if found is None:
+                    raise failure
+                shunned = found
+                tries += 1
+            elif verdict.kind in ("throttled", "overloaded", "quota"):
+                waited_s = monotonic_s() - call.arrived_s
+                if waited_s > scheduler.settings.max_wait_s:
+                    raise NoInstanceFree(call.model, waited_s, str(failure), scheduler.predicted_wait_s(call))
+                failure = None  # it waits for its turn; if that cannot come, the scheduler says why and until when
             self.retries += 1
+
+    def _whom_to_shun(self, call: Call, excluded: frozenset[str], tries: int) -> frozenset[str] | None:
+        """Whom a retry leaves out beside those that have failed it: the doubtful, as long as there are others.
+
+        None: no retry. The first one may go to doubtful ones freely, further ones share an allowance.
+        """
+        scheduler = self.scheduler
+        settings = scheduler.settings
+        if tries >= settings.retries or not scheduler.has_other(call, excluded):
+            return None
+        if monotonic_s() - call.arrived_s > settings.max_wait_s:
+            return None
+        everyone = scheduler.instances.values() if call.wanted == AUTO else scheduler.candidates(call.model, call.api)
+        left = [entry for entry in everyone if entry.name not in excluded and call.api in entry.apis]
+        doubtful = frozenset(entry.name for entry in left if entry.is_doubtful)
+        if len(doubtful) < len(left):
+            return doubtful
+        return NOTHING if tries == 0 or self._retrying.take(self.first_bytes.count) else None
 
     async def _acquire(self, call: Call, allows: Callable[[str], bool], excluded: frozenset[str]) -> Slot:
         if call.wanted == AUTO:
             self.engine.choose(call, allows, excluded)
-        return await self.scheduler.acquire(call, excluded)
+        slot = await self.scheduler.acquire(call, excluded)
+        if not self._watch.is_armed:
+            self._watch.arm()
+        return slot
+
+    # --- two attempts at a time ---
+
+    async def _attempt(self, call: Call, slot: Slot, flight: Flight | None, *, can_move: bool) -> _Result:
+        """One attempt, and what came of its hedge if there was one."""
+        try:
+            result = await self._try(call, slot, flight, can_move=can_move)
+            hedge = slot.hedge
+            if hedge is None or isinstance(result, Answer):
+                return result
+            other = await hedge.task
+            slot.hedge = hedge = None if other is not None else hedge
+            if other is None:
+                return result
+            self.hedges_won += 1
+            self.first_bytes.add((call.model, call.is_stream), monotonic_s() - slot.started_s)
+            return other
+        finally:
+            if slot.hedge is not None:
+                self._drop(slot.hedge)
+
+    def _hedge(self, slot: Slot) -> None:
+        """Send a late call a second time, if that is allowed and another instance has a slot to spare."""
+        call, scheduler = slot.call, self.scheduler
+        if scheduler.waiting or call.api == "/responses":  # a response may be stored: two would be
+            return
+        if not self._hedging.take(self.first_bytes.count):
+            return
+        second = scheduler.try_acquire(call, frozenset((slot.instance.name,)))
+        if second is None:
+            self._hedging.give_back()
+            return
+        self.hedges += 1
+        task = asyncio.get_running_loop().create_task(self._second(call, slot, second))
+        slot.hedge = Hedge(second.instance.name, task)
+
+    async def _second(self, call: Call, first: Slot, second: Slot) -> Answer | None:
+        """The second attempt; when it has an answer, the first is broken off and finds it."""
+        result = await self._try(call, second, None, can_move=True, is_hedge=True)
+        if not isinstance(result, Answer):
+            return None
+        first.recall()
+        return result
+
+    def _drop(self, hedge: Hedge) -> None:
+        dropping = asyncio.get_running_loop().create_task(hedge.drop())
+        self._dropping.add(dropping)
+        dropping.add_done_callback(self._dropping.discard)
 
     async def _try(
-        self, call: Call, slot: Slot, flight: Flight | None, *, can_move: bool
-    ) -> Answer | tuple[Verdict, HubError]:
+        self, call: Call, slot: Slot, flight: Flight | None, *, can_move: bool, is_hedge: bool = False
+    ) -> _Result:
         """One attempt with a slot that is taken. Gives the slot back unless an Answer holds it."""
         instance = slot.instance
         reply: Reply | None = None
@@ -234,26 +265,15 @@ class Dispatcher:
             reply = await _reply(backend, call, flight)
             first, is_whole = await self._first(call, instance, reply)
             slot.waiting = None
-            first_byte_s = monotonic_s() - slot.started_s
-            if reply.status < 300 and _ERROR.match(first) is None:
-                if flaw := _flaw(call, first, is_whole=is_whole):
-                    raise UpstreamFailed(instance.name, flaw)
-                instance.succeeded(slot, first_byte_s, is_complete=is_whole)
-                is_kept = True
-                return Answer(slot, self.scheduler, reply, first=first, is_whole=is_whole, first_byte_s=first_byte_s)
-            verdict = judge(instance.provider, reply.status, reply.headers, _error_body(first), api=call.api)
-            if verdict.kind == "client":
-                is_kept = True
-                first = with_way_out(first, instance.name) if instance.provider == "local" else first
-                answer = Answer(slot, self.scheduler, reply, first=first, is_whole=is_whole)
-                answer.status = _clients_status(reply.status)
-                return answer
-            self._learn(call, slot, verdict)
-            error = UpstreamRefused if verdict.kind in ("blocked", "model_refused") else UpstreamFailed
-            return verdict, error(instance.name, verdict.reason)
+            result = self._judge(call, slot, reply, first, is_whole=is_whole)
+            is_kept = isinstance(result, Answer)
+            if is_kept and not is_hedge and reply.status < 300:
+                self.first_bytes.add((call.model, call.is_stream), monotonic_s() - slot.started_s)
+            return result
         except (UpstreamFailed, UpstreamTimeout) as failure:
             if not slot.is_recalled:
                 instance.failed(slot, str(failure))
+                instance.suspect()  # it may be dead: one such request is enough
             return Verdict("transient", str(failure)), failure
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -267,6 +287,28 @@ class Dispatcher:
                 self.scheduler.release(slot)
                 if reply is not None:
                     await reply.aclose()
+
+    def _judge(self, call: Call, slot: Slot, reply: Reply, first: bytes, *, is_whole: bool) -> _Result:
+        """What the reply is worth, told to the instance. Raises UpstreamFailed for what is no answer."""
+        instance = slot.instance
+        if reply.status < 300 and not is_error(first):
+            if flaw := flaw_of(call, first, is_whole=is_whole):
+                raise UpstreamFailed(instance.name, flaw)
+            first_byte_s = monotonic_s() - slot.started_s
+            instance.succeeded(slot, first_byte_s, is_complete=is_whole)
+            return Answer(slot, self.scheduler, reply, first=first, is_whole=is_whole, first_byte_s=first_byte_s)
+        verdict = judge(instance.provider, reply.status, reply.headers, error_body(first), api=call.api)
+        if verdict.kind in ("client", "too_long"):
+            if context_tokens := context_told(first):
+                instance.context_tokens[call.model] = context_tokens
+            first = with_way_out(first, instance.name) if instance.provider == "local" else first
+            answer = Answer(slot, self.scheduler, reply, first=first, is_whole=is_whole)
+            answer.status = _clients_status(reply.status)
+            answer.is_too_long = verdict.kind == "too_long" and is_whole
+            return answer
+        self._learn(call, slot, verdict)
+        error = UpstreamRefused if verdict.kind in ("blocked", "model_refused") else UpstreamFailed
+        return verdict, error(instance.name, verdict.reason)
 
     async def _first(self, call: Call, instance: Instance, reply: Reply) -> tuple[bytes, bool]:
         """The first bytes to send on, and whether they are all: of a stream an event, of anything else up to 1 MiB.
@@ -312,7 +354,7 @@ class Dispatcher:
                 instance.refused_models.add(call.model)
                 instance.error = reason
                 log.error("model_refused", instance=instance.name, model=call.model, reason=reason)
-            case "client":
+            case "client" | "too_long":
                 raise AssertionError("a client's error is an answer")
         self.scheduler.changed()
 
@@ -329,27 +371,9 @@ async def _reply(backend: Backend, call: Call, flight: Flight | None) -> Reply:
     raise flight.error
 
 
-def _flaw(call: Call, first: bytes, *, is_whole: bool) -> str:
-    """Why this is no answer, although HTTP is satisfied; nothing of it was sent on yet. Empty for a good one."""
-    if not is_whole:
-        return flaw_in(first[-TAIL_BYTES:]) if call.is_stream else ""
-    if call.is_stream and not first.lstrip().startswith(b"{"):
-        return flaw_of_end(first[-TAIL_BYTES:])
-    if not first.endswith(b"}") and first.rstrip()[-1:] != b"}":
-        return "the answer is no complete JSON object"
-    return flaw_in(first[-TAIL_BYTES:]) if b'"network_error"' in first else ""
-
-
 def _clients_status(status: int) -> int:
     """For a request that is at fault: with 2xx programs would take it for an answer, with 5xx they would try again."""
     return status if 400 <= status < 500 else 400
-
-
-def _error_body(first: bytes) -> bytes:
-    """The JSON of an error that comes as a body or as the first server-sent event."""
-    if first.lstrip()[:1] == b"{":
-        return first
-    return next(Events().feed(first + b"\n\n"), first)
 
 
 def error_message(body: bytes) -> str:

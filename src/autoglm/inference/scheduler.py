@@ -9,9 +9,10 @@ import math
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import PULL, DeadlineExceeded, HubError, NoInstanceFree, NotOffered, QueueFull, UnknownModel
 from autoglm.inference.call import AUTO, Call
+from autoglm.inference.ejection import Ejections
 from autoglm.inference.instance import Instance, Slot
 from autoglm.inference.queue import Waiter, WaitQueue
-from autoglm.inference.settings import SchedulerSettings
+from autoglm.inference.settings import PoolSettings, SchedulerSettings
 
 Wish = tuple[str, str]
 """(model, API): requests with the same wish can start on the same instances."""
@@ -21,11 +22,12 @@ NOTHING: frozenset[str] = frozenset()
 class Scheduler:
     """Hands out slots. Every slot that `acquire` gives goes back by `release`."""
 
-    def __init__(self, settings: SchedulerSettings, *, pull: str = PULL) -> None:
+    def __init__(self, settings: SchedulerSettings, *, pool: PoolSettings | None = None, pull: str = PULL) -> None:
         """pull: the command that fetches a model for this hub."""
         self.settings = settings
         self.pull = pull
         self.instances: dict[str, Instance] = {}
+        self.ejections = Ejections(pool or PoolSettings(), self.instances.values)
         self.is_draining = False
         self.waiting = 0
         self._by_wish: dict[Wish, list[Instance]] = {}
@@ -39,6 +41,7 @@ class Scheduler:
 
     def add(self, instance: Instance) -> None:
         self.instances[instance.name] = instance
+        instance.pool = self.ejections
         self.changed()
 
     def changed(self) -> None:
@@ -82,8 +85,14 @@ class Scheduler:
         now_s = monotonic_s()
         if now_s >= self._wake_s:
             self._dispatch()  # a pause has just ended, and those who waited for that come first
-        best = _soonest(self.candidates(call.model, call.api), excluded, now_s)
-        return None if best is None else best.start(call, now_s)
+        candidates = self.candidates(call.model, call.api)
+        best = _soonest(candidates, excluded, now_s)
+        if best is None:
+            in_panic = self.ejections.in_panic(candidates, excluded, now_s)
+            if not in_panic:
+                return None
+            best = min(in_panic, key=_load)
+        return best.start(call, now_s)
 
     async def acquire(self, call: Call, excluded: frozenset[str] = NOTHING) -> Slot:
         """Wait for a slot. Raises UnknownModel, NotOffered, NoInstanceFree, QueueFull, DeadlineExceeded."""
@@ -189,11 +198,12 @@ class Scheduler:
             now_s = monotonic_s()
             best: tuple[Waiter, Instance, Wish] | None = None
             for wish, queue in self._queues.items():
-                free = [entry for entry in self.candidates(*wish) if entry.is_free(now_s)]
+                candidates = self.candidates(*wish)
+                free = [entry for entry in candidates if entry.is_free(now_s)]
+                free = free or self.ejections.in_panic(candidates, NOTHING, now_s)
                 waiter = queue.most_urgent(free) if free else None
                 if waiter is not None and (best is None or waiter.key < best[0].key):
-                    instance = _soonest(free, waiter.excluded, now_s)
-                    assert instance is not None, "most_urgent gives only whom one of them fits"
+                    instance = min((entry for entry in free if entry.name not in waiter.excluded), key=_load)
                     best = waiter, instance, wish
             if best is None:
                 break
@@ -261,6 +271,10 @@ def _soonest(instances: list[Instance], excluded: frozenset[str], now_s: float) 
             if predicted_s < best_s or (best is not None and predicted_s == best_s and instance.running < best.running):
                 best, best_s = instance, predicted_s
     return best
+
+
+def _load(instance: Instance) -> tuple[float, int]:
+    return instance.predicted_s(), instance.running
 
 
 def _hopeless(

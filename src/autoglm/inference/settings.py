@@ -149,7 +149,7 @@ class SchedulerSettings(BaseModel, frozen=True, extra="forbid"):
 
     max_queue: int = Field(default=1000, ge=0, le=1_000_000, description="Waiting requests; more get 429")
     max_wait_s: float = Field(default=120.0, gt=0, le=86_400, description="Longest wait for a slot")
-    retries: int = Field(default=1, ge=0, le=10, description="Other instances to try before the first byte went out")
+    retries: int = Field(default=10, ge=0, le=100, description="Other instances to try before the first byte went out")
 
 
 class PoolSettings(BaseModel, frozen=True, extra="forbid"):
@@ -159,6 +159,24 @@ class PoolSettings(BaseModel, frozen=True, extra="forbid"):
     probe_timeout_s: float = Field(default=3.0, gt=0, le=300, description="A probe without an answer by then failed")
     failures_to_open: int = Field(default=5, ge=1, le=1000, description="Failures in a row that open the breaker")
     open_s: float = Field(default=30.0, gt=0, le=3600, description="First pause of a broken instance; grows by repeats")
+    max_ejected_share: float = Field(
+        default=0.1, ge=0, le=1, description="Of a model's instances, those ejected at one time; one always may be"
+    )
+    panic_share: float = Field(
+        default=0.5, ge=0, le=1, description="With a smaller share of healthy ones, ejections are ignored; 0 = never"
+    )
+    slow_factor: float = Field(
+        default=5.0, ge=0, le=1000, description="Ejected when so many times slower than its peers; 0 = never"
+    )
+    suspect_after_s: float = Field(
+        default=0.8, gt=0, le=300, description="A longer wait for a first byte has the instance probed at once"
+    )
+    retry_share: float = Field(
+        default=0.2, ge=0, le=10, description="Retries on doubtful instances, as a share of requests"
+    )
+    hedge_share: float = Field(
+        default=0.05, ge=0, le=1, description="Share of requests that may be sent twice for speed; 0 = none"
+    )
 
 
 class ModelsSettings(BaseModel, frozen=True, extra="forbid"):

@@ -18,6 +18,7 @@ import msgspec
 
 Kind = Literal[
     "client",  # the request is at fault: the answer goes to the client as it is, with a status of 4xx
+    "too_long",  # the same, because the model's context is too short for it: a model with a longer one may do
     "transient",  # this instance failed; another may do better; counts for its breaker
     "throttled",  # too many at once: fewer slots, a short pause, the request waits
     "overloaded",  # the platform is overloaded: a pause with jitter, another instance is better
@@ -48,6 +49,14 @@ _NOT_SUPPORTED = re.compile(
     r"|\b(?:image|audio|video) input\b|\bmmproj\b|\bjinja\b|\bchat template\b",
     re.IGNORECASE,
 )
+# OpenAI and vLLM: "maximum context length is"; llama.cpp: "exceeds the available context size"; SGLang: "is longer
+# than the model's context length", "exceeds the maximum allowed length".
+_TOO_LONG = re.compile(
+    r"\b(?:maximum|available|model's) (?:context|model) (?:length|size|window)\b|\bprompt is too long\b"
+    r"|\bexceeds? the (?:context|maximum allowed length)\b",
+    re.IGNORECASE,
+)
+_TOO_LONG_CODES = ("context_length_exceeded", "exceed_context_size_error")
 _BLOCKED_CODES = ("invalid_api_key", "account_deactivated", "billing_not_active")
 
 
@@ -69,6 +78,10 @@ def judge(
         verdict = _judge_glm(int(code), reason, retry_after_s, now_s)
         if verdict is not None:
             return verdict
+    if status in (400, 413, 422, 500) and (
+        code in _TOO_LONG_CODES or error.get("type") in _TOO_LONG_CODES or _TOO_LONG.search(reason)
+    ):
+        return Verdict("too_long", reason)
     if status == 404 and api == "/responses" and code not in _NO_MODEL_CODES:
         return Verdict("client", reason)  # its words may be the client's own: "response 'model x' not found"
     if "insufficient_quota" in (code, error.get("type")):
@@ -93,7 +106,9 @@ def _judge_glm(  # noqa: PLR0911  # a table
             return Verdict("model_refused", reason)
         case _ if 1000 <= code <= 1004 or 1110 <= code <= 1121 or code == 1309:  # 1309: the plan has expired
             return Verdict("blocked", reason)
-        case _ if 1210 <= code <= 1215 or code in (1261, 1301, 434, 435):
+        case 1261:
+            return Verdict("too_long", reason)
+        case _ if 1210 <= code <= 1215 or code in (1301, 434, 435):
             return Verdict("client", reason)
         case 1234 | 500:
             return Verdict("transient", reason)

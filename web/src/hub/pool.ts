@@ -1,6 +1,6 @@
 import { fieldsOf, numberOr, textOr } from "./problem";
 
-export const INSTANCE_STATES = ["starting", "ready", "down", "blocked", "cooling"] as const;
+export const INSTANCE_STATES = ["starting", "ready", "down", "blocked", "cooling", "draining", "drained"] as const;
 export type InstanceState = (typeof INSTANCE_STATES)[number];
 
 export interface Instance {

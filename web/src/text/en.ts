@@ -56,6 +56,8 @@ export const en = {
     down: "down",
     blocked: "blocked",
     cooling: "cooling off",
+    draining: "being taken out",
+    drained: "taken out",
   },
   load: (running: number, slots: number, waiting: number) =>
     `${running} of ${slots} slots in use${waiting > 0 ? `, ${waiting} waiting` : ""}`,

@@ -54,6 +54,8 @@ export const zh: Texts = {
     down: "不可用",
     blocked: "不可用",
     cooling: "冷却中",
+    draining: "退出中",
+    drained: "已退出",
   },
   load: (running, slots, waiting) => `并发 ${running}/${slots}${waiting > 0 ? `，${waiting} 个排队` : ""}`,
 

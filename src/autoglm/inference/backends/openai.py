@@ -1,6 +1,7 @@
 """An endpoint that speaks OpenAI's API: OpenAI, GLM, vLLM, Ollama, and our own local worker."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -20,16 +21,21 @@ _MODEL_NAME = re.compile(MODEL_NAME_PATTERN)
 class OpenAIBackend:
     """Satisfies `core.ports.Backend`."""
 
-    def __init__(self, endpoint: Endpoint, provider: str) -> None:
+    def __init__(self, endpoint: Endpoint, provider: str, on_hang_up: Callable[[], None] | None = None) -> None:
+        """on_hang_up: called when the instance ends a connection that waited for work."""
         self._endpoint = endpoint
         self._provider = provider
-        self._upstream = open_upstream(endpoint)
+        self._upstream = open_upstream(endpoint, on_hang_up)
 
     async def send(self, path: str, body: bytes, *, is_retry: bool = False) -> Reply:
         return await self._upstream.post(path, body, is_retry=is_retry)
 
     def launch(self, path: str, body: bytes, waiter: Waiter[Any]) -> Line | None:
         return self._upstream.launch(path, body, waiter)
+
+    @property
+    def heard_s(self) -> float:
+        return self._upstream.heard_s
 
     async def probe(self, timeout_s: float) -> list[str]:
         """Raises UpstreamFailed, UpstreamTimeout, and UpstreamRefused when the key or the account is not accepted.

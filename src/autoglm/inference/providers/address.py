@@ -53,10 +53,12 @@ class AddressProvider:
             open_s=pool.open_s,
         )
         self.endpoint = configured_endpoint(settings)
+        if self.endpoint.origin.is_tls:
+            self.instance.suspicion_gap_s = pool.probe_interval_s
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Keep the instance's state true until cancelled."""
-        backend = OpenAIBackend(self.endpoint, self._settings.provider)
+        backend = OpenAIBackend(self.endpoint, self._settings.provider, self.instance.hung_up)
         self.instance.backend = backend
         try:
             await watch_health(self.instance, self._pool, discover=not self._settings.models, changed=changed)

@@ -1,4 +1,7 @@
-"""Watches one instance by probes. Each has a timeout, for a stopped process still accepts connections."""
+"""Watches one instance by probes. Each has a timeout, for a stopped process still accepts connections.
+
+Between the regular probes a request that failed to reach it, or waits too long for it, calls for one at once.
+"""
 
 import random
 from collections.abc import Callable
@@ -6,7 +9,9 @@ from collections.abc import Callable
 import anyio
 import structlog
 
-from autoglm.core.errors import HubError, UpstreamRefused
+from autoglm.core.clock import monotonic_s
+from autoglm.core.errors import HubError, UpstreamRefused, UpstreamTimeout
+from autoglm.core.ports import Backend
 from autoglm.inference.instance import Instance
 from autoglm.inference.settings import PoolSettings
 
@@ -14,6 +19,8 @@ log = structlog.get_logger()
 
 FAILURES_TO_DOWN = 2
 """One probe may get lost under load; two in a row mean that the instance is down."""
+SUSPECT_TIMEOUT_S = 0.9
+"""For the probe of one that is suspected and has a stand-in: with `suspect_after_s` it keeps the whole below 2 s."""
 
 
 async def watch_health(
@@ -24,36 +31,85 @@ async def watch_health(
     `changed` is called after each change of state or models. A blocked instance is probed on, but only the operator
     unblocks it: that it lists its models does not mean that it answers.
     """
-    failures = 0
-    while True:
-        backend = instance.backend
-        if backend is None:
+    watch = _Watch(instance, settings, discover=discover, changed=changed)
+    instance.watched(watch.call)
+    try:
+        while (backend := instance.backend) is not None:
+            await watch.probe(backend)
+    finally:
+        instance.watched(None)
+
+
+class _Watch:
+    def __init__(
+        self, instance: Instance, settings: PoolSettings, *, discover: bool, changed: Callable[[], None]
+    ) -> None:
+        self._instance = instance
+        self._settings = settings
+        self._discover = discover
+        self._changed = changed
+        self._failures = 0
+        self._step = anyio.CancelScope()
+
+    def call(self) -> None:
+        """Break off a regular probe, which may hang, or the time until the next one."""
+        self._step.cancel()
+
+    async def probe(self, backend: Backend) -> None:
+        """One probe and the pause after it."""
+        instance = self._instance
+        suspected_s = monotonic_s() if instance.is_suspect else 0.0
+        looking = anyio.CancelScope()
+        self._step = anyio.CancelScope() if suspected_s else looking  # one that was called for is not broken off
+        with looking:
+            await self._look(backend, suspected_s)
+        if suspected_s:
+            instance.cleared()
+            self._changed()
+        if instance.is_suspect:
             return
+        with anyio.CancelScope() as self._step:
+            await anyio.sleep(self._pause_s() * random.uniform(0.8, 1.2))  # noqa: S311  # jitter: not all in step
+
+    async def _look(self, backend: Backend, suspected_s: float) -> None:
+        instance = self._instance
+        has_stand_in = instance.pool is not None and instance.pool.has_stand_in(instance)
+        timeout_s = self._settings.probe_timeout_s
+        if suspected_s and has_stand_in:
+            timeout_s = min(timeout_s, SUSPECT_TIMEOUT_S)
         try:
-            models = await backend.probe(settings.probe_timeout_s)
+            models = await backend.probe(timeout_s)
         except UpstreamRefused as error:
-            failures = 0
+            self._failures = 0
             if instance.state != "blocked":
                 log.error("instance_blocked", instance=instance.name, reason=str(error))
                 instance.move("blocked", str(error))
-                changed()
+                self._changed()
         except HubError as error:
-            failures += 1
-            is_first_look = instance.state == "starting"
-            if is_first_look or (instance.state == "ready" and failures >= FAILURES_TO_DOWN):
+            self._failures += 1
+            is_sure = self._failures >= FAILURES_TO_DOWN
+            if suspected_s and not is_sure:
+                # A request and a probe failed. Silence is doubtful while it goes on answering others: it is busy.
+                is_silent = isinstance(error, UpstreamTimeout)
+                is_sure = not is_silent or (has_stand_in and backend.heard_s < suspected_s)
+            if instance.state == "starting" or (instance.state == "ready" and is_sure):
                 log.warning("instance_down", instance=instance.name, reason=str(error))
-                instance.move("down", str(error))
-                changed()
+                if instance.state == "ready":
+                    instance.lost(str(error))
+                else:
+                    instance.move("down", str(error))
+                self._changed()
         else:
-            failures = 0
-            if discover and models and tuple(models) != instance.models:
+            self._failures = 0
+            if self._discover and models and tuple(models) != instance.models:
                 instance.models = tuple(models)
-                changed()
+                self._changed()
             if instance.state in ("starting", "down"):
                 log.info("instance_ready", instance=instance.name, models=list(instance.models))
-                instance.move("ready")
-                changed()
-        pause_s = settings.probe_interval_s
-        if failures:  # look again soon: to be sure that it is down, and then to notice a restart
-            pause_s = min(pause_s, 0.25 * 2 ** min(failures, 10))
-        await anyio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311  # jitter: probes must not march in step
+                instance.found()
+                self._changed()
+
+    def _pause_s(self) -> float:
+        if self._failures:  # look again soon: to be sure that it is down, and then to notice a restart
+            return min(self._settings.probe_interval_s, 0.25 * 2.0 ** min(self._failures, 10))
+        return self._settings.probe_interval_s

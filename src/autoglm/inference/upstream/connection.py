@@ -311,6 +311,12 @@ class Connection(asyncio.Protocol):
             if self._is_sent:
                 self.deadline_s = inf  # the reader is slow now, not the instance
 
+    @property
+    def heard_s(self) -> float:
+        """When the last part of a reply came that is not at its end; by the loop's clock, -inf when there is none."""
+        is_reading = self._reply is not None and self.deadline_s < inf
+        return self.deadline_s - self._read_timeout_s if is_reading else -inf
+
     def on_taken(self) -> None:
         """The reader took all that was buffered."""
         self._buffered_bytes = 0

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from math import inf
 from typing import Any
 
 from autoglm.core.errors import UpstreamFailed, UpstreamTimeout
@@ -22,8 +23,9 @@ _CLOSED = "this hub has closed its connections"
 class PlainUpstream:
     """Satisfies `Upstream`. Connections are kept alive and taken last in, first out, so that surplus ones grow idle."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, on_hang_up: Callable[[], None] | None = None) -> None:
         self._endpoint = endpoint
+        self._on_hang_up = on_hang_up
         self._idle: list[Connection] = []
         self._connections: set[Connection] = set()
         self._slots_used = 0
@@ -32,6 +34,8 @@ class PlainUpstream:
         """Requests without a connection; they are given one, or None for the right to open one."""
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._is_ours = False
+        """We end connections right now, not the instance."""
         self._turn = Turn()
         self._heads: dict[tuple[str, str, str], bytes] = {}
         self._fixed_lines = b"".join(
@@ -99,8 +103,12 @@ class PlainUpstream:
         except StaleConnection:
             raise UpstreamFailed(self._endpoint.name, "it closed two connections in turn before answering") from None
 
+    @property
+    def heard_s(self) -> float:
+        return max((connection.heard_s for connection in self._connections), default=-inf)
+
     async def aclose(self) -> None:
-        self._is_closed = True
+        self._is_closed = self._is_ours = True
         for connection in list(self._connections):
             connection.close(_CLOSED)
         while self._queue:
@@ -177,9 +185,12 @@ class PlainUpstream:
         if connection not in self._connections:  # lost while it was opened: `_open` frees the slot
             return
         self._connections.remove(connection)
-        if connection in self._idle:
+        is_idle = connection in self._idle
+        if is_idle:
             self._idle.remove(connection)
         self._free_slot()
+        if is_idle and self._on_hang_up is not None and not self._is_ours:
+            self._on_hang_up()
 
     def _free_slot(self) -> None:
         while self._queue:
@@ -196,8 +207,10 @@ class PlainUpstream:
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         now_s = loop.time()
+        self._is_ours = True
         for connection in [one for one in self._connections if one.deadline_s <= now_s]:
             connection.expire()
+        self._is_ours = False
         self._sweep_handle = loop.call_later(SWEEP_S, self._sweep) if self._connections else None
 
 

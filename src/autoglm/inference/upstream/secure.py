@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -120,6 +121,10 @@ class SecureUpstream:
 
     def launch(self, path: str, body: bytes, waiter: Waiter[Any]) -> Line | None:
         return None
+
+    @property
+    def heard_s(self) -> float:
+        return -math.inf
 
     async def get(
         self, path: str, headers: Mapping[str, str] | bytes = b"", *, first_byte_timeout_s: float | None = None

@@ -1,6 +1,6 @@
 """What a client of an instance offers, and the choice of the client."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from autoglm.core.ports import Line, Waiter
@@ -46,13 +46,21 @@ class Upstream(Protocol):
         self, path: str, headers: Mapping[str, str] | bytes = b"", *, first_byte_timeout_s: float | None = None
     ) -> Reply: ...
 
+    @property
+    def heard_s(self) -> float:
+        """See `core.ports.Backend`."""
+        ...
+
     async def aclose(self) -> None:
         """Close all connections; replies that are still read break off with UpstreamFailed."""
         ...
 
 
-def open_upstream(endpoint: Endpoint) -> Upstream:
-    """The lean client for plain HTTP, aiohttp for TLS and proxies. No I/O yet."""
+def open_upstream(endpoint: Endpoint, on_hang_up: Callable[[], None] | None = None) -> Upstream:
+    """The lean client for plain HTTP, aiohttp for TLS and proxies. No I/O yet.
+
+    on_hang_up: called when the instance ends a connection that waits for work. Over plain HTTP only.
+    """
     if endpoint.origin.is_tls or endpoint.proxy is not None:
         return SecureUpstream(endpoint)
-    return PlainUpstream(endpoint)
+    return PlainUpstream(endpoint, on_hang_up)
