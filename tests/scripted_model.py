@@ -183,6 +183,8 @@ class ScriptedModel:
         self.port = port
         self.open_connections = 0
         self.models_status = 200
+        self.probe_gate: Gate | None = None
+        """Holds the answers to probes."""
         self.probes = 0
         """How often it was asked for its models."""
         self._loop = asyncio.new_event_loop()
@@ -237,6 +239,8 @@ class ScriptedModel:
                     break
                 if request.method == "GET":
                     self.probes += 1
+                    if self.probe_gate is not None and not await self.probe_gate.passed(reader):
+                        break
                     data = [{"id": name, "object": "model"} for name in self.models]
                     writer.write(response(self.models_status, {"object": "list", "data": data}))
                 else:

@@ -137,7 +137,8 @@ def test_panic_does_not_overrule_what_the_vendor_told() -> None:
     lone.cool(10, "HTTP 429: come back in 10 s")
     assert lone.is_ejected
     assert scheduler.try_acquire(call()) is None
-    assert lone.may_recover(monotonic_s()) == pytest.approx(10, abs=0.5)
+    assert lone.may_recover(monotonic_s(), in_panic=True) == pytest.approx(10, abs=0.5)
+    assert lone.may_recover(monotonic_s()) == pytest.approx(31.5, abs=1.6)
 
 
 def test_failures_in_panic_do_not_make_the_pause_longer() -> None:

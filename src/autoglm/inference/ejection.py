@@ -79,7 +79,7 @@ class Ejections:
 
         excluded: those that have failed the call in question; they neither help nor count.
         """
-        left = [entry for entry in candidates if entry.is_open and entry.name not in excluded]
+        left = [entry for entry in candidates if entry.is_member and entry.name not in excluded]
         ejected = [entry for entry in left if entry.is_ejected]
         if not ejected:
             return ejected

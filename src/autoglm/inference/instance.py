@@ -147,10 +147,10 @@ class Instance:
         """The same if it were not ejected."""
         return self.is_open and len(self.held) + 1 <= self.limit and now_s >= self._told_until_s
 
-    def may_recover(self, now_s: float) -> float | None:
+    def may_recover(self, now_s: float, *, in_panic: bool = False) -> float | None:
         """Seconds until it may take requests again: 0 when it can or only its slots are taken, None when unknown.
 
-        An ejection does not count: where it is the last hope, it is ignored.
+        in_panic: an ejection does not count, for where it is the last hope it is ignored.
         """
         if self.is_draining:
             return None
@@ -158,7 +158,8 @@ class Instance:
             return 0.0
         if self.state != "ready":
             return None
-        return max(0.0, (self._told_until_s if self.is_ejected else self.open_until_s) - now_s)
+        until_s = self._told_until_s if in_panic and self.is_ejected else self.open_until_s
+        return max(0.0, until_s - now_s)
 
     def predicted_s(self) -> float:
         """Expected time to the first byte, were one more request to start now."""
@@ -172,8 +173,13 @@ class Instance:
 
     @property
     def is_doubtful(self) -> bool:
-        """It failed last time, or takes no requests: a request that has failed elsewhere is better off with others."""
-        return self._failures_in_row > 0 or self.is_ejected or not self.is_open
+        """It failed last time, or is out: a request that has failed elsewhere is better off with others."""
+        return self._failures_in_row > 0 or self.is_ejected or not self.is_member
+
+    @property
+    def is_member(self) -> bool:
+        """It is up, and nobody takes it out. A suspicion alone changes nothing: it is over in a moment."""
+        return self.state == "ready" and not self.is_draining
 
     # --- a request's life ---
 

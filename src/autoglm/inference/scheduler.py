@@ -282,7 +282,8 @@ def _hopeless(
 ) -> NoInstanceFree | None:
     """The reason why none of the candidates can take the call within wait_s; None while one may."""
     fitting = [entry for entry in candidates if entry.name not in excluded]
-    recoveries = [recovery for entry in fitting if (recovery := entry.may_recover(now_s)) is not None]
+    possible = (entry.may_recover(now_s, in_panic=True) for entry in fitting)
+    recoveries = [recovery for recovery in possible if recovery is not None]
     if any(recovery <= wait_s for recovery in recoveries):
         return None
     reasons = [f"{entry.name} is {entry.shown_state}: {entry.error or 'no reason known'}" for entry in fitting]

@@ -1,9 +1,10 @@
 """The rule by which `auto` goes while nothing is learned: configuration order is the operator's preference.
 
 Of the models that can answer now, the one whose instance has a free slot and was configured first; if none is free, the
-first that is up or coming up.
+one that may be so soonest: of those that are only busy or coming up the first, else the first to end its pause.
 """
 
+import math
 from collections.abc import Callable
 
 from autoglm.core.clock import monotonic_s
@@ -20,18 +21,19 @@ def first_in_order(
     Raises UnknownModel, Forbidden, NoInstanceFree.
     """
     now_s = monotonic_s()
-    fallback = ""
+    fallback, fallback_s = "", math.inf
     for instance in scheduler.instances.values():
         if call.api not in instance.apis or instance.name in excluded:
             continue
         is_free = instance.is_free(now_s)
-        if not is_free and (fallback or instance.may_recover(now_s) is None):
+        recovery_s = 0.0 if is_free else instance.may_recover(now_s)
+        if recovery_s is None or (not is_free and recovery_s >= fallback_s):
             continue
         for model in instance.models:
             if model not in instance.refused_models and allows(model):
                 if is_free:
                     return model
-                fallback = model
+                fallback, fallback_s = model, recovery_s
                 break
     if fallback:
         return fallback

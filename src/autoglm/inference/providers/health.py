@@ -73,9 +73,8 @@ class _Watch:
 
     async def _look(self, backend: Backend, suspected_s: float) -> None:
         instance = self._instance
-        has_stand_in = instance.pool is not None and instance.pool.has_stand_in(instance)
         timeout_s = self._settings.probe_timeout_s
-        if suspected_s and has_stand_in:
+        if suspected_s and instance.pool is not None and instance.pool.has_stand_in(instance):
             timeout_s = min(timeout_s, SUSPECT_TIMEOUT_S)
         try:
             models = await backend.probe(timeout_s)
@@ -91,7 +90,8 @@ class _Watch:
             if suspected_s and not is_sure:
                 # A request and a probe failed. Silence is doubtful while it goes on answering others: it is busy.
                 is_silent = isinstance(error, UpstreamTimeout)
-                is_sure = not is_silent or (has_stand_in and backend.heard_s < suspected_s)
+                is_alone = instance.pool is None or not instance.pool.has_stand_in(instance)
+                is_sure = not is_silent or (not is_alone and backend.heard_s < suspected_s)
             if instance.state == "starting" or (instance.state == "ready" and is_sure):
                 log.warning("instance_down", instance=instance.name, reason=str(error))
                 if instance.state == "ready":
