@@ -24,6 +24,7 @@ from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
 from autoglm.gateway.decisions import DecisionsGateway
 from autoglm.gateway.front import Front
+from autoglm.gateway.intents import IntentsGateway
 from autoglm.gateway.messages import MessagesGateway
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
@@ -40,7 +41,8 @@ from autoglm.inference.correspondent import Correspondent
 from autoglm.inference.dispatch import Dispatcher
 from autoglm.inference.engine.engine import Engine
 from autoglm.inference.engine.ledger import Ledger
-from autoglm.inference.features import Features
+from autoglm.inference.intent.reader import IntentReader
+from autoglm.inference.intent.taught import TaughtIntents
 from autoglm.inference.models import ModelFolder, pull_words
 from autoglm.inference.providers.address import AddressProvider
 from autoglm.inference.providers.local import LocalInstanceProvider, local_providers
@@ -94,10 +96,6 @@ def load_lessons(settings: EngineSettings, state: bytes | None) -> "Lessons":
 
     learner = LearnerSettings(explore_share=settings.explore_share, quality_floor=settings.quality_floor)
     return Lessons(learner) if state is None else Lessons.restore(state, learner)
-
-
-def _understand(body: bytes, api: str, hint: str) -> Features:
-    return Features(api=api, intent=hint)
 
 
 def listen(gateway: GatewaySettings) -> socket.socket:
@@ -166,6 +164,7 @@ class Hub:
             self._compose(store)
             self.new_admin_key = await self._keys.open(self.admin_key_file)
             await self._groups.open()
+            await self._taught.open()
             self._tell_recovery(store)
             listener = listen(settings.gateway)
             host, port = listener.getsockname()[:2]
@@ -182,6 +181,7 @@ class Hub:
                     self._write_state()
                     if settings.engine.learns:  # after the start, which must not wait for numpy
                         tasks.start_soon(self._ledger.run)
+                        tasks.start_soon(self._taught.run)
                     try:
                         yield
                     finally:
@@ -198,9 +198,12 @@ class Hub:
         pull = f"{PULL}{elsewhere}"
         self._scheduler = Scheduler(settings.scheduler, pool=settings.pool, pull=pull)
         self._ledger = Ledger(store.log, store.keyvalue, store.blobs, partial(load_lessons, settings.engine))
+        configured = {entry.name: entry.examples for entry in settings.intent}
+        self._reader = IntentReader(configured, with_encoder=settings.intents.encoder)
+        self._taught = TaughtIntents(store.keyvalue, self._reader)
         engine = Engine(
             self._scheduler, settings.engine,
-            ledger=self._ledger, understand=_understand, models=settings.model,
+            ledger=self._ledger, understand=self._reader.read, models=settings.model,
         )  # fmt: skip
         dispatcher = Dispatcher(self._scheduler, engine)
         self._providers: list[Provider] = []
@@ -251,6 +254,7 @@ class Hub:
             *self._messages.routes(),
             *self._tasks.routes(),
             *DecisionsGateway(self._keys, self._ledger, engine, settings.engine, max_body_bytes=limit).routes(),
+            *IntentsGateway(self._keys, self._reader, self._taught, max_body_bytes=limit).routes(),
             *state.routes(),
         ]
         self._sockets = SocketGateway(self._keys, self._mailbox, self._messages)

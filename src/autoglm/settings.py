@@ -21,6 +21,8 @@ from autoglm.gateway.settings import GatewaySettings
 from autoglm.inference.settings import (
     EngineSettings,
     InstanceSettings,
+    IntentSettings,
+    IntentsSettings,
     ModelSettings,
     ModelsSettings,
     PoolSettings,
@@ -49,14 +51,16 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     scheduler: SchedulerSettings = SchedulerSettings()
     pool: PoolSettings = PoolSettings()
     engine: EngineSettings = EngineSettings()
+    intents: IntentsSettings = IntentsSettings()
     models: ModelsSettings = ModelsSettings()
     instance: tuple[InstanceSettings, ...] = Field(default=(), max_length=1000)
     key: tuple[KeySettings, ...] = Field(default=(), max_length=10_000)
     model: tuple[ModelSettings, ...] = Field(default=(), max_length=1000)
+    intent: tuple[IntentSettings, ...] = Field(default=(), max_length=200)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        for table in ("instance", "key", "model"):
+        for table in ("instance", "key", "model", "intent"):
             names = [entry.name for entry in getattr(self, table)]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
@@ -116,12 +120,15 @@ def check_start(settings: Settings) -> None:
     """
     # Here, because only a start and its check need them: 50 ms.
     from autoglm.auth.keys import check_fixed_keys
+    from autoglm.inference.intent.encoder import check_encoder
     from autoglm.inference.providers.address import configured_endpoint
 
     checks: list[Callable[[], object]] = [
         partial(_check_exposure, settings.gateway),
         partial(check_fixed_keys, settings.key),
     ]
+    if settings.intents.encoder:
+        checks.append(check_encoder)
     checks += [partial(configured_endpoint, entry) for entry in settings.instance if entry.provider != "local"]
     problems: list[str] = []
     for check in checks:
@@ -236,7 +243,7 @@ def _sentence(detail: Any, origins: dict[str, str]) -> str:
         known = list(_model_at(parents).model_fields)
         return f"{where}: no setting has this name.{did_you_mean(str(wrong), known)} Known here: {', '.join(known)}"
     match detail["type"], detail["loc"]:
-        case "tuple_type", ("instance" | "key" | "model" as table,):
+        case "tuple_type", ("instance" | "key" | "model" | "intent" as table,):
             return f"{where}: write [[{table}]], with two brackets"
         case "model_type", (str() as table,):
             return f"{where}: must be a table: [{table}]"

@@ -16,6 +16,7 @@ COMMANDS = {
     "groups": "Show and change groups of addresses",
     "models": "List, fetch and remove model files",
     "pool": "Show the instances",
+    "route": "What the hub understands, and where it sends it",
     "config": "Check and show settings",
     "backup": "Save everything into one file",
     "restore": "Bring a backup back",

@@ -266,6 +266,23 @@ class Client:
         """Take an instance out: what runs there ends, nothing new begins, until `resume`."""
         return self._connection.call("POST", f"/api/pool/{_quoted(instance)}/drain")[1]
 
+    def intents(self) -> list[Json]:
+        """The intents that the hub knows: `{"name", "examples", "taught"}`, the latter two as numbers."""
+        return list(self._get("/api/intents")["intents"])
+
+    def understand(self, text: str) -> Json:
+        """What the hub understands of a text: `intent`, `confidence`, `source`, `language` and more."""
+        return self._connection.call("POST", "/api/intents/try", body={"text": text})[1]
+
+    def teach_intent(self, name: str, examples: Sequence[str]) -> Json:
+        """Teach the hub an intent by examples; returns it once it is in force. A repeat changes nothing."""
+        body = {"name": name, "examples": list(examples)}
+        return self._connection.call("POST", "/api/intents", body=body, timeout_s=120.0)[1]
+
+    def forget_intent(self, name: str) -> None:
+        """Take back what was taught of an intent. Not repeated by itself: a second time there would be nothing."""
+        self._connection.call("DELETE", f"/api/intents/{_quoted(name)}", is_repeatable=False, timeout_s=120.0)
+
     def capabilities(self) -> list[Json]:
         """What works at this hub, and what replaces the rest."""
         return list(self._get("/api/capabilities")["capabilities"])

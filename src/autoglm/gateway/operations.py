@@ -8,12 +8,13 @@ from autoglm.core.envelope import ID_PATTERN, Envelope
 from autoglm.gateway.decisions import MAX_LIMIT as MAX_DECISIONS
 from autoglm.gateway.decisions import DecisionAccount, DecisionList, NewFeedback, NewReplay, Noted
 from autoglm.gateway.groups import GroupBody, GroupList
+from autoglm.gateway.intents import IntentList, KnownIntent, NewExamples, TriedText
 from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S, Ack, Acked, Receipts
 from autoglm.gateway.posting import Accepted
 from autoglm.gateway.state import Capabilities, Drained, Health, Me, Pool, Readiness, Resumed
 from autoglm.gateway.tasks import NewTask, SubmittedTask, Task, TaskList
 from autoglm.inference.engine.whatif import WhatIf
-from autoglm.inference.features import INTENT_PATTERN
+from autoglm.inference.features import INTENT_PATTERN, Features
 from autoglm.inference.settings import PreferenceName
 
 Schema = dict[str, Any]
@@ -168,6 +169,33 @@ _TASKS = (
     ),
 )  # fmt: skip
 
+_INTENTS = (
+    Operation(
+        "GET", "/api/intents", "listIntents", "intents", "The intents that the hub knows",
+        (_ok("By name", IntentList),), _KEY,
+    ),
+    Operation(
+        "POST", "/api/intents", "teachIntent", "intents", "Teach an intent by examples",
+        (_ok("The examples are on disk, and learned", KnownIntent),), (*_KEY, *_BODY, *_WRITE, "forbidden"),
+        request=NewExamples,
+    ),
+    Operation(
+        "POST", "/api/intents/try", "tryIntent", "intents", "What would be understood of a text?",
+        (_ok("Its features", Features),), (*_KEY, *_BODY), request=TriedText,
+    ),
+    Operation(
+        "DELETE", "/api/intents/{name}", "forgetIntent", "intents", "Take back what was taught of an intent",
+        (Answer(204, "What the hub or the settings know of it stays", {}),),
+        (*_KEY, *_WRITE, "invalid_field", "forbidden", "not_found"),
+        (
+            Parameter(
+                "name", "path", {"type": "string", "minLength": 1, "maxLength": 64}, "An intent",
+                example="shift_handover",
+            ),
+        ),
+    ),
+)  # fmt: skip
+
 _STATE = (
     Operation(
         "GET", "/healthz", "health", "hub", "Does the process live?",
@@ -319,4 +347,4 @@ _MODELS = (
     ),
 )  # fmt: skip
 
-OPERATIONS: tuple[Operation, ...] = (*_MODELS, *_MESSAGES, *_TASKS, *_DECISIONS, *_STATE)
+OPERATIONS: tuple[Operation, ...] = (*_MODELS, *_MESSAGES, *_TASKS, *_DECISIONS, *_INTENTS, *_STATE)

@@ -5,6 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, SecretStr, StringConstraints, field_validator, model_validator
 
+from autoglm.inference.features import INTENT_PATTERN
+
 ProviderName = Literal["openai", "glm", "vllm", "ollama", "local"]
 
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,255}$"
@@ -12,6 +14,7 @@ MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,255}$"
 ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME_PATTERN)]
 ProfileName = Literal["plain", "precise", "brief", "direct", "thinking"]
 PreferenceName = Literal["fast", "balanced", "best", "cheap"]
+IntentExample = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 StripMarker = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 # Zhipu's two addresses, as their documentation gives them (docs.bigmodel.cn, docs.z.ai).
@@ -85,6 +88,22 @@ class InstanceSettings(BaseModel, frozen=True, extra="forbid"):
     @property
     def slots_or_preset(self) -> int:
         return self.slots or PRESET_SLOTS[self.provider]
+
+
+class IntentSettings(BaseModel, frozen=True, extra="forbid"):
+    """`[[intent]]`: an intent of the operator's own, or more examples of one of the hub's."""
+
+    name: str = Field(pattern=INTENT_PATTERN, description="Unique; that of an intent of the hub adds examples to it")
+    examples: tuple[IntentExample, ...] = Field(
+        min_length=3, max_length=1000, description="What users would write, 3 or more, in each of their languages"
+    )
+    description: str = Field(default="", max_length=500, description="For people")
+
+
+class IntentsSettings(BaseModel, frozen=True, extra="forbid"):
+    """`[intents]`: how requests for `auto` are understood."""
+
+    encoder: bool = Field(default=False, description="Use a sentence encoder, too; needs the extra 'encoder'")
 
 
 class ModelSettings(BaseModel, frozen=True, extra="forbid"):

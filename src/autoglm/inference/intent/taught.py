@@ -1,0 +1,81 @@
+"""Examples that were taught while the hub ran: kept in the store, in force after each start."""
+
+import msgspec
+import structlog
+from anyio import to_thread
+
+from autoglm.core.clock import monotonic_s
+from autoglm.core.errors import InvalidField, NotFound
+from autoglm.core.ports import KeyValue
+from autoglm.inference.intent.examples import MIN_EXAMPLES, Examples, cleaned, is_intent_name
+from autoglm.inference.intent.reader import IntentReader
+
+log = structlog.get_logger()
+
+MAX_TAUGHT = 2_000
+"""Examples over all intents; the hub's own are as many. Learning takes 0.5 ms for each."""
+_PREFIX = "intents/"
+
+
+class TaughtIntents:
+    """Few and small, so all of them are in memory, too, once `open` has read them."""
+
+    def __init__(self, keyvalue: KeyValue, reader: IntentReader) -> None:
+        self._keyvalue = keyvalue
+        self._reader = reader
+        self._taught: dict[str, tuple[str, ...]] = {}
+
+    async def open(self) -> None:
+        for entry in await self._keyvalue.list(_PREFIX):
+            texts = msgspec.json.decode(entry.value, type=tuple[str, ...])
+            self._taught[entry.key.removeprefix(_PREFIX)] = texts
+        self._reader.teach(dict(self._taught))
+
+    async def examples(self) -> Examples:
+        """By name, of all intents, wherever they come from."""
+        return await to_thread.run_sync(self._reader.examples)
+
+    def count(self, name: str) -> int:
+        """How many examples of an intent were taught."""
+        return len(self._taught.get(name, ()))
+
+    async def learn(self) -> None:
+        """Put all examples in force, unless they are; returns then. Raises MissingExtra."""
+        started_s = monotonic_s()
+        await to_thread.run_sync(self._reader.prepare)
+        log.debug("intents_learned", took_s=round(monotonic_s() - started_s, 3))
+
+    async def run(self) -> None:
+        """`learn`, as a task of its own: a hub that cannot learn its intents serves without them."""
+        try:
+            await self.learn()
+        except Exception:  # the task's edge
+            log.exception("intents_not_learned")
+
+    async def teach(self, name: str, examples: list[str]) -> None:
+        """Add examples to an intent, or make one; they are on disk and in force when it returns.
+
+        An example that another intent has moves to this one. Raises InvalidField: for a name that is none, for fewer
+        than 3 examples of a new intent, for more than MAX_TAUGHT over all.
+        """
+        if is_intent_name(name) is None:
+            raise InvalidField("name", "must be 1 to 64 of a-z, 0-9, - and _")
+        texts = cleaned((*self._taught.get(name, ()), *examples))
+        known = await self.examples()
+        if len({*known.get(name, ()), *texts}) < MIN_EXAMPLES:
+            raise InvalidField("examples", f"a new intent needs {MIN_EXAMPLES} examples that differ")
+        if sum(map(len, self._taught.values())) - self.count(name) + len(texts) > MAX_TAUGHT:
+            raise InvalidField("examples", f"the hub keeps {MAX_TAUGHT} taught examples at most")
+        await self._keyvalue.put(_PREFIX + name, msgspec.json.encode(texts))
+        self._taught[name] = texts
+        self._reader.teach(dict(self._taught))
+        await self.learn()
+
+    async def forget(self, name: str) -> None:
+        """Take back what was taught of an intent; what the hub or the settings know of it stays. Raises NotFound."""
+        if name not in self._taught:
+            raise NotFound("taught intent", name)
+        await self._keyvalue.delete(_PREFIX + name)
+        self._taught.pop(name, None)
+        self._reader.teach(dict(self._taught))
+        await self.learn()
