@@ -88,3 +88,36 @@ def _came_out(outcome: Json | None) -> str:
     flaws = [name for name, value in outcome["signals"].items() if value < 1]
     parts.append(f"flaws: {', '.join(flaws)}" if flaws else "no flaw seen" if outcome["signals"] else "not examined")
     return "; ".join(parts)
+
+
+def what_if(answer: Json) -> str:
+    """Of what `POST /api/decisions/replay` answers."""
+    rows = [_measure(entry) for entry in answer["measures"]]
+    lines = [
+        f"policy {answer['policy']}, by {answer['decisions']} decisions",
+        "",
+        table(("", "as it was", "would be", "95% interval", "known", "worth"), rows),
+    ]
+    unsupported = max(
+        (entry["estimate"]["unsupported"] for entry in answer["measures"] if entry["estimate"]), default=0
+    )
+    if unsupported > _MUCH:
+        lines += [
+            "",
+            f"In {100 * unsupported:.0f}% of the cases this policy takes what could not have been chosen then: "
+            "there the estimate is the engine's prediction alone.",
+        ]
+    return "\n".join(lines)
+
+
+_MUCH = 0.1
+
+
+def _measure(entry: Json) -> tuple[str, ...]:
+    estimate, logged = entry["estimate"], entry["logged"]
+    was = "-" if logged is None else f"{logged:.4g}"
+    if estimate is None:
+        return entry["measure"], was, "not known", "-", "0", "0"
+    interval = f"{estimate['low']:.4g} to {estimate['high']:.4g}"
+    worth = f"{estimate['effective_n']:.0f}"
+    return entry["measure"], was, f"{estimate['value']:.4g}", interval, str(estimate["judged"]), worth

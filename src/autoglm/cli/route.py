@@ -4,6 +4,7 @@ import json
 
 import click
 
+from autoglm.cli.decisions import decisions, explain, judge, replay
 from autoglm.cli.letters import shown
 from autoglm.cli.options import HubChoice, hub_options, json_option
 from autoglm.cli.screen import table
@@ -15,9 +16,14 @@ def route() -> None:
 
     \b
     Example:
+      autoglm route explain
       autoglm route intent "Translate this into French: good morning"
       autoglm route teach handover "Who takes over at six?" "交接班记录" "note for the night shift"
     """
+
+
+for command in (explain, decisions, judge, replay):
+    route.add_command(command)
 
 
 @route.command()
