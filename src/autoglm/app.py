@@ -22,6 +22,8 @@ from autoglm.core.errors import PULL, QueueFull, SettingsError, StorageFull, Sto
 from autoglm.core.ports import Provider
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
+from autoglm.gateway.admission import Admission
+from autoglm.gateway.budgets import BudgetsGateway, budget_metrics, cache_metrics
 from autoglm.gateway.decisions import DecisionsGateway
 from autoglm.gateway.front import Front
 from autoglm.gateway.intents import IntentsGateway
@@ -36,6 +38,10 @@ from autoglm.gateway.settings import GatewaySettings
 from autoglm.gateway.state import StateGateway
 from autoglm.gateway.tasks import TasksGateway
 from autoglm.gateway.websocket import SocketGateway
+from autoglm.inference.budget.amounts import Price
+from autoglm.inference.budget.budgets import Budgets
+from autoglm.inference.budget.ledger import BudgetLedger
+from autoglm.inference.cache.cache import Cache
 from autoglm.inference.call import AUTO
 from autoglm.inference.correspondent import Correspondent
 from autoglm.inference.dispatch import Dispatcher
@@ -107,6 +113,14 @@ def listen(gateway: GatewaySettings) -> socket.socket:
         raise SettingsError([f"cannot listen on {place}: {error.strerror}; --port 0 takes a free one"]) from error
 
 
+def _budgets(settings: Settings, store: Store) -> Budgets | None:
+    """None where there is no `[[budget]]`."""
+    if not settings.budget:
+        return None
+    prices = {model.name: Price(model.price_in, model.price_out) for model in settings.model}
+    return Budgets(settings.budget, prices, BudgetLedger(store.keyvalue), currency=settings.models.currency)
+
+
 class Hub:
     """A whole hub, for `autoglm up` and for programs: `async with Hub(settings, Path("data")) as hub: ...`.
 
@@ -165,6 +179,8 @@ class Hub:
             self.new_admin_key = await self._keys.open(self.admin_key_file)
             await self._groups.open()
             await self._taught.open()
+            if self._budgets is not None:
+                await self._budgets.open()
             self._tell_recovery(store)
             listener = listen(settings.gateway)
             host, port = listener.getsockname()[:2]
@@ -174,6 +190,8 @@ class Hub:
                 for provider in self._providers:
                     tasks.start_soon(provider.run, self._scheduler.changed)
                 tasks.start_soon(self._mailbox.run)
+                if self._budgets is not None:
+                    tasks.start_soon(self._budgets.ledger.run)
                 tasks.start_soon(self._trim, store)
                 writing = anyio.CancelScope()
                 tasks.start_soon(self._correspond, writing)
@@ -216,9 +234,20 @@ class Hub:
             deltas.publish(Delta(reply_to=reply_to, from_=from_, to=to, index=index, text=text))
 
         strip = {model.name: model.strip for model in settings.model if model.strip}
-        self._correspondent = Correspondent(self._mailbox, store.keyvalue, dispatcher, publish, strip=strip)
+        self._budgets = budgets = _budgets(settings, store)
+        self._correspondent = Correspondent(
+            self._mailbox, store.keyvalue, dispatcher, publish, strip=strip, payer=self._payer, budgets=budgets
+        )
         metrics = Metrics(dispatcher)
-        openai = OpenAIGateway(self._keys, dispatcher, metrics, max_body_bytes=limit, strip=strip)
+        cache = None if settings.cache.mode == "off" else Cache(settings.cache)
+        if budgets is not None:
+            metrics.sources.append(lambda: budget_metrics(budgets))
+        if cache is not None:
+            metrics.sources.append(lambda: cache_metrics(cache))
+        openai = OpenAIGateway(
+            self._keys, dispatcher, metrics, max_body_bytes=limit, strip=strip,
+            admission=None if budgets is None and cache is None else Admission(budgets, cache),
+        )  # fmt: skip
         self._messages = MessagesGateway(self._keys, self._mailbox, deltas, max_body_bytes=limit)
         self._tasks = TasksGateway(self._keys, self._mailbox, self._correspondent, max_body_bytes=limit)
 
@@ -256,6 +285,7 @@ class Hub:
             *DecisionsGateway(self._keys, self._ledger, engine, settings.engine, max_body_bytes=limit).routes(),
             *IntentsGateway(self._keys, self._reader, self._taught, max_body_bytes=limit).routes(),
             *state.routes(),
+            *BudgetsGateway(self._keys, budgets).routes(),
         ]
         self._sockets = SocketGateway(self._keys, self._mailbox, self._messages)
         self._front = Front(
@@ -272,6 +302,11 @@ class Hub:
             )
             self._scheduler.add(provider.instance)
             self._providers.append(provider)
+
+    def _payer(self, address: str) -> tuple[str, str]:
+        """Key and tenant on whose account a message from this address goes."""
+        sender = self._keys.sender(address)
+        return ("", address) if sender is None else (sender.name, sender.tenant)
 
     def _serves_model(self, name: str) -> bool:
         known = self._scheduler.models()

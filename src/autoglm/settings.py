@@ -18,6 +18,8 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validat
 from autoglm.auth.settings import KeySettings
 from autoglm.core.errors import SettingsError, did_you_mean
 from autoglm.gateway.settings import GatewaySettings
+from autoglm.inference.budget.settings import BudgetSettings
+from autoglm.inference.cache.settings import CacheSettings
 from autoglm.inference.settings import (
     EngineSettings,
     InstanceSettings,
@@ -53,14 +55,16 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     engine: EngineSettings = EngineSettings()
     intents: IntentsSettings = IntentsSettings()
     models: ModelsSettings = ModelsSettings()
+    cache: CacheSettings = CacheSettings()
     instance: tuple[InstanceSettings, ...] = Field(default=(), max_length=1000)
     key: tuple[KeySettings, ...] = Field(default=(), max_length=10_000)
     model: tuple[ModelSettings, ...] = Field(default=(), max_length=1000)
     intent: tuple[IntentSettings, ...] = Field(default=(), max_length=200)
+    budget: tuple[BudgetSettings, ...] = Field(default=(), max_length=100)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        for table in ("instance", "key", "model", "intent"):
+        for table in ("instance", "key", "model", "intent", "budget"):
             names = [entry.name for entry in getattr(self, table)]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
@@ -243,7 +247,7 @@ def _sentence(detail: Any, origins: dict[str, str]) -> str:
         known = list(_model_at(parents).model_fields)
         return f"{where}: no setting has this name.{did_you_mean(str(wrong), known)} Known here: {', '.join(known)}"
     match detail["type"], detail["loc"]:
-        case "tuple_type", ("instance" | "key" | "model" | "intent" as table,):
+        case "tuple_type", ("instance" | "key" | "model" | "intent" | "budget" as table,):
             return f"{where}: write [[{table}]], with two brackets"
         case "model_type", (str() as table,):
             return f"{where}: must be a table: [{table}]"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from autoglm.auth import keys as module
 from autoglm.auth.keys import PREFIX, KeyRing, Principal, StoredKey
 from autoglm.auth.settings import KeySettings
-from autoglm.core.errors import Forbidden, RateLimited, SettingsError, Unauthorized
+from autoglm.core.errors import Forbidden, InvalidField, RateLimited, SettingsError, Unauthorized
 from autoglm.store import Store, StoreSettings, open_store
 
 
@@ -280,3 +280,40 @@ def test_no_pattern_of_requests_gets_more_than_the_rate_and_one_bucket(rate: int
 def test_without_a_limit_nothing_is_refused() -> None:
     principal = Principal("p", "user:p", [])
     assert [refused(principal) for _ in range(10_000)] == [None] * 10_000
+
+
+# --- tenants ---
+
+
+def test_a_key_acts_for_its_own_tenant_and_for_those_its_scopes_name() -> None:
+    gate = Principal("gate", "device:gate", ["tenant:site-*"], tenant="house")
+    assert (gate.tenant, Principal("robot", "device:robot", []).tenant) == ("house", "robot")
+    assert gate.act_for(b"house") == "house"
+    assert gate.act_for(b"site-9") == "site-9"
+    with pytest.raises(Forbidden, match="tenant:hall-1"):
+        gate.act_for(b"hall-1")
+    for wrong in (b"", b"site 9", b"site-\xe4", b"-x", b"s" * 129, b"site-9\n"):
+        with pytest.raises(InvalidField, match="x-autoglm-tenant"):
+            gate.act_for(wrong)
+
+
+async def test_a_sender_answers_by_its_own_key_or_by_the_first_that_may_send_as_it(
+    store: Store, tmp_path: Path
+) -> None:
+    ring = KeyRing(
+        store.keyvalue,
+        [fixed("page", "sk-1", "send:message:user:*"), fixed("bob", "sk-2", address="user:bob")],
+    )
+    await ring.open(tmp_path / "admin.key")
+    names = [(sender := ring.sender(address)) and sender.name for address in ("user:bob", "user:eve", "device:x")]
+    assert names == ["bob", "page", "admin"]
+    await ring.add("sk-3", StoredKey(name="x", address="device:x", scopes=(), tenant="ward-3"))
+    sender = ring.sender("device:x")
+    assert sender is not None
+    assert (sender.name, sender.tenant) == ("x", "ward-3")
+
+
+@pytest.mark.parametrize("scope", ["tenant:", "tenant", "tenant:a b"])
+def test_a_scope_for_a_tenant_names_it(scope: str) -> None:
+    with pytest.raises(ValueError, match="unknown scope"):
+        fixed("robot", "sk-1", scope)

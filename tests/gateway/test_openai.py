@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autoglm.gateway.usage import usage_of
 from autoglm.inference.settings import InstanceSettings
+from autoglm.inference.usage import usage_of
 from autoglm.settings import Settings
 from eventually import wait_until
 from gateway.inside import hub_inside, settings

@@ -5,20 +5,22 @@ The keys are 256 random bits (or chosen by the operator in autoglm.toml), so a p
 
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from autoglm.auth.settings import KeySettings
+from autoglm.auth.settings import TENANT_PATTERN, KeySettings
 from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import Forbidden, RateLimited, SettingsError, Unauthorized
+from autoglm.core.errors import Forbidden, InvalidField, RateLimited, SettingsError, Unauthorized
 from autoglm.core.ports import KeyValue
 
 PREFIX = "auth/key/"
 _ADMIN = "admin"
 _MAX_CACHED = 4096
+_is_tenant = re.compile(TENANT_PATTERN).fullmatch
 _MAX_CACHED_BYTES = 512  # of a header; blanks may make a known key as long as one likes
 
 
@@ -30,15 +32,21 @@ class StoredKey(msgspec.Struct, frozen=True, kw_only=True, tag="key", tag_field=
     address: str
     scopes: tuple[str, ...]
     rate_per_minute: int | None = None
+    tenant: str | None = None
 
 
 class Principal:
     """Who sent a request. Scope questions are answered from a cache after the first time."""
 
-    __slots__ = ("_allowed", "_level", "_refilled_s", "address", "name", "rate_per_minute", "scopes")
+    __slots__ = ("_allowed", "_level", "_refilled_s", "address", "name", "rate_per_minute", "scopes", "tenant")
 
-    def __init__(self, name: str, address: str, scopes: Iterable[str], rate_per_minute: int | None = None) -> None:
+    def __init__(
+        self, name: str, address: str, scopes: Iterable[str], rate_per_minute: int | None = None,
+        tenant: str | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
+        self.tenant = tenant or name
+        """On whose account its requests go."""
         self.address = address
         self.scopes = tuple(scopes)
         self.rate_per_minute = rate_per_minute
@@ -59,6 +67,15 @@ class Principal:
         """Raises Forbidden, naming the scope that is missing."""
         if not self.allows(action, resource):
             raise Forbidden("admin:*" if action == _ADMIN else f"{action}:{resource}" if resource else action)
+
+    def act_for(self, tenant: bytes) -> str:
+        """The tenant that a header names. Raises InvalidField, and Forbidden for one that is not the key's to name."""
+        name = tenant.decode("latin-1")
+        if _is_tenant(name) is None:
+            raise InvalidField("x-autoglm-tenant", "must be a name of letters, digits and ._:@+-, at most 128")
+        if name != self.tenant:
+            self.require("tenant", name)
+        return name
 
     def take(self) -> None:
         """Count one request against the key's limit. Raises RateLimited. Token bucket, a minute deep."""
@@ -104,10 +121,11 @@ class KeyRing:
         self._keyvalue = keyvalue
         self._by_hash: dict[bytes, Principal] = {}
         self._by_header: dict[bytes, Principal] = {}
+        self._senders: dict[str, Principal | None] = {}
         check_fixed_keys(fixed)
         for key in fixed:
             address = key.address or f"device:{key.name}"
-            self._by_hash[_fixed_hash(key)] = Principal(key.name, address, key.scopes, key.rate_per_minute)
+            self._by_hash[_fixed_hash(key)] = Principal(key.name, address, key.scopes, key.rate_per_minute, key.tenant)
 
     async def open(self, admin_key_file: Path) -> str | None:
         """Load the stored keys; make the admin key where its file is not there or holds no key of this hub.
@@ -118,7 +136,7 @@ class KeyRing:
         for entry in await self._keyvalue.list(PREFIX):
             stored = msgspec.json.decode(entry.value, type=StoredKey)
             digest = bytes.fromhex(entry.key.removeprefix(PREFIX))
-            self._by_hash[digest] = Principal(stored.name, stored.address, stored.scopes, stored.rate_per_minute)
+            self._by_hash[digest] = _principal(stored)
             if stored.name == _ADMIN:
                 former.append(digest)
         if _hash(_read_secret(admin_key_file)) in former:
@@ -136,7 +154,8 @@ class KeyRing:
         """Keep a key (its hash) in the store. Returns when that is on disk."""
         digest = _hash(value.encode())
         await self._keyvalue.put(PREFIX + digest.hex(), msgspec.json.encode(stored))
-        self._by_hash[digest] = Principal(stored.name, stored.address, stored.scopes, stored.rate_per_minute)
+        self._senders.clear()
+        self._by_hash[digest] = _principal(stored)
 
     def by_header(self, authorization: bytes | None) -> Principal:
         """The principal of an `Authorization` header. Raises Unauthorized."""
@@ -155,12 +174,32 @@ class KeyRing:
             self._by_header[authorization] = principal
         return principal
 
+    def sender(self, address: str) -> Principal | None:
+        """Who answers for what comes from this address: the key whose own it is, else the first that may send as it.
+
+        The message itself does not say which key brought it. The admin key, which may do all, is taken last.
+        """
+        if address in self._senders:
+            return self._senders[address]
+        keys = sorted(self._by_hash.values(), key=lambda key: key.name == _ADMIN)
+        found = next((key for key in keys if key.address == address), None) or next(
+            (key for key in keys if key.allows("send:message", address)), None
+        )
+        if len(self._senders) >= _MAX_CACHED:
+            self._senders.clear()
+        self._senders[address] = found
+        return found
+
     def by_key(self, value: bytes) -> Principal:
         """The principal of a bare key. Raises Unauthorized."""
         principal = self._by_hash.get(_hash(value))
         if principal is None:
             raise Unauthorized("this hub does not know the key")
         return principal
+
+
+def _principal(stored: StoredKey) -> Principal:
+    return Principal(stored.name, stored.address, stored.scopes, stored.rate_per_minute, stored.tenant)
 
 
 def _hash(value: bytes) -> bytes:

@@ -9,9 +9,11 @@ from pydantic import BaseModel, Field, SecretStr, field_validator, model_validat
 from autoglm.core.address import check_address
 from autoglm.core.errors import InvalidField
 
+TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$"
+"""Tenants' names get into headers, logs and metrics."""
 _NAME = r"[^\s*]*\*?"
 _is_scope = re.compile(
-    rf"admin:\*|read:metrics|model:use:(?=\S){_NAME}|(?:send|read):message(?::(?=\S){_NAME})?"
+    rf"admin:\*|read:metrics|(?:model:use|tenant):(?=\S){_NAME}|(?:send|read):message(?::(?=\S){_NAME})?"
 ).fullmatch
 
 
@@ -22,9 +24,14 @@ class KeySettings(BaseModel, frozen=True, extra="forbid"):
     value: SecretStr | None = Field(default=None, min_length=1, description="The key itself")
     value_file: Path | None = Field(default=None, description="File that holds the key")
     address: str | None = Field(default=None, description="The key's own address; 'device:NAME' when absent")
+    tenant: str | None = Field(
+        default=None,
+        pattern=TENANT_PATTERN,
+        description="On whose account its requests go: fair share, budgets, cache; the key's name when absent",
+    )
     scopes: tuple[str, ...] = Field(
         default=("model:use:*",),
-        description="admin:* | model:use:NAME | send:message[:FROM] | read:message[:TO] | read:metrics; "
+        description="admin:* | model:use:NAME | send:message[:FROM] | read:message[:TO] | tenant:NAME | read:metrics; "
         "NAME, FROM and TO may end in *, and without FROM or TO it is for every address",
     )
     rate_per_minute: int | None = Field(default=None, ge=1, le=10_000_000, description="Requests; no limit when absent")
@@ -35,7 +42,7 @@ class KeySettings(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("give either value or value_file")
         for scope in self.scopes:
             if _is_scope(scope) is None:
-                known = "admin:*, model:use:NAME, send:message[:FROM], read:message[:TO], read:metrics"
+                known = "admin:*, model:use:NAME, send:message[:FROM], read:message[:TO], tenant:NAME, read:metrics"
                 raise ValueError(f"unknown scope {scope!r}; there are {known}")
         return self
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "models": "List, fetch and remove model files",
     "pool": "Show the instances",
     "route": "What the hub understands, and where it sends it",
+    "budgets": "Show what is used of the budgets",
     "config": "Check and show settings",
     "backup": "Save everything into one file",
     "restore": "Bring a backup back",

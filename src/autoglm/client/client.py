@@ -283,6 +283,15 @@ class Client:
         """Take back what was taught of an intent. Not repeated by itself: a second time there would be nothing."""
         self._connection.call("DELETE", f"/api/intents/{_quoted(name)}", is_repeatable=False, timeout_s=120.0)
 
+    def budgets(self) -> list[Json]:
+        """What is used of the budgets that the key's own requests count in; of all, for the admin."""
+        return list(self._get("/api/budgets")["budgets"])
+
+    def reset_budget(self, name: str, subject: str | None = None) -> list[Json]:
+        """Let a budget begin anew, of one key or tenant, or of all that have it."""
+        query = "" if subject is None else f"?subject={_quoted(subject)}"
+        return list(self._connection.call("POST", f"/api/budgets/{_quoted(name)}/reset{query}")[1]["budgets"])
+
     def capabilities(self) -> list[Json]:
         """What works at this hub, and what replaces the rest."""
         return list(self._get("/api/capabilities")["capabilities"])

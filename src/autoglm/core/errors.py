@@ -228,6 +228,33 @@ class RateLimited(HubError):
         super().__init__(f"over this key's rate limit; try again in {retry_after_s:.1f} s", retry_after_s=retry_after_s)
 
 
+class BudgetExceeded(HubError):
+    """What is left of a budget is too little for the request. Nothing was sent to a model."""
+
+    code = "budget_exceeded"
+    retryable = True
+
+    def __init__(self, budget: str, whose: str, reason: str, retry_after_s: float, limit: str = "accounts") -> None:
+        """whose: such as `tenant 'ward-3'`; empty for a budget of all. limit: `tokens`, `requests`, `money`."""
+        place = f"the budget {budget!r} of {whose}" if whose else f"the budget {budget!r}"
+        super().__init__(
+            f"{place} has no room: {reason}; try again in {_duration(retry_after_s)}",
+            budget=budget, limit=limit, retry_after_s=round(retry_after_s, 1),
+        )  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    """`6 h 12 min`."""
+    minutes, rest_s = divmod(int(seconds + 0.999), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest_s} s" if minutes else f"{rest_s} s"
+
+
 # --- the pool ---------------------------------------------------------------------------------------
 
 

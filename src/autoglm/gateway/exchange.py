@@ -89,6 +89,10 @@ class Exchange:
     code = ""
     """Of the error that the request was refused with, or its stream broken off. This and the next two are for the log
     only: what a client asked for is no label for a metric."""
+    wanted = ""
+    """The model that the client named."""
+    first_token_s = 0.0
+    """Of a stream: seconds from the request to the first token; 0 where there was none."""
     asked = ""
     """The model that was asked for or chosen, where no answer says it."""
     blamed = ""

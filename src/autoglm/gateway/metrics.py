@@ -6,18 +6,27 @@ Source for the names: Prometheus' naming conventions; OpenMetrics.
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from autoglm.gateway.exchange import Exchange
+from autoglm.gateway.histogram import MAX_SERIES, Histogram, cumulative
 from autoglm.inference.dispatch import Dispatcher
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-_MAX_SERIES = 2_000  # labels are bounded by routes, models and instances; this is the last line of defence
+_PACE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
+_BY_INSTANCE = ("model", "instance")
+
+
+# Name, help, and the attribute of an instance that counts it.
+_INSTANCE_COUNTERS = (
+    ("autoglm_instance_failures", "Attempts that an instance failed", "failures"),
+    ("autoglm_instance_throttles", "Times that an instance said it has too much to do", "throttles"),
+    ("autoglm_instance_ejections", "Times that an instance was taken out for its failures", "ejections"),
+)
 
 
 class _Series:
@@ -38,7 +47,24 @@ class Metrics(Collector):
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._requests: dict[tuple[str, str, str, int], _Series] = {}
-        self._first_byte: dict[tuple[str, str], _Series] = {}
+        self._first_byte = Histogram(
+            "autoglm_first_byte_seconds", "Time from an attempt's start to the first byte of its answer",
+            _BY_INSTANCE, _BUCKETS_S,
+        )  # fmt: skip
+        self._queue_wait = Histogram(
+            "autoglm_queue_wait_seconds", "Time that answered requests waited for a slot", ("model",), _BUCKETS_S
+        )
+        self._first_token = Histogram(
+            "autoglm_time_to_first_token_seconds", "Time from a request to the first token of its stream (TTFT)",
+            _BY_INSTANCE, _BUCKETS_S,
+        )  # fmt: skip
+        self._pace = Histogram(
+            "autoglm_time_per_output_token_seconds", "Time of a stream's further tokens, each (TPOT)",
+            _BY_INSTANCE, _PACE_BUCKETS_S,
+        )  # fmt: skip
+        self._decisions: dict[tuple[str, str, str], int] = {}
+        self.sources: list[Callable[[], Iterable[Metric]]] = []
+        """What further parts count."""
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
@@ -49,7 +75,7 @@ class Metrics(Collector):
         labels = (exchange.route, exchange.model, exchange.instance, exchange.status)
         series = self._requests.get(labels)
         if series is None:
-            if len(self._requests) >= _MAX_SERIES:
+            if len(self._requests) >= MAX_SERIES:
                 labels = (exchange.route, "", "", exchange.status)
             series = self._requests.setdefault(labels, _Series())
         series.buckets[bisect_left(_BUCKETS_S, took_s)] += 1
@@ -57,23 +83,45 @@ class Metrics(Collector):
         series.tokens_in += exchange.tokens_in
         series.tokens_out += exchange.tokens_out
 
-    def observe_first_byte(self, model: str, instance: str, took_s: float) -> None:
-        series = self._first_byte.get((model, instance))
-        if series is None:
-            series = self._first_byte.setdefault((model, instance), _Series())
-        series.buckets[bisect_left(_BUCKETS_S, took_s)] += 1
-        series.sum_s += took_s
+    def observe_first_byte(self, model: str, instance: str, took_s: float, waited_s: float) -> None:
+        """waited_s: for the slot."""
+        self._first_byte.observe((model, instance), took_s)
+        self._queue_wait.observe((model,), waited_s)
+
+    def observe_first_token(self, model: str, instance: str, took_s: float) -> None:
+        self._first_token.observe((model, instance), took_s)
+
+    def observe_pace(self, model: str, instance: str, token_s: float) -> None:
+        self._pace.observe((model, instance), token_s)
+
+    def observe_decision(self, model: str, prefer: str, *, is_exploration: bool) -> None:
+        """`auto` was replaced by a model. prefer: a name of the settings' or the hub's own, never a client's."""
+        labels = (model, prefer, "true" if is_exploration else "false")
+        if labels not in self._decisions and len(self._decisions) >= MAX_SERIES:
+            labels = ("", "", labels[2])
+        self._decisions[labels] = self._decisions.get(labels, 0) + 1
 
     def render(self) -> bytes:
         return generate_latest(self._registry)
 
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         yield from self._collect_requests()
         yield from self._collect_pool()
         yield _counter("autoglm_broken_streams", "Streams that broke off after their first byte", self.broken_streams)
         yield _counter("autoglm_reasoning_only", "Answers with reasoning and no content", self.reasoning_only)
+        yield from self._collect_decisions()
         for name, (help_text, read) in self.gauges.items():
             yield GaugeMetricFamily(name, help_text, value=read())
+        for source in self.sources:
+            yield from source()
+
+    def _collect_decisions(self) -> Iterator[CounterMetricFamily]:
+        decisions = CounterMetricFamily(
+            "autoglm_decisions", "Choices of a model for `auto`", labels=["model", "prefer", "exploration"]
+        )
+        for labels, count in self._decisions.items():
+            decisions.add_metric(labels, count)
+        yield decisions
 
     def _collect_requests(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
         names = ["route", "model", "instance", "status"]
@@ -83,7 +131,8 @@ class Metrics(Collector):
         )
         sums: dict[tuple[str, str, str], int] = {}
         for (route, model, instance, status), series in self._requests.items():
-            duration.add_metric([route, model, instance, str(status)], _cumulative(series.buckets), series.sum_s)
+            buckets = cumulative(_BUCKETS_S, series.buckets)
+            duration.add_metric([route, model, instance, str(status)], buckets, series.sum_s)
             for direction, count in (("in", series.tokens_in), ("out", series.tokens_out)):
                 if count:
                     key = (model, instance, direction)
@@ -92,12 +141,8 @@ class Metrics(Collector):
             tokens.add_metric(labels, count)
         yield duration
         yield tokens
-        first_byte = HistogramMetricFamily(
-            "autoglm_first_byte_seconds", "Time to the first byte of an answer (TTFT)", labels=["model", "instance"]
-        )
-        for (model, instance), series in self._first_byte.items():
-            first_byte.add_metric([model, instance], _cumulative(series.buckets), series.sum_s)
-        yield first_byte
+        for histogram in (self._first_byte, self._queue_wait, self._first_token, self._pace):
+            yield from histogram.collect()
 
     def _collect_pool(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         scheduler = self._dispatcher.scheduler
@@ -109,14 +154,17 @@ class Metrics(Collector):
             slots.add_metric([instance.name], instance.limit)
             up.add_metric([instance.name, instance.shown_state], 1 if instance.shown_state == "ready" else 0)
         yield from (running, slots, up)
+        for name, help_text, read in _INSTANCE_COUNTERS:
+            family = CounterMetricFamily(name, help_text, labels=["instance"])
+            for instance in scheduler.instances.values():
+                if (count := getattr(instance, read, None)) is not None:
+                    family.add_metric([instance.name], float(count))
+            yield family
+        if (hedges := getattr(self._dispatcher, "hedges", None)) is not None:
+            yield _counter("autoglm_hedges", "Calls that were sent twice", float(hedges))
         yield GaugeMetricFamily("autoglm_queue_length", "Requests that wait for a slot", value=scheduler.waiting)
         yield _counter("autoglm_retries", "Calls that were sent once more", self._dispatcher.retries)
 
 
 def _counter(name: str, help_text: str, value: float) -> CounterMetricFamily:
     return CounterMetricFamily(name, help_text, value=value)
-
-
-def _cumulative(buckets: Iterable[int]) -> list[tuple[str, float]]:
-    edges = [*(str(edge) for edge in _BUCKETS_S), "+Inf"]
-    return list(zip(edges, accumulate(buckets), strict=True))

@@ -15,12 +15,14 @@ import msgspec
 from autoglm.auth.keys import KeyRing, Principal
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.errors import DeadlineExceeded, Draining, HubError, InvalidField, UnknownModel
+from autoglm.gateway.admission import Admission, Permit
 from autoglm.gateway.exchange import LEFT, Exchange, GoOn, Headers, header_lines, raising
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.problems import openai_error
-from autoglm.gateway.relay import Relay
-from autoglm.gateway.usage import has_content, has_reasoning, usage_of
+from autoglm.gateway.relay import Hold, Relay, without_usage_event
 from autoglm.inference.answer import Answer
+from autoglm.inference.budget.estimate import BYTES_PER_TOKEN, answer_tokens
+from autoglm.inference.cache.cache import CachedAnswer
 from autoglm.inference.call import AUTO, Api, Call
 from autoglm.inference.control_text import Stripper
 from autoglm.inference.decision import Outcome
@@ -30,6 +32,7 @@ from autoglm.inference.flight import Flight
 from autoglm.inference.kept import Kept
 from autoglm.inference.settings import PreferenceName
 from autoglm.inference.sse import Tail
+from autoglm.inference.usage import has_content, has_reasoning, usage_of
 
 APIS: dict[str, Api] = {
     "/v1/chat/completions": "/chat/completions",
@@ -52,14 +55,15 @@ class OpenAIGateway:
 
     def __init__(
         self, keys: KeyRing, dispatcher: Dispatcher, metrics: Metrics, *,
-        max_body_bytes: int, strip: dict[str, tuple[str, ...]],
+        max_body_bytes: int, strip: dict[str, tuple[str, ...]], admission: Admission | None = None,
     ) -> None:  # fmt: skip
-        """strip: control text to take out of answers, by model."""
+        """strip: control text to take out of answers, by model. admission: of a hub with budgets or a cache."""
         self._keys = keys
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
         self._strip = strip
+        self._admission = admission
         self._lines: dict[tuple[str, str, str], bytes] = {}
         self._started_s = now_ms() // 1000
         """The `created` of all models, for clients that sort by it or show it: nobody knows the true one."""
@@ -97,7 +101,11 @@ class OpenAIGateway:
         """Answer one POST under /v1. Raises what `Dispatcher.answer` raises, and what the key or the body lack."""
         principal = exchange.identify(self._keys)
         body = await exchange.body(self._max_body_bytes)
-        await self._serve(exchange, _call(exchange, principal, body), principal)
+        call = _call(exchange, principal, body)
+        await self._serve(exchange, call, principal, permit=self._permit(exchange, call, principal))
+
+    def _permit(self, exchange: Exchange, call: Call, principal: Principal) -> Permit | None:
+        return None if self._admission is None else self._admission.permit(exchange.headers, principal, call)
 
     def begin(self, exchange: Exchange, go_on: GoOn) -> None:
         """As `handle`, for a request that is here as a whole; without a task where all goes well (ADR 5).
@@ -107,6 +115,9 @@ class OpenAIGateway:
         principal = exchange.identify(self._keys)
         exchange.check_body(self._max_body_bytes)
         call = _call(exchange, principal, exchange.whole_body())
+        if self._admission is not None and (permit := self._permit(exchange, call, principal)) is not None:
+            go_on(exchange, self._serve(exchange, call, principal, permit=permit))
+            return
         allows = partial(principal.allows, "model:use")
         flight = self._dispatcher.launch(call, partial(self._land, exchange, go_on), allows)
         if flight is None or not flight.is_sent:
@@ -138,14 +149,22 @@ class OpenAIGateway:
         exchange.asked = flight.call.model
         go_on(exchange, None)
 
-    async def _serve(self, exchange: Exchange, call: Call, principal: Principal, flight: Flight | None = None) -> None:
+    async def _serve(
+        self, exchange: Exchange, call: Call, principal: Principal, flight: Flight | None = None,
+        permit: Permit | None = None,
+    ) -> None:  # fmt: skip
         exchange.cancel_when_left()
+        work = (
+            self._answer(exchange, call, principal, flight)
+            if permit is None
+            else self._answer_counted(exchange, call, principal, permit)
+        )
         try:
             if call.deadline_s is None:
-                await self._answer(exchange, call, principal, flight)
+                await work
             else:
                 async with asyncio.timeout(call.deadline_s - monotonic_s()):
-                    await self._answer(exchange, call, principal, flight)
+                    await work
         except TimeoutError:
             if call.deadline_s is None:
                 raise
@@ -188,14 +207,44 @@ class OpenAIGateway:
         )  # fmt: skip
         self._dispatcher.engine.concluded(answer.call, outcome, body)
 
+    async def _answer_counted(self, exchange: Exchange, call: Call, principal: Principal, permit: Permit) -> None:
+        """As `_answer`, with a permit. The client gets the end of an answer once it is counted on the disk (ADR 8)."""
+        try:
+            kept = await permit.enter()
+            if kept is not None:
+                _give(exchange, kept, permit)
+                return
+            answer = await self._dispatcher.answer(call, partial(principal.allows, "model:use"))
+            try:
+                if answer.is_whole:
+                    guess = answer_tokens(answer.first) if answer.status < 300 else None
+                    permit.count(call.model, usage_of(answer.first), guess)
+                    answer.settle()  # the slot need not wait for the disk
+                    await permit.written()
+                    self._pass_on(exchange, answer, permit)
+                    return
+                self._take_down(exchange, answer)
+                if call.is_stream and answer.status < 300:
+                    await self._send_stream(exchange, answer, permit)
+                else:
+                    await self._send_long(exchange, answer, permit)
+            finally:
+                await answer.finish()
+        finally:
+            permit.leave()
+
     def _take_down(self, exchange: Exchange, answer: Answer) -> None:
         """For the access log and the metrics."""
         exchange.model = answer.call.model
         exchange.instance = answer.instance.name
         if answer.first_byte_s:
-            self._metrics.observe_first_byte(exchange.model, exchange.instance, answer.first_byte_s)
+            self._metrics.observe_first_byte(exchange.model, exchange.instance, answer.first_byte_s, answer.waited_s)
+        decision = answer.call.decision
+        if decision is not None:
+            model = decision.candidates[decision.chosen].arm.model
+            self._metrics.observe_decision(model, decision.prefer, is_exploration=decision.is_exploration)
 
-    def _pass_on(self, exchange: Exchange, answer: Answer) -> None:
+    def _pass_on(self, exchange: Exchange, answer: Answer, permit: Permit | None = None) -> None:
         """Send an answer that is here as a whole."""
         self._take_down(exchange, answer)
         body, warning = answer.first, b""
@@ -208,50 +257,93 @@ class OpenAIGateway:
             stripper = Stripper(markers)
             is_json = body.lstrip().startswith(b"{")
             body = stripper.whole(body) if is_json else stripper.feed(body, is_last=True)
-        if warning or answer.call.is_stream or answer.call.decision is not None:
-            stream = _STREAM if answer.call.is_stream else ()
-            exchange.respond(answer.status, body, [*self._head(exchange, answer, warning), *stream])
+        if permit is not None:
+            if permit.hides_usage:
+                body = without_usage_event(body)
+            if not warning:
+                permit.collect(body)
+                permit.keep(answer)
+        if warning or permit is not None or answer.call.is_stream or answer.call.decision is not None:
+            exchange.respond(answer.status, body, self._head(exchange, answer, warning, permit))
             self._conclude(exchange, answer, answer.first)
             return
         known = (answer.content_type, exchange.model, exchange.instance)
         lines = self._lines.get(known)
         if lines is None:
-            lines = header_lines(self._head(exchange, answer, b""))
+            lines = header_lines(self._head(exchange, answer))
             if len(self._lines) < _MAX_LINES:
                 self._lines[known] = lines
         exchange.respond_prepared(answer.status, body, lines)
 
-    async def _send_stream(self, exchange: Exchange, answer: Answer) -> None:
+    async def _send_stream(self, exchange: Exchange, answer: Answer, permit: Permit | None = None) -> None:
         """A stream that breaks off ends with an error event, never silently."""
         markers = self._strip.get(exchange.model)
         kept = Kept() if answer.call.decision is not None else None
-        relay = Relay(exchange, Stripper(markers) if markers else None, kept)
-        exchange.start(answer.status, [*self._head(exchange, answer, b""), *_STREAM])
+        hold = None if permit is None else Hold(partial(_send_on, exchange, permit))
+        relay = Relay(exchange, Stripper(markers) if markers else None, kept, None if hold is None else hold.take)
+        exchange.start(answer.status, self._head(exchange, answer, b"", permit))
         answer.call.is_open = True
         try:
             relay.take(answer.first)
             await answer.forward(relay)
             if flaw := relay.flaw():
                 raise answer.broke(flaw)
+            relay.finish()
+            if permit is not None:
+                assert hold is not None
+                await answer.finish()  # the slot need not wait for the disk
+                permit.count(exchange.model, (exchange.tokens_in, exchange.tokens_out), relay.events)
+                await permit.written()
+                hold.release(without_usage=permit.hides_usage)
         except HubError as error:
             await self._break_off(exchange, error)
             return
-        relay.finish()
+        finally:
+            self._observe_pace(exchange, relay)
+            if permit is not None:
+                permit.leave(relay.events)
         if kept is not None:
             self._conclude(exchange, answer, kept.whole())
         self._metrics.reasoning_only += relay.is_reasoning_only
+        if permit is not None and not relay.is_reasoning_only:
+            permit.keep(answer)
         exchange.end()
 
-    async def _send_long(self, exchange: Exchange, answer: Answer) -> None:
+    def _observe_pace(self, exchange: Exchange, relay: Relay) -> None:
+        """How long the first token took since the request came, and each further one."""
+        if relay.first_token_s:
+            labels = exchange.model, exchange.instance
+            exchange.first_token_s = relay.first_token_s - exchange.started_s
+            self._metrics.observe_first_token(*labels, exchange.first_token_s)
+            if exchange.tokens_out > 1:
+                pace_s = (relay.ended_s - relay.first_token_s) / (exchange.tokens_out - 1)
+                self._metrics.observe_pace(*labels, pace_s)
+
+    async def _send_long(self, exchange: Exchange, answer: Answer, permit: Permit | None = None) -> None:
         """A reply that is too long to hold back: passed on in pieces, cut visibly when the upstream cuts it."""
-        exchange.start(answer.status, self._head(exchange, answer, b""))
+        exchange.start(answer.status, self._head(exchange, answer, b"", permit))
         chunk: bytes | None = answer.first
         tail = Tail()
-        while chunk is not None:
-            tail.add(chunk)
-            await exchange.write(chunk)
-            chunk = await answer.chunk()
-        exchange.tokens_in, exchange.tokens_out = usage_of(tail.last())
+        sent_bytes = 0
+        try:
+            while chunk is not None:
+                tail.add(chunk)
+                following = None if permit is None else await answer.chunk()
+                if permit is not None:
+                    permit.collect(chunk)
+                    if following is None:
+                        guess = (sent_bytes + len(chunk)) // BYTES_PER_TOKEN
+                        permit.count(exchange.model, _usage_of_long(answer, tail), guess)
+                        await permit.written()
+                await exchange.write(chunk)
+                sent_bytes += len(chunk)
+                chunk = following if permit is not None else await answer.chunk()
+        finally:
+            if permit is not None:
+                permit.leave(sent_bytes // BYTES_PER_TOKEN)
+        exchange.tokens_in, exchange.tokens_out = _usage_of_long(answer, tail)
+        if permit is not None:
+            permit.keep(answer)
         exchange.end()
         self._conclude(exchange, answer, b"")
 
@@ -262,7 +354,7 @@ class OpenAIGateway:
         await exchange.write(b"\n\n" + event + _encode(openai_error(error, exchange.request_id)) + b"\n\n")
         exchange.end()
 
-    def _head(self, exchange: Exchange, answer: Answer, warning: bytes) -> Headers:
+    def _head(self, exchange: Exchange, answer: Answer, warning: bytes = b"", permit: Permit | None = None) -> Headers:
         headers = [
             (b"content-type", answer.content_type.encode("latin-1")),
             (b"x-autoglm-model", exchange.model.encode()),
@@ -272,13 +364,41 @@ class OpenAIGateway:
             headers.append((b"x-autoglm-warning", warning))
         if answer.call.decision is not None:
             headers.append((b"x-autoglm-decision", answer.call.decision.id.encode()))
-        return headers
+        if permit is not None:
+            headers += permit.headers()
+        return [*headers, *_STREAM] if answer.call.is_stream or warning else headers
+
+
+def _usage_of_long(answer: Answer, tail: Tail) -> tuple[int, int]:
+    """Usually the usage is at the end; some write it first."""
+    usage = usage_of(tail.last())
+    return usage if usage != (0, 0) else usage_of(answer.first)
+
+
+def _send_on(exchange: Exchange, permit: Permit, chunk: bytes) -> None:
+    permit.collect(chunk)
+    exchange.push(chunk)
+
+
+def _give(exchange: Exchange, kept: CachedAnswer, permit: Permit) -> None:
+    """Answer with what is kept."""
+    exchange.model, exchange.instance = kept.model, kept.instance
+    headers = [
+        (b"content-type", kept.content_type.encode("latin-1")),
+        (b"x-autoglm-model", kept.model.encode()),
+        (b"x-autoglm-instance", kept.instance.encode()),
+        *permit.headers(is_hit=True),
+    ]
+    exchange.respond(200, kept.body, [*headers, *_STREAM] if kept.is_stream else headers)
 
 
 def _call(exchange: Exchange, principal: Principal, body: bytes) -> Call:
     """Raises InvalidJson, InvalidField, Forbidden."""
     headers = exchange.headers
-    call = Call(APIS[exchange.path], body, tenant=principal.name)
+    call = Call(APIS[exchange.path], body, tenant=principal.tenant)
+    exchange.wanted = call.wanted
+    if b"x-autoglm-tenant" in headers:
+        call.tenant = principal.act_for(headers[b"x-autoglm-tenant"])
     if b"x-autoglm-priority" in headers:
         call.priority = _priority(headers[b"x-autoglm-priority"])
     if b"x-autoglm-prefer" in headers:

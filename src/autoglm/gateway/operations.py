@@ -2,9 +2,11 @@
 
 from typing import Any, Literal, NamedTuple, get_args
 
+from autoglm.auth.settings import TENANT_PATTERN
 from autoglm.channels.groups import Group
 from autoglm.core.address import ADDRESS_PATTERN, GROUP_NAME_PATTERN, MAX_ADDRESS
 from autoglm.core.envelope import ID_PATTERN, Envelope
+from autoglm.gateway.budgets import BudgetList
 from autoglm.gateway.decisions import MAX_LIMIT as MAX_DECISIONS
 from autoglm.gateway.decisions import DecisionAccount, DecisionList, NewFeedback, NewReplay, Noted
 from autoglm.gateway.groups import GroupBody, GroupList
@@ -234,6 +236,19 @@ _STATE = (
         (Parameter("name", "path", {"type": "string", "minLength": 1}, "An instance", example="glm-a"),),
     ),
     Operation(
+        "GET", "/api/budgets", "budgets", "hub", "What is used of the budgets that the key's own requests count in",
+        (_ok("All budgets for a key with `admin:*`", BudgetList),), (*_KEY, "budget_exceeded"),
+    ),
+    Operation(
+        "POST", "/api/budgets/{name}/reset", "resetBudget", "hub", "Let a budget begin anew",
+        (_ok("The budgets that did", BudgetList),),
+        (*_KEY, *_WRITE, "invalid_field", "forbidden", "not_found"),
+        (
+            Parameter("name", "path", {"type": "string", "minLength": 1}, "A budget", example="wards"),
+            Parameter("subject", "query", {"type": "string"}, "Of this key or tenant only", example="ward-3"),
+        ),
+    ),
+    Operation(
         "GET", "/api/capabilities", "capabilities", "hub", "What works here, what does not, why, and what replaces it",
         (_ok("In English and Chinese", Capabilities),), _KEY,
     ),
@@ -278,7 +293,7 @@ _MODEL: Schema = {
     "description": "`auto` lets the hub choose",
 }  # fmt: skip
 _ASK = (
-    *_KEY, *_BODY, "forbidden", "unknown_model", "not_offered",
+    *_KEY, *_BODY, "forbidden", "unknown_model", "not_offered", "budget_exceeded", "storage_full", "store_broken",
     "queue_full", "no_instance_free", "upstream_failed", "upstream_refused",
     "upstream_timeout", "deadline_exceeded", "draining",
 )  # fmt: skip
@@ -298,6 +313,14 @@ _HINTS = (
     Parameter(
         "x-autoglm-intent", "header", {"type": "string", "pattern": INTENT_PATTERN},
         "What the request is about, for the choice; the hub finds out when absent", example="translate",
+    ),
+    Parameter(
+        "x-autoglm-tenant", "header", {"type": "string", "pattern": TENANT_PATTERN},
+        "On whose account; needs the scope `tenant:NAME` unless it is the key's own",
+    ),
+    Parameter(
+        "x-autoglm-cache", "header", {"type": "string", "enum": ["on", "off", "refresh"]},
+        "Whether a kept answer will do, where the hub keeps answers",
     ),
 )  # fmt: skip
 

@@ -43,6 +43,7 @@ PROBLEMS: dict[str, Row] = {
     "unauthorized": Row(401, "Unauthorized", "authentication_error"),
     "forbidden": Row(403, "Forbidden", "permission_error"),
     "rate_limited": Row(429, "Rate limited", "rate_limit_error"),
+    "budget_exceeded": Row(429, "Budget exceeded", "insufficient_quota"),
     "no_instance_free": Row(503, "No instance free", _SERVER),
     "queue_full": Row(429, "Queue full", "rate_limit_error"),
     "not_offered": Row(400, "Not offered", _BAD),
@@ -122,6 +123,8 @@ def _common_headers(error: HubError) -> list[tuple[bytes, bytes]]:
     allowed = error.facts.get("allowed")
     if error.code == "method_not_allowed" and isinstance(allowed, list):
         headers.append((b"allow", ", ".join(allowed).encode()))
+    if error.code == "budget_exceeded":
+        headers.append((b"x-should-retry", b"false"))  # OpenAI's clients would try again in seconds
     if error.code == "unauthorized":
         headers.append((b"www-authenticate", b'Bearer realm="autoglm"'))
     return headers

@@ -34,6 +34,11 @@ class Answer:
         self._is_complete = False
 
     @property
+    def waited_s(self) -> float:
+        """From the call's arrival to the start of the attempt that answered it."""
+        return self._slot.started_s - self.call.arrived_s
+
+    @property
     def took_s(self) -> float:
         """Since the instance got the call."""
         return monotonic_s() - self._slot.started_s

@@ -25,6 +25,7 @@ class _Body(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Body).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
+_ASK_FOR_USAGE = msgspec.Raw(b'{"include_usage":true}')
 
 
 def _with_one_model(body: bytes) -> bytes:
@@ -83,6 +84,20 @@ class Call:
     def patience_s(self) -> float:
         """From its arrival to its deadline, for the words of an error; 0 when it has none."""
         return 0.0 if self.deadline_s is None else self.deadline_s - self.arrived_s
+
+    def ask_for_usage(self) -> bool:
+        """Have a stream tell its usage, if the client has not said whether it wants that; True when this was needed.
+
+        OpenAI and servers like it (vLLM, SGLang) stream no usage unless they are asked for it.
+        """
+        if not self.is_stream or self.api not in ("/chat/completions", "/completions"):
+            return False
+        fields = _decode_fields(self.body)
+        if "stream_options" in fields:
+            return False
+        fields["stream_options"] = _ASK_FOR_USAGE
+        self.body = _encode(fields)
+        return True
 
     def name_model(self, model: str) -> None:
         """Choose the model: rewrites that one field and keeps the values of all others byte for byte."""

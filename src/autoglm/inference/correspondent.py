@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import anyio
@@ -29,12 +29,16 @@ from autoglm.core.errors import (
 )
 from autoglm.core.ports import KeyValue, Record
 from autoglm.inference.answer import Answer
+from autoglm.inference.budget.budgets import Budgets
+from autoglm.inference.budget.charge import Charge
+from autoglm.inference.budget.estimate import answer_tokens
 from autoglm.inference.call import Call
 from autoglm.inference.control_text import Stripper, TextStripper
 from autoglm.inference.decision import Outcome
 from autoglm.inference.dispatch import Dispatcher, error_message
 from autoglm.inference.kept import Kept
-from autoglm.inference.sse import Events
+from autoglm.inference.sse import Events, Tail
+from autoglm.inference.usage import usage_of
 
 log = structlog.get_logger()
 
@@ -75,19 +79,29 @@ def answer_id(id: str) -> str:
     return "answer-" + hashlib.sha256(id.encode()).hexdigest()[:40]
 
 
+def _payer(address: str) -> tuple[str, str]:
+    """Each sender on an account of its own."""
+    return "", address
+
+
 class Correspondent:
     """`run` in a task. Takes up where it stopped, also after a kill -9."""
 
     def __init__(
         self, post: Post, keyvalue: KeyValue, dispatcher: Dispatcher, publish: PublishDelta, *,
         strip: Mapping[str, tuple[str, ...]] | None = None,
+        payer: Callable[[str], tuple[str, str]] = _payer, budgets: Budgets | None = None,
     ) -> None:  # fmt: skip
-        """strip: control text to take out of answers, by model."""
+        """strip: control text to take out of answers, by model. payer: by a sender's address, key and tenant whose
+        account its messages go on.
+        """
         self._post = post
         self._keyvalue = keyvalue
         self._dispatcher = dispatcher
         self._publish = publish
         self._strip = strip or {}
+        self._payer = payer
+        self._budgets = budgets
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._running: set[str] = set()
         self._rooms: dict[str, anyio.Semaphore] = {}
@@ -219,8 +233,12 @@ class Correspondent:
         deadline_s = None
         if message.expires_at is not None:
             deadline_s = monotonic_s() + (message.expires_at - now_ms()) / 1000
-        call = Call("/chat/completions", body, priority=message.priority, deadline_s=deadline_s, tenant=message.from_)
-        outcome, kept = Outcome(status=_NO_ANSWER), Kept()
+        key, tenant = self._payer(message.from_)
+        call = Call("/chat/completions", body, priority=message.priority, deadline_s=deadline_s, tenant=tenant)
+        charge = None if self._budgets is None else self._budgets.charge(key, tenant, call)
+        if charge is not None:
+            call.ask_for_usage()
+        outcome, kept, spent = Outcome(status=_NO_ANSWER), Kept(), _Spent()
         try:
             answer = await self._dispatcher.answer(call)
             try:
@@ -228,18 +246,22 @@ class Correspondent:
                     outcome = Outcome(status=answer.status, instance=answer.instance.name)
                     raise _Refused(answer.instance.name, error_message(answer.first))
                 if is_task:
-                    content: Content = [JsonPart(json=await self._completion(answer, kept))]
+                    content: Content = [JsonPart(json=await self._completion(answer, kept, spent))]
                 else:
-                    content = await self._relay(message, answer, kept)
+                    content = await self._relay(message, answer, kept, spent)
                 outcome = Outcome(
                     status=answer.status, instance=answer.instance.name, first_token_s=answer.first_byte_s,
-                    took_s=answer.took_s,
+                    took_s=answer.took_s, tokens_in=spent.usage[0], tokens_out=spent.usage[1],
                 )  # fmt: skip
-                return content, call.model
             finally:
                 await answer.finish()
+            if charge is not None:
+                await spent.count(charge, call.model)
+            return content, call.model
         finally:
             self._dispatcher.engine.concluded(call, outcome, kept.whole())
+            if charge is not None:
+                charge.release()
 
     async def _chat_request(self, message: Envelope) -> bytes:
         earlier: Sequence[Envelope] = ()
@@ -253,8 +275,9 @@ class Correspondent:
         ]
         return _encode({"model": message.to.removeprefix("model:"), "messages": turns, "stream": True})
 
-    async def _relay(self, message: Envelope, answer: Answer, kept: Kept) -> str:
+    async def _relay(self, message: Envelope, answer: Answer, kept: Kept, spent: "_Spent") -> str:
         """Publish the words as they come and return the whole text. Raises UpstreamFailed when it breaks off."""
+        tail = Tail()
         events, strip = Events(), TextStripper(self._strip.get(answer.call.model, ()))
         parts: list[str] = []
         size, has_ended, is_finished = 0, False, False
@@ -267,6 +290,7 @@ class Correspondent:
         chunk: bytes | None = answer.first
         while chunk is not None:
             kept.add(chunk)
+            tail.add(chunk)
             for data in events.feed(chunk):
                 if data == b"[DONE]":
                     is_finished = True
@@ -283,9 +307,10 @@ class Correspondent:
         publish(strip.feed("", is_last=True))
         if not parts:
             raise _NoContent(answer.instance.name)
+        spent.usage, spent.guess = usage_of(tail.last()), len(parts)
         return "".join(parts)
 
-    async def _completion(self, answer: Answer, kept: Kept) -> Any:
+    async def _completion(self, answer: Answer, kept: Kept, spent: "_Spent") -> Any:
         """The decoded body of an answer that is no stream. Raises UpstreamFailed."""
         parts, size_bytes = [answer.first], len(answer.first)
         while not answer.is_whole and (chunk := await answer.chunk()) is not None:
@@ -295,11 +320,29 @@ class Correspondent:
                 raise UpstreamFailed(answer.instance.name, f"the answer is over {_MAX_ANSWER_BYTES} bytes")
         body = b"".join(parts)
         kept.add(body)
+        spent.usage, spent.guess = usage_of(body), answer_tokens(body)
         markers = self._strip.get(answer.call.model)
         try:
             return msgspec.json.decode(Stripper(markers).whole(body) if markers else body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise answer.broke(f"the answer is not JSON: {error}") from error
+
+
+class _Spent:
+    """What an answer took."""
+
+    usage = (0, 0)
+    """Tokens of prompt and answer as the instance tells them; zeros when it does not."""
+    guess = 0
+    """About how many tokens the answer has."""
+
+    async def count(self, charge: Charge, model: str) -> None:
+        """Returns when it is on disk: it must be before the answer is stored (ADR 8)."""
+        if self.usage == (0, 0):
+            charge.guess(model, self.guess)
+        else:
+            charge.use(model, *self.usage)
+        await charge.written()
 
 
 class _Refused(HubError):

@@ -107,7 +107,7 @@ class IntentsSettings(BaseModel, frozen=True, extra="forbid"):
 
 
 class ModelSettings(BaseModel, frozen=True, extra="forbid"):
-    """`[[model]]`: how the answers of one model are treated."""
+    """`[[model]]`: what one model costs, and how its answers are treated."""
 
     name: ModelName = Field(description="The model whose answers are treated so")
     strip: tuple[StripMarker, ...] = Field(
@@ -206,3 +206,4 @@ class ModelsSettings(BaseModel, frozen=True, extra="forbid"):
         default="qwen2.5-coder-0.5b",
         description="Served when there is no [[instance]]; another that is here if it is not",
     )
+    currency: str = Field(default="CNY", pattern=r"^[A-Z]{3}$", description="Of all prices and budgets; ISO 4217")

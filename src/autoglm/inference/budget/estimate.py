@@ -1,0 +1,47 @@
+"""Guesses how many tokens a request will take, before any tokenizer has seen it."""
+
+import re
+
+import msgspec
+
+BYTES_PER_TOKEN = 3
+"""English text has about 4 bytes a token, Chinese 3 to 4 (a character has 3 bytes); JSON around it counts as well."""
+_ATTACHMENT_TOKENS = 1000
+# Pictures and sound travel as base64: half a megabyte of it is no 170,000 tokens.
+_BASE64 = re.compile(rb"[A-Za-z0-9+/=_-]{1024,}")
+
+
+class _Bounds(msgspec.Struct):
+    """The fields by which a client bounds its answer. Sources: OpenAI's API reference."""
+
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
+    n: int | None = None
+
+
+_decode = msgspec.json.Decoder(_Bounds).decode
+
+
+def prompt_tokens(body: bytes) -> int:
+    """About how many tokens the prompt has; rather too many than too few."""
+    rest, attachments = _BASE64.subn(b"", body) if len(body) > 1024 else (body, 0)
+    return len(rest) // BYTES_PER_TOKEN + attachments * _ATTACHMENT_TOKENS
+
+
+def most_tokens_out(body: bytes) -> int | None:
+    """The most tokens that the answer may have by the client's own words; None when it says nothing."""
+    try:
+        bounds = _decode(body)
+    except msgspec.ValidationError:
+        return None  # the instance will say what is wrong with it
+    named = [count for count in (bounds.max_completion_tokens, bounds.max_tokens, bounds.max_output_tokens) if count]
+    if not named or max(named) < 0:
+        return None
+    return max(named) * max(1, bounds.n or 1)
+
+
+def answer_tokens(answer: bytes) -> int:
+    """About how many tokens an answer has that does not tell: by its events when it is a stream, else by its size."""
+    events = answer.count(b"data:")
+    return events if events else len(answer) // BYTES_PER_TOKEN
