@@ -50,7 +50,7 @@ from autoglm.inference.engine.ledger import Ledger
 from autoglm.inference.intent.reader import IntentReader
 from autoglm.inference.intent.taught import TaughtIntents
 from autoglm.inference.models import ModelFolder, pull_words
-from autoglm.inference.providers.address import AddressProvider
+from autoglm.inference.providers.address import AddressProvider, configured_endpoint
 from autoglm.inference.providers.local import LocalInstanceProvider, local_providers
 from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import EngineSettings, InstanceSettings
@@ -61,6 +61,7 @@ from autoglm.store import Store, open_store
 from autoglm.version import __version__
 
 if TYPE_CHECKING:
+    from autoglm.gateway.tracing import Tracing
     from autoglm.inference.engine.lessons import Lessons
 
 log = structlog.get_logger()
@@ -206,6 +207,8 @@ class Hub:
                         (self.data_dir / STATE_FILE).unlink(missing_ok=True)
                         self._drain()
                         writing.cancel()  # its messages are safe in the log and are answered after the next start
+                if self._tracing is not None:
+                    await self._tracing.aclose()
                 tasks.cancel_scope.cancel()
         self._access.flush()
 
@@ -244,6 +247,7 @@ class Hub:
             metrics.sources.append(lambda: budget_metrics(budgets))
         if cache is not None:
             metrics.sources.append(lambda: cache_metrics(cache))
+        self._tracing = self._open_tracing(metrics)
         openai = OpenAIGateway(
             self._keys, dispatcher, metrics, max_body_bytes=limit, strip=strip,
             admission=None if budgets is None and cache is None else Admission(budgets, cache),
@@ -290,7 +294,7 @@ class Hub:
         self._sockets = SocketGateway(self._keys, self._mailbox, self._messages)
         self._front = Front(
             openai=openai, messages=self._messages, router=Router(routes), page=Page(PAGE),
-            metrics=metrics, access=self._access,
+            metrics=metrics, access=self._access, tracing=self._tracing,
         )  # fmt: skip
 
     def _add_instances(self) -> None:
@@ -307,6 +311,22 @@ class Hub:
         """Key and tenant on whose account a message from this address goes."""
         sender = self._keys.sender(address)
         return ("", address) if sender is None else (sender.name, sender.tenant)
+
+    def _open_tracing(self, metrics: Metrics) -> "Tracing | None":
+        """Raises MissingExtra."""
+        settings = self.settings
+        if settings.telemetry.otlp_endpoint is None:
+            return None
+        from autoglm.gateway.tracing import Place, Tracing  # 150 ms, for those who want it
+
+        places: dict[str, Place] = {}
+        for entry in settings.instance:
+            if entry.provider != "local":
+                origin = configured_endpoint(entry).origin
+                places[entry.name] = Place(entry.provider, origin.host, origin.port)
+        tracing = Tracing(settings.telemetry, places)
+        metrics.sources.append(tracing.metrics)
+        return tracing
 
     def _serves_model(self, name: str) -> bool:
         known = self._scheduler.models()

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validat
 
 from autoglm.auth.settings import KeySettings
 from autoglm.core.errors import SettingsError, did_you_mean
-from autoglm.gateway.settings import GatewaySettings
+from autoglm.gateway.settings import GatewaySettings, TelemetrySettings
 from autoglm.inference.budget.settings import BudgetSettings
 from autoglm.inference.cache.settings import CacheSettings
 from autoglm.inference.settings import (
@@ -56,6 +56,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     intents: IntentsSettings = IntentsSettings()
     models: ModelsSettings = ModelsSettings()
     cache: CacheSettings = CacheSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     instance: tuple[InstanceSettings, ...] = Field(default=(), max_length=1000)
     key: tuple[KeySettings, ...] = Field(default=(), max_length=10_000)
     model: tuple[ModelSettings, ...] = Field(default=(), max_length=1000)

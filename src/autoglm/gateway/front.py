@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -17,6 +17,9 @@ from autoglm.gateway.page import Page
 from autoglm.gateway.problems import lacks_v1
 from autoglm.gateway.router import Router, answer_without_handler
 
+if TYPE_CHECKING:  # it loads OpenTelemetry
+    from autoglm.gateway.tracing import Tracing
+
 log = structlog.get_logger()
 
 _OWN_PATHS = ("/healthz", "/readyz", "/metrics", "/openapi.json")
@@ -27,7 +30,7 @@ class Front:
 
     def __init__(
         self, *, openai: OpenAIGateway, messages: MessagesGateway, router: Router, page: Page, metrics: Metrics,
-        access: AccessLog,
+        access: AccessLog, tracing: "Tracing | None" = None,
     ) -> None:  # fmt: skip
         self._openai = openai
         self._prompt = {**dict.fromkeys(APIS, openai.begin), "/api/messages": messages.begin_post}
@@ -36,6 +39,7 @@ class Front:
         self._page = page
         self._metrics = metrics
         self._access = access
+        self._tracing = tracing
 
     def begin(self, exchange: Exchange, refusal: HubError | None) -> None:
         """Answer an exchange: at once where that is possible, else in a task. refusal: all that it is answered."""
@@ -80,6 +84,8 @@ class Front:
         took_s = monotonic_s() - exchange.started_s
         self._metrics.observe(exchange, took_s)
         self._access.add(exchange, took_s)
+        if self._tracing is not None:
+            self._tracing.record(exchange, took_s)
 
     async def _serve(self, exchange: Exchange) -> None:
         path = exchange.path

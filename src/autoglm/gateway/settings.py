@@ -40,3 +40,17 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
     def is_exposed(self) -> bool:
         """True when others could read the traffic: beyond loopback, and no TLS."""
         return not self.is_loopback and self.tls_certificate_file is None
+
+
+class TelemetrySettings(BaseModel, frozen=True, extra="forbid"):
+    """`[telemetry]`: where spans of requests go, with the extra `otel`."""
+
+    otlp_endpoint: str | None = Field(
+        default=None, pattern=r"^https?://[^\s]+$", description="OTLP/HTTP collector: http://127.0.0.1:4318; none: off"
+    )
+    service_name: str = Field(
+        default="autoglm-hub", min_length=1, max_length=128, description="The hub's own name there"
+    )
+    max_queued_spans: int = Field(
+        default=2048, ge=1, le=1_000_000, description="Spans that wait for the collector; more are dropped and counted"
+    )
