@@ -1,0 +1,105 @@
+"""What budgets, the cache and spans cost a request: CPU time of the hub, and the time that a client waits.
+
+Hubs of one kind each run beside each other on core 0, one of them under load at a time; wrk and a mock of a model share
+core 1, as in gateway.py. `idle` has a budget and a cache for others: what a request pays that neither concerns.
+`budget` waits for the disk before each end: its requests share the syncs, so the time of a client says more there than
+the CPU. Figures are medians over the rounds; what is added is the difference of the lowest rounds, as others on the
+machine can only make a round dearer.
+"""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python benchmarks/budgets.py`
+
+from benchmarks import gateway, wrk
+from benchmarks.hub import running_hub
+from benchmarks.mock_upstream import running_mock
+from benchmarks.outcome import SCRATCH, Target, conclude, options, say, this_machine
+from benchmarks.processes import priority
+from benchmarks.samples import middle
+
+KINDS = {
+    "none": "",
+    "idle": '[cache]\nmode = "on_request"\n[[budget]]\nname = "b"\nkey = "another"\ntokens = 1000000000000\n',
+    "budget": '[[budget]]\nname = "b"\nkey = "*"\ntokens = 1000000000000000\n',
+    "cache": '[cache]\nmode = "on"\n',
+    "spans": '[telemetry]\notlp_endpoint = "{collector}"\n',
+}
+FULL_ROUNDS, QUICK_ROUNDS = 9, 2
+IDLE_US = 2.0
+"""What a request may pay for budgets and a cache that do not concern it."""
+
+
+def main() -> int:
+    chosen = options(__doc__ or "")
+    machine = this_machine()
+    phases: dict[str, list[gateway.Phase]] = {name: [] for name in KINDS}
+    with priority(), running_mock(gateway.LOAD_CORE) as mock, collector() as url, ExitStack() as stack:
+        hubs = {}
+        for name, extra in KINDS.items():
+            config = gateway.CONFIG.format(upstream=mock.url) + extra.format(collector=url)
+            hub = stack.enter_context(running_hub(SCRATCH / f"budgets-{name}", config, core=gateway.GATEWAY_CORE))
+            gateway.wait_until_it_answers(name, hub.port)
+            hubs[name] = gateway.Running(name, hub.port, hub.pid)
+            wrk.finish(gateway.load(hubs[name], gateway.PLAIN))
+        for number in range(QUICK_ROUNDS if chosen.is_quick else FULL_ROUNDS):
+            for name in KINDS if number % 2 == 0 else reversed(KINDS):
+                phase = gateway.phase(hubs[name], mock, gateway.PLAIN)
+                phases[name].append(phase)
+                say(f"round {number + 1} {name:7} {cost_us(phase):6.1f} us/request {phase.load.p50_ms:6.2f} ms p50")
+    if failures := sum(phase.load.refused + phase.load.broken for rounds in phases.values() for phase in rounds):
+        raise RuntimeError(f"{failures} requests failed; see {SCRATCH}/budgets-*.log")
+    figures = {name: summary(rounds, phases["none"]) for name, rounds in phases.items()}
+    for name, figure in figures.items():
+        say(f"{name:7} {figure}")
+    claim = "CPU of a request that budgets and cache do not concern, more than without any"
+    target = Target(claim=claim, measured=figures["idle"]["added_us"], bound=IDLE_US, unit="us")
+    return conclude("budgets", chosen, machine, figures, [target])
+
+
+def cost_us(phase: gateway.Phase) -> float:
+    """CPU time of the hub for a request. A kept answer never reaches the mock: wrk's count serves for all."""
+    return phase.cpu_us / max(1.0, phase.load.per_s * (gateway.PLAIN.seconds - 2 * gateway.EDGE_S))
+
+
+def summary(rounds: list[gateway.Phase], none: list[gateway.Phase]) -> dict[str, float | None]:
+    costs = [cost_us(phase) for phase in rounds]
+    return {
+        "us_per_request": middle(costs, 1),
+        "added_us": round(min(costs) - min(cost_us(phase) for phase in none), 1),
+        "requests_per_s": middle((phase.load.per_s for phase in rounds), 0),
+        "p50_ms": middle((phase.load.p50_ms for phase in rounds), 2),
+        "p99_ms": middle((phase.load.p99_ms for phase in rounds), 2),
+    }
+
+
+@contextmanager
+def collector() -> Iterator[str]:
+    """The address of one that takes all spans and looks at none."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
