@@ -4,17 +4,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-_CGROUPS = Path("/sys/fs/cgroup")
+from autoglm.inference.local import cgroups
 
 
 def usable_cores() -> int:
     """Cores this process may run on: its affinity mask, and the quota of its cgroup, rounded down. At least 1."""
     cores = len(os.sched_getaffinity(0))
-    try:
-        membership = Path("/proc/self/cgroup").read_text()
-    except OSError:
-        membership = ""
-    for quota in _quotas(membership, _CGROUPS):
+    for quota in _quotas(cgroups.membership(), cgroups.ROOT):
         cores = min(cores, int(quota))
     return max(1, cores)
 
@@ -52,23 +48,13 @@ def _deal(shares: list[int], limits: list[int], budget: int) -> None:
 def _quotas(membership: str, root: Path) -> list[float]:
     """The quotas, in cores, of a process's cgroup and those above it. membership: the text of /proc/PID/cgroup."""
     quotas: list[float | None] = []
-    for line in membership.splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if not controllers:  # version 2
-            for folder in _upwards(root, group):
-                quotas.append(_quota(_read(folder / "cpu.max")))
-        elif "cpu" in controllers.split(","):  # version 1
-            for folder in _upwards(root / "cpu", group):
-                figures = f"{_read(folder / 'cpu.cfs_quota_us')} {_read(folder / 'cpu.cfs_period_us')}"
-                quotas.append(_quota(figures))
+    for version, folder in cgroups.folders(membership, "cpu", root):
+        if version == 2:
+            quotas.append(_quota(cgroups.read(folder / "cpu.max")))
+        else:
+            figures = cgroups.read(folder / "cpu.cfs_quota_us"), cgroups.read(folder / "cpu.cfs_period_us")
+            quotas.append(_quota(" ".join(figures)))
     return [quota for quota in quotas if quota is not None]
-
-
-def _upwards(root: Path, group: str) -> list[Path]:
-    """Inside a container the path may be the host's; then only the root exists here, and is ours."""
-    folder = root / group.lstrip("/")
-    return [folder, *(parent for parent in folder.parents if parent.is_relative_to(root))]
 
 
 def _quota(text: str) -> float | None:
@@ -77,10 +63,3 @@ def _quota(text: str) -> float | None:
     if not quota.isdigit() or not period.strip().isdigit() or int(period) == 0:
         return None
     return int(quota) / int(period)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

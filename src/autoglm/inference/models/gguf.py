@@ -33,6 +33,8 @@ class GgufHeader(msgspec.Struct, frozen=True, kw_only=True):
     licence: str | None = None
     context_tokens: int | None = None
     """The context the model was trained with."""
+    kv_bytes_per_token: int | None = None
+    """What one token of context takes in memory, keys and values in 16 bits; None when the file does not tell."""
     pieces: int = 1
     """More than 1: the model is split over this many files."""
 
@@ -86,8 +88,27 @@ def _header(version: int, tensors: int, values: dict[str, str | int | float | bo
         name=text("general.name"),
         licence=text("general.license"),
         context_tokens=whole(f"{architecture}.context_length"),
+        kv_bytes_per_token=_kv_bytes(
+            layers=whole(f"{architecture}.block_count"),
+            width=whole(f"{architecture}.embedding_length"),
+            heads=whole(f"{architecture}.attention.head_count"),
+            kv_heads=whole(f"{architecture}.attention.head_count_kv"),
+            key_width=whole(f"{architecture}.attention.key_length"),
+            value_width=whole(f"{architecture}.attention.value_length"),
+        ),
         pieces=whole("split.count") or 1,
     )
+
+
+def _kv_bytes(
+    *, layers: int | None, width: int | None, heads: int | None, kv_heads: int | None, key_width: int | None,
+    value_width: int | None,
+) -> int | None:  # fmt: skip
+    """Keys and values of all layers for one token, 2 bytes a number. An upper bound where layers share or compress."""
+    if layers is None or heads is None or (width is None and (key_width is None or value_width is None)):
+        return None
+    head_width = (width or 0) // heads
+    return 2 * layers * (kv_heads or heads) * ((key_width or head_width) + (value_width or head_width))
 
 
 class _Reader:
