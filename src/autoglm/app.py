@@ -51,7 +51,7 @@ from autoglm.inference.intent.reader import IntentReader
 from autoglm.inference.intent.taught import TaughtIntents
 from autoglm.inference.models import ModelFolder, pull_words
 from autoglm.inference.providers.address import AddressProvider, configured_endpoint
-from autoglm.inference.providers.local import LocalInstanceProvider, local_providers
+from autoglm.inference.providers.local import LocalFleet
 from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import EngineSettings, InstanceSettings
 from autoglm.invocation import data_option
@@ -274,7 +274,7 @@ class Hub:
             return await anyio.to_thread.run_sync(capabilities, facts)
 
         state = StateGateway(
-            self._keys, self._scheduler, metrics,
+            self._keys, self._scheduler, metrics, self._fleet,
             check_ready=store.check_writable,
             capabilities=current,
             openapi=openapi,
@@ -299,13 +299,17 @@ class Hub:
 
     def _add_instances(self) -> None:
         wanted = instances_to_run(self.settings, self.folder)
-        local = iter(local_providers(wanted, self.settings.pool, self.folder))
+        local = [entry for entry in wanted if entry.provider == "local"]
+        self._fleet = LocalFleet(local, self.settings.pool, self.settings.scaling, self.folder, self._scheduler)
         for entry in wanted:
-            provider: AddressProvider | LocalInstanceProvider = (
-                next(local) if entry.provider == "local" else AddressProvider(entry, self.settings.pool)
-            )
+            if entry.provider == "local":
+                self._scheduler.add(self._fleet.instance(entry.name))
+                continue
+            provider = AddressProvider(entry, self.settings.pool)
             self._scheduler.add(provider.instance)
             self._providers.append(provider)
+        if local:
+            self._providers.append(self._fleet)
 
     def _payer(self, address: str) -> tuple[str, str]:
         """Key and tenant on whose account a message from this address goes."""

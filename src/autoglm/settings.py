@@ -20,6 +20,7 @@ from autoglm.core.errors import SettingsError, did_you_mean
 from autoglm.gateway.settings import GatewaySettings, TelemetrySettings
 from autoglm.inference.budget.settings import BudgetSettings
 from autoglm.inference.cache.settings import CacheSettings
+from autoglm.inference.scaling.settings import ScalingSettings
 from autoglm.inference.settings import (
     EngineSettings,
     InstanceSettings,
@@ -54,6 +55,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     pool: PoolSettings = PoolSettings()
     engine: EngineSettings = EngineSettings()
     intents: IntentsSettings = IntentsSettings()
+    scaling: ScalingSettings = ScalingSettings()
     models: ModelsSettings = ModelsSettings()
     cache: CacheSettings = CacheSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

@@ -118,6 +118,8 @@ def test_metrics_need_a_scope(hub: Inside) -> None:
     assert get(hub, "/metrics").status == get(hub, "/metrics", "sk-scraper").status == 200
     refused = get(hub, "/metrics", "sk-robot")
     assert (refused.status, refused.json()["scope"]) == (403, "read:metrics")
+    for word in ("start", "stop"):
+        assert call(hub.port, "sk-robot", "POST", f"/api/pool/glm-a/{word}").status == 403
     refused = call(hub.port, "sk-robot", "POST", "/api/pool/glm-a/resume")
     assert (refused.status, refused.json()["scope"]) == (403, "admin:*")
 
@@ -178,6 +180,7 @@ def test_the_pool_shows_each_instance(hub: Inside) -> None:
     assert (ready["running"], ready["waiting"], ready["error"]) == (0, 0, "")
     assert ready["since"] > 1_700_000_000_000
     assert ready["slots"] >= ready["limit"] >= 1
+    assert (ready["group"], ready["load_s"], ready["memory_bytes"]) == ("glm-a", 0.0, 0)
 
 
 def test_an_operator_resumes_an_instance(hub: Inside) -> None:

@@ -135,3 +135,13 @@ def test_the_pause_never_passes_the_limit_even_after_years() -> None:
 )
 def test_the_useful_line_of_a_log_is_found(lines: list[str], is_running: bool, cause: str) -> None:
     assert cause_of(lines, is_running=is_running) == cause
+
+
+async def test_one_that_gives_up_tells_why_and_ends(tmp_path: Path) -> None:
+    """Those who wait for a start are to know at once that it failed; it is not tried again behind their backs."""
+    states: list[LocalState] = []
+    spec = broken(tmp_path, "def Server(params):\n    raise RuntimeError('no luck')")
+    with anyio.fail_after(30):
+        reason = await LocalProvider(spec, states.append, gives_up=True).run()
+    assert reason == "instance 'broken' failed: no luck"
+    assert states == [Starting(), Down(reason=reason)]

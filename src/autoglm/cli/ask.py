@@ -107,12 +107,12 @@ def _data_url(path: Path) -> str:
 
 
 def _tell_start(client: "Client") -> None:
-    """On a terminal, say why nothing happens yet when the models are still starting."""
+    """On a terminal, say why nothing happens yet when the models are still starting, or start for this question."""
     if not sys.stderr.isatty():
         return
     instances = client.pool()
-    starting = [instance["name"] for instance in instances if instance["state"] == "starting"]
-    if starting and not any(instance["state"] == "ready" for instance in instances):
+    starting = [instance["name"] for instance in instances if instance["state"] in ("starting", "idle")]
+    if starting and not any(instance["state"] in ("ready", "asleep") for instance in instances):
         click.echo(f"{', '.join(starting)} is still starting; the answer follows.", err=True)
 
 

@@ -24,6 +24,7 @@ def pool(ctx: click.Context, hub: HubChoice, as_json: bool) -> None:
       autoglm pool
       autoglm pool resume glm-a
       autoglm pool drain glm-a --wait
+      autoglm pool stop small
     """
     if is_for_subcommand(ctx):
         return
@@ -82,3 +83,35 @@ def drain(name: str, waits: bool, hub: HubChoice, as_json: bool) -> None:
             state = client.drain(name)
     running = f": {state['running']} still run there" if state["running"] else ""
     click.echo(json.dumps(state) if as_json else f"{state['name']} is {state['state']}{running}")
+
+
+@pool.command()
+@click.argument("name")
+@hub_options
+@json_option
+def start(name: str, hub: HubChoice, as_json: bool) -> None:
+    """Start a worker of a local instance now: after a stop, or before anybody asks for it.
+
+    \b
+    Example:
+      autoglm pool start small
+    """
+    with hub.client() as client:
+        state = client.start(name)
+    click.echo(json.dumps(state) if as_json else f"{state['name']} is {state['state']}")
+
+
+@pool.command()
+@click.argument("name")
+@hub_options
+@json_option
+def stop(name: str, hub: HubChoice, as_json: bool) -> None:
+    """Stop the workers of a local instance, once the requests that run there have ended, and start none for it.
+
+    \b
+    Example:
+      autoglm pool stop small
+    """
+    with hub.client() as client:
+        state = client.stop(name)
+    click.echo(json.dumps(state) if as_json else f"{state['name']} is {state['state']}")

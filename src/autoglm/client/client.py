@@ -292,6 +292,14 @@ class Client:
         query = "" if subject is None else f"?subject={_quoted(subject)}"
         return list(self._connection.call("POST", f"/api/budgets/{_quoted(name)}/reset{query}")[1]["budgets"])
 
+    def start(self, instance: str) -> Json:
+        """Start a worker of a local instance now."""
+        return self._connection.call("POST", f"/api/pool/{_quoted(instance)}/start")[1]
+
+    def stop(self, instance: str) -> Json:
+        """Stop the workers of a local instance; what runs ends first."""
+        return self._connection.call("POST", f"/api/pool/{_quoted(instance)}/stop")[1]
+
     def capabilities(self) -> list[Json]:
         """What works at this hub, and what replaces the rest."""
         return list(self._get("/api/capabilities")["capabilities"])

@@ -162,7 +162,9 @@ class Metrics(Collector):
         for instance in scheduler.instances.values():
             running.add_metric([instance.name], instance.running)
             slots.add_metric([instance.name], instance.limit)
-            up.add_metric([instance.name, instance.shown_state], 1 if instance.shown_state == "ready" else 0)
+            up.add_metric(
+                [instance.name, instance.shown_state], 1 if instance.shown_state in ("ready", "asleep") else 0
+            )
         yield from (running, slots, up)
         for name, help_text, read in _INSTANCE_COUNTERS:
             family = CounterMetricFamily(name, help_text, labels=["instance"])

@@ -13,7 +13,7 @@ from autoglm.gateway.groups import GroupBody, GroupList
 from autoglm.gateway.intents import IntentList, KnownIntent, NewExamples, TriedText
 from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S, Ack, Acked, Receipts
 from autoglm.gateway.posting import Accepted
-from autoglm.gateway.state import Capabilities, Drained, Health, Me, Pool, Readiness, Resumed
+from autoglm.gateway.state import Capabilities, Drained, Health, InstanceState, Me, Pool, Readiness
 from autoglm.gateway.tasks import NewTask, SubmittedTask, Task, TaskList
 from autoglm.inference.engine.whatif import WhatIf
 from autoglm.inference.features import INTENT_PATTERN, Features
@@ -227,7 +227,7 @@ _STATE = (
     ),
     Operation(
         "POST", "/api/pool/{name}/resume", "resumeInstance", "hub", "Say that what blocked an instance is gone",
-        (_ok("Its state now", Resumed),), (*_KEY, "invalid_field", "forbidden", "not_found"),
+        (_ok("Its state now", InstanceState),), (*_KEY, "invalid_field", "forbidden", "not_found"),
         (Parameter("name", "path", {"type": "string", "minLength": 1}, "An instance", example="glm-a"),),
     ),
     Operation(
@@ -247,6 +247,16 @@ _STATE = (
             Parameter("name", "path", {"type": "string", "minLength": 1}, "A budget", example="wards"),
             Parameter("subject", "query", {"type": "string"}, "Of this key or tenant only", example="ward-3"),
         ),
+    ),
+    Operation(
+        "POST", "/api/pool/{name}/start", "startInstance", "hub", "Start a worker of a local instance now",
+        (_ok("Its state now", InstanceState),), (*_KEY, "invalid_field", "forbidden", "not_found"),
+        (Parameter("name", "path", {"type": "string", "minLength": 1}, "A local instance", example="small"),),
+    ),
+    Operation(
+        "POST", "/api/pool/{name}/stop", "stopInstance", "hub", "Stop a local instance; what runs ends first",
+        (_ok("Its state now", InstanceState),), (*_KEY, "invalid_field", "forbidden", "not_found"),
+        (Parameter("name", "path", {"type": "string", "minLength": 1}, "A local instance", example="small"),),
     ),
     Operation(
         "GET", "/api/capabilities", "capabilities", "hub", "What works here, what does not, why, and what replaces it",

@@ -16,6 +16,7 @@ from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.metrics import CONTENT_TYPE, Metrics
 from autoglm.gateway.router import Route
 from autoglm.inference.instance import Instance
+from autoglm.inference.providers.local import LocalFleet
 from autoglm.inference.scheduler import Scheduler
 
 _FRESH_S = 1.0
@@ -48,7 +49,9 @@ class PoolInstance(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     provider: str
     models: tuple[str, ...]
-    state: Literal["starting", "ready", "down", "blocked", "cooling", "draining", "drained"]
+    state: Literal[
+        "starting", "ready", "down", "blocked", "cooling", "draining", "drained", "idle", "asleep", "stopped"
+    ]
     slots: int
     """How many requests it may run at a time, by its settings."""
     limit: int
@@ -60,6 +63,12 @@ class PoolInstance(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     since: int
     """When it came into this state, milliseconds of the Unix epoch."""
+    group: str
+    """The local [[instance]] that it is a worker of; of any other instance its own name."""
+    load_s: float
+    """What a start of the local worker takes; 0 of any other instance."""
+    memory_bytes: int
+    """What the local worker takes of the memory now; 0 of any other instance."""
 
 
 class Pool(msgspec.Struct, frozen=True):
@@ -67,7 +76,7 @@ class Pool(msgspec.Struct, frozen=True):
     waiting: int
 
 
-class Resumed(msgspec.Struct, frozen=True):
+class InstanceState(msgspec.Struct, frozen=True):
     name: str
     state: str
 
@@ -86,7 +95,7 @@ class Capabilities(msgspec.Struct, frozen=True):
 
 class StateGateway:
     def __init__(
-        self, keys: KeyRing, scheduler: Scheduler, metrics: Metrics, *,
+        self, keys: KeyRing, scheduler: Scheduler, metrics: Metrics, fleet: LocalFleet, *,
         check_ready: Callable[[], Awaitable[None]],
         capabilities: Callable[[], Awaitable[list[Capability]]],
         openapi: Callable[[], dict[str, Any]],
@@ -96,6 +105,7 @@ class StateGateway:
         self._keys = keys
         self._scheduler = scheduler
         self._metrics = metrics
+        self._fleet = fleet
         self._check_ready = check_ready
         self._capabilities = capabilities
         self._openapi = openapi
@@ -116,6 +126,8 @@ class StateGateway:
             Route("GET", "/api/pool", self.pool),
             Route("POST", "/api/pool/{name}/resume", self.resume),
             Route("POST", "/api/pool/{name}/drain", self.drain),
+            Route("POST", "/api/pool/{name}/start", self.start),
+            Route("POST", "/api/pool/{name}/stop", self.stop),
             Route("GET", "/api/capabilities", self.capabilities),
         ]
 
@@ -179,6 +191,9 @@ class StateGateway:
                 served=instance.served,
                 error=instance.error,
                 since=instance.since_ms,
+                group=instance.process.group if instance.process else instance.name,
+                load_s=round(instance.process.load_s, 2) if instance.process else 0.0,
+                memory_bytes=instance.process.memory_bytes if instance.process else 0,
             )
             for instance in self._scheduler.instances.values()
         ]
@@ -190,7 +205,19 @@ class StateGateway:
         instance = self._instance(variables["name"])
         instance.resume()
         self._scheduler.changed()
-        exchange.respond_json(200, Resumed(instance.name, instance.shown_state))
+        exchange.respond_json(200, InstanceState(instance.name, instance.shown_state))
+
+    async def start(self, exchange: Exchange, variables: dict[str, str]) -> None:
+        """The operator wants a worker of a local instance, now."""
+        exchange.identify(self._keys).require("admin")
+        instance = self._fleet.start(variables["name"])
+        exchange.respond_json(200, InstanceState(instance.name, instance.shown_state))
+
+    async def stop(self, exchange: Exchange, variables: dict[str, str]) -> None:
+        """The operator wants no worker of a local instance; what runs ends first."""
+        exchange.identify(self._keys).require("admin")
+        instance = self._fleet.stop(variables["name"])
+        exchange.respond_json(200, InstanceState(instance.name, instance.shown_state))
 
     async def drain(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """The operator takes an instance out; asked again, it tells how far that is."""

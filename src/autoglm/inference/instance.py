@@ -10,12 +10,14 @@ from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.ports import Backend
 from autoglm.inference.call import Call
 from autoglm.inference.ejection import SAMPLES, Ejections, Kind, decayed, ejection_s
+from autoglm.inference.process import WorkerProcess
 
 if TYPE_CHECKING:
     from autoglm.inference.flight import Flight
     from autoglm.inference.hedge import Hedge
 
-State = Literal["starting", "ready", "down", "blocked"]
+State = Literal["starting", "ready", "down", "blocked", "idle", "draining", "stopped"]
+"""Of a local one: idle has no process and starts when somebody asks; draining is about to stop; stopped stays so."""
 Pause = Literal["none", "throttled", "cooling", "broken", "slow"]
 
 _SMOOTHING = 0.2  # weight of the newest answer in the running means: the last ~10 answers count
@@ -71,7 +73,7 @@ class Instance:
         "_next_hint_s", "_openings", "_pause", "_throttles_in_row", "_told_until_s", "apis", "backend",
         "context_tokens", "ejections", "error", "failures", "failures_to_open", "held", "held_s", "is_draining",
         "is_ejected", "is_open", "is_suspect", "is_unseen", "limit", "mean_s", "models", "name", "open_s",
-        "open_until_s", "pool", "provider", "refused_models", "served", "since_ms", "slots", "state", "suspected_s",
+        "open_until_s", "pool", "process", "provider", "refused_models", "served", "since_ms", "slots", "state", "suspected_s",
         "suspicion_gap_s", "throttles", "times_s",
     )  # fmt: skip
 
@@ -89,6 +91,8 @@ class Instance:
         self.slots = slots
         self.limit = float(slots)
         self.backend: Backend | None = None
+        self.process: WorkerProcess | None = None
+        """Of an instance that runs on this machine as a child of the hub."""
         self.state: State = "starting"
         self.is_draining = False
         """The operator or the scaling takes it out: what runs may end, nothing begins."""
@@ -157,7 +161,7 @@ class Instance:
         if self.state == "starting":
             return 0.0
         if self.state != "ready":
-            return None
+            return None if self.process is None else self.process.comes_back_s
         until_s = self._told_until_s if in_panic and self.is_ejected else self.open_until_s
         return max(0.0, until_s - now_s)
 
@@ -400,9 +404,14 @@ class Instance:
 
     @property
     def shown_state(self) -> str:
-        """The state for people: `cooling` while it pauses, `draining` and then `drained` when it is taken out."""
+        """The state for people: `cooling` while it pauses, `draining` and then `drained` when it is taken out.
+
+        `asleep` until a request wakes it.
+        """
         if self.is_draining:
             return "draining" if self.held else "drained"
+        if self.process is not None and self.process.is_asleep and self.state == "ready" and not self.held:
+            return "asleep"
         return "cooling" if self.state == "ready" and self.open_until_s > monotonic_s() else self.state
 
 

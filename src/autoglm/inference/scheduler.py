@@ -5,6 +5,7 @@ Late binding (no queue per instance) keeps a slow instance from holding requests
 
 import asyncio
 import math
+from collections.abc import Callable
 
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import PULL, DeadlineExceeded, HubError, NoInstanceFree, NotOffered, QueueFull, UnknownModel
@@ -30,6 +31,8 @@ class Scheduler:
         self.ejections = Ejections(pool or PoolSettings(), self.instances.values)
         self.is_draining = False
         self.waiting = 0
+        self.on_queued: Callable[[], None] | None = None
+        """Called when a request begins to wait: a worker may have to be started for it."""
         self._by_wish: dict[Wish, list[Instance]] = {}
         self._queues: dict[Wish, WaitQueue] = {}
         self._arrivals = 0
@@ -42,6 +45,11 @@ class Scheduler:
     def add(self, instance: Instance) -> None:
         self.instances[instance.name] = instance
         instance.pool = self.ejections
+        self.changed()
+
+    def forget(self, instance: Instance) -> None:
+        """It is gone. What still runs there keeps its slot until it ends."""
+        self.instances.pop(instance.name, None)
         self.changed()
 
     def changed(self) -> None:
@@ -166,6 +174,8 @@ class Scheduler:
         waiter = Waiter(call, excluded, started_s + wait_s, ready)
         self._queues.setdefault(wish, WaitQueue()).push(waiter)
         self.waiting += 1
+        if self.on_queued is not None:
+            self.on_queued()
         self._set_wake_up()
         slot: Slot | None = None
         try:

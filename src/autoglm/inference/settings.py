@@ -29,6 +29,7 @@ PRESET_URLS: dict[ProviderName, str] = {
     "ollama": "http://127.0.0.1:11434/v1",
 }
 PRESET_SLOTS: dict[ProviderName, int] = {"openai": 16, "glm": 8, "vllm": 64, "ollama": 4, "local": 4}
+_LOCAL_ONLY = ("mode", "context_tokens", "threads", "replicas_min", "replicas_max", "sleep_after_s")
 
 
 class InstanceSettings(BaseModel, frozen=True, extra="forbid"):
@@ -58,6 +59,11 @@ class InstanceSettings(BaseModel, frozen=True, extra="forbid"):
     )
     context_tokens: int | None = Field(default=None, ge=256, le=1 << 21, description="local only: context of each slot")
     threads: int | None = Field(default=None, ge=1, le=1024, description="local only: cores the worker may use")
+    replicas_min: int = Field(default=1, ge=0, le=64, description="local only: workers at least; 0: none when idle")
+    replicas_max: int = Field(default=1, ge=1, le=64, description="local only: workers at most")
+    sleep_after_s: int | None = Field(
+        default=None, ge=1, le=604_800, description="local only: gives memory back after so long without requests"
+    )
 
     @field_validator("base_url")
     @classmethod
@@ -76,8 +82,13 @@ class InstanceSettings(BaseModel, frozen=True, extra="forbid"):
                 raise ValueError('a local instance serves exactly one model: models = ["qwen2.5-coder-0.5b"]')
             if self.base_url is not None:
                 raise ValueError("a local instance has no base_url")
-        elif self.mode != "chat" or self.context_tokens is not None or self.threads is not None:
-            raise ValueError('mode, context_tokens and threads are for provider = "local"')
+            if self.replicas_min > self.replicas_max:
+                raise ValueError("replicas_min is more than replicas_max")
+        else:
+            fields = type(self).model_fields
+            wrong = [name for name in _LOCAL_ONLY if getattr(self, name) != fields[name].default]
+            if wrong:
+                raise ValueError(f'{" and ".join(wrong)}: only for provider = "local"')
         return self
 
     @property

@@ -16,6 +16,13 @@ describe("readinessFor", () => {
     expect(readinessFor("auto", instances)).toBe("ready");
   });
 
+  test("counts what starts or wakes when asked as ready, and what was stopped as down", () => {
+    const instances = pool(["small", "idle"], ["large", "asleep"], ["huge", "stopped"], ["old", "draining"]);
+    expect(["small", "large", "huge", "old"].map((model) => readinessFor(model, instances))).toEqual([
+      "ready", "ready", "down", "down",
+    ]);
+  });
+
   test("knows nothing before the first answer, and of an empty pool that it is empty", () => {
     expect(readinessFor("auto", null)).toBe("unknown");
     expect(readinessFor("auto", instancesIn({}))).toBe("empty");

@@ -1,7 +1,12 @@
 import { fieldsOf, numberOr, textOr } from "./problem";
 
-export const INSTANCE_STATES = ["starting", "ready", "down", "blocked", "cooling", "draining", "drained"] as const;
+export const INSTANCE_STATES = [
+  "starting", "ready", "down", "blocked", "cooling", "draining", "drained", "idle", "asleep", "stopped",
+] as const;
 export type InstanceState = (typeof INSTANCE_STATES)[number];
+
+/** They answer, some of them after a start. */
+const ON_CALL: ReadonlySet<InstanceState> = new Set(["ready", "idle", "asleep"]);
 
 export interface Instance {
   name: string;
@@ -40,6 +45,6 @@ export function readinessFor(model: string, instances: readonly Instance[] | nul
   const serving = instances.filter((instance) => instance.models.includes(model));
   const able = serving.length > 0 ? serving : instances;
   if (able.length === 0) return "empty";
-  if (able.some((instance) => instance.state === "ready")) return "ready";
+  if (able.some((instance) => ON_CALL.has(instance.state))) return "ready";
   return able.some((instance) => instance.state === "starting") ? "starting" : "down";
 }

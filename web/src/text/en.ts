@@ -58,6 +58,9 @@ export const en = {
     cooling: "cooling off",
     draining: "being taken out",
     drained: "taken out",
+    idle: "starts when asked",
+    asleep: "asleep",
+    stopped: "stopped",
   },
   load: (running: number, slots: number, waiting: number) =>
     `${running} of ${slots} slots in use${waiting > 0 ? `, ${waiting} waiting` : ""}`,

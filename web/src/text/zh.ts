@@ -56,6 +56,9 @@ export const zh: Texts = {
     cooling: "冷却中",
     draining: "退出中",
     drained: "已退出",
+    idle: "有请求时启动",
+    asleep: "休眠中",
+    stopped: "已停止",
   },
   load: (running, slots, waiting) => `并发 ${running}/${slots}${waiting > 0 ? `，${waiting} 个排队` : ""}`,
 

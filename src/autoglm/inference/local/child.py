@@ -5,7 +5,7 @@ import secrets
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import anyio
@@ -27,6 +27,7 @@ _LOG_LINES = 50
 _LOG_GRACE_S = 1.0
 _KILL_GRACE_S = 10.0  # a killed process can linger in the kernel, in the middle of reading a bad disk
 _MISSES_TO_HANG = 3
+_SLEEP_LOOK_S = 2.0
 
 
 class LocalChild:
@@ -44,8 +45,11 @@ class LocalChild:
         self.context_tokens = 0
         """For each slot."""
 
-    async def watch(self) -> str:
-        """Wait until the process ends, or hangs; returns the reason, a sentence for people."""
+    async def watch(self, on_sleep: Callable[[bool], None] | None = None) -> str:
+        """Wait until the process ends, or hangs; returns the reason, a sentence for people.
+
+        on_sleep: told True when the worker has fallen asleep, False when it is found awake again.
+        """
         reasons: list[str] = []
         async with one_task_group() as tasks:
 
@@ -64,20 +68,42 @@ class LocalChild:
                     misses = 0 if await self.answers(self._spec.health_timeout_s) else misses + 1
                 await first(f"the worker hangs: {misses} health checks in a row had no answer")
 
+            async def slept() -> None:
+                was_asleep = False
+                while True:
+                    await anyio.sleep(min(self._spec.health_interval_s, _SLEEP_LOOK_S))
+                    is_asleep = await self.is_asleep(self._spec.health_timeout_s)
+                    if is_asleep != was_asleep and on_sleep is not None:
+                        on_sleep(is_asleep)
+                    was_asleep = is_asleep
+
             tasks.start_soon(ended)
             tasks.start_soon(hung)
+            if self._spec.sleep_after_s is not None:
+                tasks.start_soon(slept)
         return reasons[0]
 
     async def answers(self, timeout_s: float) -> bool:
-        """Ask /health. llama.cpp answers it beside running requests, so silence means trouble."""
+        """Ask /health. llama.cpp answers it beside running requests, and asleep, so silence means trouble."""
+        return b" 200 " in await self._get("/health", timeout_s, limit_bytes=64)
+
+    async def is_asleep(self, timeout_s: float) -> bool:
+        """Ask /props, which wakes nobody (/slots would). False also when it does not answer."""
+        return b'"is_sleeping":true' in await self._get("/props", timeout_s, limit_bytes=1 << 20)
+
+    async def _get(self, path: str, timeout_s: float, *, limit_bytes: int) -> bytes:
+        """The beginning of the reply, head included; empty when none came in time."""
         host, _, port = self.url.rpartition("//")[2].rpartition(":")
+        reply = b""
         try:
             with anyio.fail_after(timeout_s):
                 async with await anyio.connect_tcp(host, int(port)) as stream:
-                    await stream.send(b"GET /health HTTP/1.0\r\n\r\n")
-                    return b" 200 " in await stream.receive(64)
+                    await stream.send(f"GET {path} HTTP/1.0\r\nAuthorization: Bearer {self.api_key}\r\n\r\n".encode())
+                    while len(reply) < limit_bytes:
+                        reply += await stream.receive(min(limit_bytes, 65_536))
         except (OSError, anyio.EndOfStream, anyio.BrokenResourceError):  # TimeoutError is an OSError
-            return False
+            return reply
+        return reply
 
     async def read_log(self) -> None:
         """Drain the worker's stderr until it closes; a full pipe would stop the worker."""
@@ -134,6 +160,7 @@ class LocalChild:
             threads=self._spec.threads,
             mode=self._spec.mode,
             prompt_cache_bytes=self._spec.prompt_cache_bytes,
+            sleep_after_s=self._spec.sleep_after_s,
         )
 
     async def _start_failure(self, event: Event | None) -> HubError:

@@ -17,6 +17,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     mode: Mode
     prompt_cache_bytes: int
+    sleep_after_s: int | None = None
 
 
 class ServerReady(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="ready"):

@@ -17,48 +17,70 @@ _DEFAULT_BACK_OFF = BackOff()
 
 
 class LocalProvider:
-    """Implements `core.ports.Provider`. `on_state` is called in the event loop's thread, once for each change."""
+    """Supervises one worker. `on_state` is called in the event loop's thread, once for each change."""
 
     def __init__(
-        self, spec: LocalSpec, on_state: Callable[[LocalState], None], *, back_off: BackOff = _DEFAULT_BACK_OFF
-    ) -> None:
+        self, spec: LocalSpec, on_state: Callable[[LocalState], None], *, back_off: BackOff = _DEFAULT_BACK_OFF,
+        gives_up: bool = False, on_sleep: Callable[[bool], None] | None = None,
+    ) -> None:  # fmt: skip
+        """gives_up: end when a worker does not come up, for those who wait for it are to know at once.
+
+        on_sleep: told when the worker falls asleep (True) and wakes.
+        """
         self._spec = spec
         self._on_state = on_state
+        self._on_sleep = on_sleep
         self._back_off = back_off
+        self._gives_up = gives_up
         self._failures = 0
 
-    async def run(self) -> None:
+    async def run(self) -> str:
         """Until cancelled; then the worker is stopped, and `Down` without a retry is the last state.
 
-        Every failure is retried, a missing model or package too: the operator may be about to bring it.
+        Every failure is retried, a missing model or package too: the operator may be about to bring it. One that
+        gives up returns the reason instead, when a worker has not become ready.
         """
         try:
             while True:
                 pause_s = await self._one_life()
+                if isinstance(pause_s, str):
+                    self._on_state(Down(reason=pause_s))
+                    return pause_s
                 await anyio.sleep(pause_s)
-        finally:
+        except BaseException:
             self._on_state(Down(reason="the instance was stopped"))
+            raise
 
-    async def _one_life(self) -> float:
-        """From the start of a worker to its end. Returns the pause before the next one, in seconds."""
+    async def _one_life(self) -> float | str:
+        """From the start of a worker to its end. Returns the pause before the next one, in seconds, or why none."""
         self._on_state(Starting())
         began_s = monotonic_s()
         try:
             async with run_child(self._spec) as child:
                 ready_s = monotonic_s()
                 self._ready(child, start_s=ready_s - began_s)
-                reason = await child.watch()
+                reason = await child.watch(self._on_sleep)
                 return self._fell(reason, healthy_s=monotonic_s() - ready_s)  # told before a hung worker is stopped
         except HubError as error:
-            return self._fell(str(error), healthy_s=0.0)
+            return self._did_not_come_up(str(error))
         except OSError as error:  # no memory or no process left to fork
-            return self._fell(f"the worker could not be started: {error}", healthy_s=0.0)
+            return self._did_not_come_up(f"the worker could not be started: {error}")
+
+    def _did_not_come_up(self, reason: str) -> float | str:
+        if not self._gives_up:
+            return self._fell(reason, healthy_s=0.0)
+        log.warning("local_worker_not_started", instance=self._spec.name, reason=reason)
+        return reason
 
     def _ready(self, child: LocalChild, start_s: float) -> None:
         log.info("local_worker_started", instance=self._spec.name, pid=child.pid, took_s=round(start_s, 2))
         self._on_state(
             Ready(
-                base_url=f"{child.url}/v1", api_key=child.api_key, context_tokens=child.context_tokens, start_s=start_s
+                base_url=f"{child.url}/v1",
+                api_key=child.api_key,
+                context_tokens=child.context_tokens,
+                start_s=start_s,
+                pid=child.pid,
             )
         )
 

@@ -30,6 +30,8 @@ class LocalSpec(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode = "chat"
     prompt_cache_bytes: int = 128 * 1024 * 1024
     """Prompts kept beside the slots, so that a chat goes on quickly after others had its slot. llama.cpp takes 8 GB."""
+    sleep_after_s: int | None = None
+    """Without requests for so long, the worker gives its memory back and keeps its process; a request wakes it."""
     environment: Mapping[str, str] = {}
     """More variables for the child, such as LD_LIBRARY_PATH for a GPU build. It inherits none."""
     start_timeout_s: float = 180.0
@@ -54,6 +56,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     context_tokens: int
     """For each slot."""
     start_s: float
+    pid: int = 0
 
     def __repr__(self) -> str:
         return f"Ready(base_url={self.base_url!r}, api_key=***, context_tokens={self.context_tokens})"
@@ -65,7 +68,7 @@ class Down(msgspec.Struct, frozen=True, kw_only=True, tag="down"):
     reason: str
     """A sentence for people."""
     retry_in_s: float | None = None
-    """None: it was stopped and stays so."""
+    """None: it was stopped, or was to come up at once and did not, and stays so."""
 
 
 LocalState = Starting | Ready | Down

@@ -75,6 +75,8 @@ def _serve(order: Order) -> tuple[ServerReady, object]:
     params.ui = False
     params.verbosity = 2  # warnings; one level more writes 8 lines a request, and from 4 on prompts
     params.cache_ram_mib = order.prompt_cache_bytes >> 20  # 8 GB unless told
+    if order.sleep_after_s is not None:
+        params.sleep_idle_seconds = order.sleep_after_s
     # A kept-alive connection holds one of the server's threads, and health checks must find a free one.
     params.n_threads_http = 2 * order.slots + 6
     if order.mode == "embedding":
