@@ -249,3 +249,23 @@ VARIABLES = st.sampled_from(["AUTOGLM_" + path.upper().replace(".", "__") for pa
 @given(st.dictionaries(VARIABLES | st.text(max_size=8).map("AUTOGLM_".__add__), st.text(max_size=8), max_size=4))
 def test_fuzz_any_environment_is_taken_or_refused(environ: dict[str, str]) -> None:
     load_or_refuse(None, environ)
+
+
+def test_the_workers_of_an_instance_share_their_names_with_no_other(tmp_path: Path) -> None:
+    local = {"provider": "local", "models": ["m"]}
+    tree = {"instance": [{"name": "small", **local, "replicas_max": 3}, {"name": "small-2", **local}]}
+    with pytest.raises(SettingsError, match=r"two .* are named 'small-2'"):
+        load_settings(write(tmp_path, toml_text(tree)), environ={})
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"provider": "local", "replicas_min": 3, "replicas_max": 2}, "replicas_min is more than replicas_max"),
+        ({"provider": "openai", "replicas_max": 2, "sleep_after_s": 5}, "replicas_max and sleep_after_s: only for"),
+    ],
+)
+def test_what_only_local_workers_have_is_refused_elsewhere(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
+    tree = {"instance": [{"name": "a", "models": ["m"], **fields}]}
+    with pytest.raises(SettingsError, match=reason):
+        load_settings(write(tmp_path, toml_text(tree)), environ={})

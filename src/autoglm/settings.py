@@ -68,7 +68,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         for table in ("instance", "key", "model", "intent", "budget"):
-            names = [entry.name for entry in getattr(self, table)]
+            names = [name for entry in getattr(self, table) for name in getattr(entry, "names", (entry.name,))]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"two [[{table}]] are named {twice[0]!r}")

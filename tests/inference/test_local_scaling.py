@@ -17,6 +17,8 @@ from inference.local_pool import LocalPool, links, local, local_pool, workers
 
 pytestmark = pytest.mark.model
 
+PATIENCE_S = 120.0
+"""A start takes one second on an idle machine and fifteen on one that runs other tests, too."""
 BRISK = {"stable_window_s": 1, "panic_window_s": 1, "utilisation": 1}
 
 
@@ -44,7 +46,7 @@ async def test_who_waits_shares_one_cold_start_and_afterwards_it_goes_to_zero(fo
         assert len(await ask_many(pool, "a", 10)) == 10
         assert pool.starts("a") == 1
         assert pool.scheduler.instances["a"].process.load_s > 0  # type: ignore[union-attr]  # it is a local one
-        await until(lambda: pool.state("a") == "idle" and not workers(), 30)
+        await until(lambda: pool.state("a") == "idle" and not workers(), PATIENCE_S)
         assert pool.fleet.ledger.held.cores == 0
         assert await pool.ask("a")
         assert pool.starts("a") == 2
@@ -85,15 +87,15 @@ async def test_a_second_worker_comes_with_demand_and_leaves_without_a_loss(folde
     ):
         for _ in range(5):
             tasks.start_soon(pool.ask, "a", 40)
-        await until(lambda: "a-2" in pool.scheduler.instances and pool.state("a-2") == "ready", 60)
+        await until(lambda: "a-2" in pool.scheduler.instances and pool.state("a-2") == "ready", PATIENCE_S)
         second = pool.scheduler.instances["a-2"]
-        await until(lambda: pool.scheduler.waiting == 0 and second.running == 0, 60)
+        await until(lambda: pool.scheduler.waiting == 0 and second.running == 0, PATIENCE_S)
         tasks.start_soon(pool.ask, "a", 20)
         long = await until_on(pool, "a-2", tasks)
-        await until(lambda: second.state == "draining", 60)
+        await until(lambda: second.state == "draining", PATIENCE_S)
         assert second.running == 1
         await long.wait()
-        await until(lambda: "a-2" not in pool.scheduler.instances, 30)
+        await until(lambda: "a-2" not in pool.scheduler.instances, PATIENCE_S)
         assert second.served >= 2
         assert pool.state("a") == "ready"
 
@@ -107,7 +109,7 @@ async def until_on(pool: LocalPool, name: str, tasks: anyio.abc.TaskGroup) -> an
         done.set()
 
     tasks.start_soon(ask)
-    await until(lambda: pool.scheduler.instances[name].running == 1, 30)
+    await until(lambda: pool.scheduler.instances[name].running == 1, PATIENCE_S)
     return done
 
 
@@ -144,17 +146,33 @@ async def test_two_models_that_do_not_fit_together_take_turns(folder: ModelFolde
     assert loads <= 6 < 4 * 3, "each of the four clients changes the model three times"
 
 
+async def test_a_request_that_runs_is_not_broken_by_a_swap(folder: ModelFolder) -> None:
+    """Who has waited too long gets the room; who has it first ends what it began, and takes nothing new."""
+    scaling = {"cores": 1, "swap_wait_s": 0.2}
+    instances = [local(name, name, context_tokens=1024) for name in "ab"]
+    async with local_pool(folder, *instances, scaling=scaling) as pool, one_task_group() as tasks:
+        await pool.ask("a")
+        tasks.start_soon(pool.ask, "a", 400)
+        await until(lambda: pool.scheduler.instances["a"].running == 1)
+        tasks.start_soon(pool.ask, "b")
+        await until(lambda: pool.state("a") == "draining", PATIENCE_S)
+        assert pool.scheduler.instances["a"].running == 1
+        tasks.start_soon(pool.ask, "a")
+        await until(lambda: pool.state("b") == "ready", PATIENCE_S)
+        assert pool.state("a") == "idle"
+
+
 async def test_a_killed_worker_costs_no_answer_while_another_runs(folder: ModelFolder) -> None:
     instance = local("a", "a", replicas_min=2, replicas_max=2)
     async with local_pool(folder, instance) as pool, anyio.create_task_group() as tasks:
-        await until(lambda: [pool.fleet.groups["a"].replicas[i].is_ready for i in (0, 1)] == [True, True], 60)
+        await until(lambda: [pool.fleet.groups["a"].replicas[i].is_ready for i in (0, 1)] == [True, True], PATIENCE_S)
         for _ in range(4):
             tasks.start_soon(pool.ask, "a", 40)
         replica = pool.fleet.groups["a"].replicas[1]
         await until(lambda: replica.instance.running == 2)
         killed = replica.pid
         os.kill(killed, signal.SIGKILL)
-        await until(lambda: replica.is_ready and replica.pid != killed, 60)
+        await until(lambda: replica.is_ready and replica.pid != killed, PATIENCE_S)
         assert pool.fleet.ledger.held.cores == 2
 
 
@@ -162,7 +180,7 @@ async def test_without_requests_it_sleeps_and_a_request_wakes_it(folder: ModelFo
     async with local_pool(folder, local("a", "a", sleep_after_s=1, context_tokens=2048)) as pool:
         await pool.ask("a")
         awake = resident_bytes(workers()[0])
-        await until(lambda: pool.state("a") == "asleep", 30)
+        await until(lambda: pool.state("a") == "asleep", PATIENCE_S)
         assert resident_bytes(workers()[0]) < awake / 2
         assert await pool.ask("a")
         assert pool.state("a") in ("ready", "asleep")
@@ -172,13 +190,13 @@ async def test_without_requests_it_sleeps_and_a_request_wakes_it(folder: ModelFo
 async def test_the_operator_stops_and_starts_it(folder: ModelFolder) -> None:
     async with local_pool(folder, local("a", "a")) as pool, anyio.create_task_group() as tasks:
         assert pool.fleet.start("a").state == "idle"
-        await until(lambda: pool.state("a") == "ready", 60)
-        tasks.start_soon(pool.ask, "a", 60)
+        await until(lambda: pool.state("a") == "ready", PATIENCE_S)
+        tasks.start_soon(pool.ask, "a", PATIENCE_S)
         await until(lambda: pool.scheduler.instances["a"].running == 1)
         assert pool.fleet.stop("a").state == "draining"
         with pytest.raises(NoInstanceFree, match="draining"):
             await pool.ask("a")
-        await until(lambda: pool.state("a") == "stopped", 30)
+        await until(lambda: pool.state("a") == "stopped", PATIENCE_S)
         with pytest.raises(NoInstanceFree, match="pool start a"):
             await pool.ask("a")
         assert pool.fleet.start("a").state == "idle"
@@ -197,7 +215,7 @@ async def test_who_shall_always_run_but_has_no_room_starts_when_asked(folder: Mo
     """Two cores, three models: the third takes the place of one that rests."""
     instances = [local(name, name, replicas_min=1) for name in "abc"]
     async with local_pool(folder, *instances) as pool:
-        await until(lambda: [pool.state(name) for name in "abc"] == ["ready", "ready", "idle"], 60)
+        await until(lambda: [pool.state(name) for name in "abc"] == ["ready", "ready", "idle"], PATIENCE_S)
         assert await pool.ask("c")
         assert sorted(pool.state(name) for name in "abc") == ["idle", "ready", "ready"]
         assert pool.state("c") == "ready"
@@ -206,7 +224,7 @@ async def test_who_shall_always_run_but_has_no_room_starts_when_asked(folder: Mo
 
 async def test_only_local_instances_are_stopped_and_started(folder: ModelFolder) -> None:
     async with local_pool(folder, local("a", "a", replicas_min=2, replicas_max=2)) as pool:
-        await until(lambda: "a-2" in pool.scheduler.instances, 60)
+        await until(lambda: "a-2" in pool.scheduler.instances, PATIENCE_S)
         with pytest.raises(NotFound):
             pool.fleet.stop("none")
         with pytest.raises(InvalidField, match="name the whole: 'a'"):

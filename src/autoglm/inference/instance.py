@@ -73,8 +73,8 @@ class Instance:
         "_next_hint_s", "_openings", "_pause", "_throttles_in_row", "_told_until_s", "apis", "backend",
         "context_tokens", "ejections", "error", "failures", "failures_to_open", "held", "held_s", "is_draining",
         "is_ejected", "is_open", "is_suspect", "is_unseen", "limit", "mean_s", "models", "name", "open_s",
-        "open_until_s", "pool", "process", "provider", "refused_models", "served", "since_ms", "slots", "state", "suspected_s",
-        "suspicion_gap_s", "throttles", "times_s",
+        "open_until_s", "pool", "process", "provider", "refused_models", "served", "since_ms", "slots", "state",
+        "suspected_s", "suspicion_gap_s", "throttles", "times_s",
     )  # fmt: skip
 
     def __init__(
@@ -88,8 +88,7 @@ class Instance:
         self.context_tokens: dict[str, int] = {}
         """The longest context of a model here, as error replies told it."""
         self.apis = frozenset(apis)
-        self.slots = slots
-        self.limit = float(slots)
+        self.slots, self.limit = slots, float(slots)
         self.backend: Backend | None = None
         self.process: WorkerProcess | None = None
         """Of an instance that runs on this machine as a child of the hub."""
@@ -117,8 +116,7 @@ class Instance:
         """Monotonic time at which the present pause ends; 0 when there is none."""
         self.is_ejected = False
         """The present pause is (also) ours, for its failures or its slowness, and no trial has succeeded yet."""
-        self.failures_to_open = failures_to_open
-        self.open_s = open_s
+        self.failures_to_open, self.open_s = failures_to_open, open_s
         self.pool: Ejections | None = None
         """Set by the scheduler: what its peers permit."""
         self._told_until_s = 0.0

@@ -92,6 +92,11 @@ class InstanceSettings(BaseModel, frozen=True, extra="forbid"):
         return self
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Its own, and those of its further local workers."""
+        return (self.name, *(f"{self.name}-{number}" for number in range(2, self.replicas_max + 1)))
+
+    @property
     def url(self) -> str:
         """The address in force. Not for local instances."""
         return self.base_url or PRESET_URLS[self.provider]

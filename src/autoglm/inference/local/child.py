@@ -48,7 +48,7 @@ class LocalChild:
     async def watch(self, on_sleep: Callable[[bool], None] | None = None) -> str:
         """Wait until the process ends, or hangs; returns the reason, a sentence for people.
 
-        on_sleep: told True when the worker has fallen asleep, False when it is found awake again.
+        on_sleep: told from time to time whether the worker is asleep, if it ever may be.
         """
         reasons: list[str] = []
         async with one_task_group() as tasks:
@@ -69,13 +69,9 @@ class LocalChild:
                 await first(f"the worker hangs: {misses} health checks in a row had no answer")
 
             async def slept() -> None:
-                was_asleep = False
-                while True:
+                while on_sleep is not None:
                     await anyio.sleep(min(self._spec.health_interval_s, _SLEEP_LOOK_S))
-                    is_asleep = await self.is_asleep(self._spec.health_timeout_s)
-                    if is_asleep != was_asleep and on_sleep is not None:
-                        on_sleep(is_asleep)
-                    was_asleep = is_asleep
+                    on_sleep(await self.is_asleep(self._spec.health_timeout_s))
 
             tasks.start_soon(ended)
             tasks.start_soon(hung)
@@ -193,13 +189,14 @@ async def run_child(spec: LocalSpec) -> AsyncIterator[LocalChild]:
     Raises UpstreamFailed when it does not come up, UpstreamTimeout after start_timeout_s, and MissingExtra when
     xllamacpp is not installed.
     """
-    process = await anyio.open_process(
-        [sys.executable, "-P", "-m", "autoglm.inference.local.worker"],
-        # Only the place of the packages: our environment may hold secrets, and the model file is a stranger's.
-        env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **spec.environment},
-        cwd="/",
-        start_new_session=True,  # Ctrl-C is for the hub, which drains first
-    )
+    with anyio.CancelScope(shield=True):  # broken off, it would leave a process that nobody owns
+        process = await anyio.open_process(
+            [sys.executable, "-P", "-m", "autoglm.inference.local.worker"],
+            # Only the place of the packages: our environment may hold secrets, and the model file is a stranger's.
+            env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **spec.environment},
+            cwd="/",
+            start_new_session=True,  # Ctrl-C is for the hub, which drains first
+        )
     child = LocalChild(spec, process)
     try:
         async with one_task_group() as tasks:

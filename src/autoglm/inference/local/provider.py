@@ -25,7 +25,7 @@ class LocalProvider:
     ) -> None:  # fmt: skip
         """gives_up: end when a worker does not come up, for those who wait for it are to know at once.
 
-        on_sleep: told when the worker falls asleep (True) and wakes.
+        on_sleep: told from time to time whether the worker is asleep, if it ever may be.
         """
         self._spec = spec
         self._on_state = on_state

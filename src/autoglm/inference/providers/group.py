@@ -51,13 +51,12 @@ class LocalGroup:
         )
         if settings.context_tokens is not None:
             spec = msgspec.structs.replace(spec, context_tokens=settings.context_tokens)
-        names = [settings.name, *(f"{settings.name}-{number}" for number in range(2, settings.replicas_max + 1))]
         self.replicas = [
             Replica(
                 settings, msgspec.structs.replace(spec, name=name, threads=count), pool, folder,
                 load_s=self.load.estimate_s,
             )
-            for name, count in zip(names, threads, strict=True)
+            for name, count in zip(settings.names, threads, strict=True)
         ]  # fmt: skip
         self.desired = settings.replicas_min
         self.is_stopped = False
@@ -114,6 +113,8 @@ class LocalGroup:
         elif self._unserved_since_s is None:
             self._unserved_since_s = now_s
         for replica in self.replicas:
+            if replica.instance.running:
+                replica.process.is_asleep = False
             if replica.instance.running or self.waiting:
                 self._idle_since_s[replica.name] = now_s
             if replica.start_s:

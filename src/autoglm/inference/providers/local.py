@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 _LOOK_S = 0.02
 """Between two looks while a worker leaves or somebody waits for a start; also the least time between any two."""
+_NO_ROOM = "it waits for room"
 
 
 class LocalFleet:
@@ -89,10 +90,11 @@ class LocalFleet:
     def start(self, name: str) -> Instance:
         """The operator wants a worker now, after a stop or before anybody asks. Raises NotFound, InvalidField."""
         group = self._group(name)
-        group.is_stopped, group.is_called, group.not_before_s = False, True, 0.0
+        group.is_stopped, group.not_before_s = False, 0.0
         if group.first.is_leaving:
             group.first.stay()
         elif not group.first.is_running:
+            group.is_called = True
             group.lie_idle()
         log.info("local_instance_called", instance=name)
         self._changed()
@@ -185,8 +187,8 @@ class LocalFleet:
     def _explain(self, wanted: Sequence[Wanted], room: Need) -> None:
         for entry in wanted:
             first = self.groups[entry.group].first
-            if not first.is_running:
-                self.groups[entry.group].lie_idle(f"it waits for room: it needs {entry.need}, and {room} are free")
+            if not first.is_running and not first.instance.error.startswith(_NO_ROOM):
+                self.groups[entry.group].lie_idle(f"{_NO_ROOM}: it needs {entry.need}, and {room} are free")
 
     def _scale_out(self, now_s: float) -> None:
         for group in self.groups.values():

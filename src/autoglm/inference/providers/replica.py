@@ -71,7 +71,7 @@ class Replica:
         """It is to be run now: the task for it is made."""
         self.is_running, self.is_leaving = True, False
         self.starts += 1
-        self.instance.move("starting", self.instance.error)
+        self.instance.move("starting")
 
     async def run(self, changed: Callable[[], None], *, gives_up: bool) -> str:
         """Keep a worker up until `stop`. Returns the reason when it gives up: see LocalProvider; else an empty text."""
@@ -136,7 +136,8 @@ class Replica:
             case Down():
                 returns_soon = state.retry_in_s is not None and state.retry_in_s <= _SOON_S
                 shown, error = "starting" if returns_soon else "down", self._cause(state.reason)
-        if not self.is_leaving:
+        if not self.is_leaving:  # then it is known what becomes of it
+            self.process.comes_back_s = None
             self.instance.move(shown, error)
 
     def _cause(self, reason: str) -> str:
