@@ -14,6 +14,7 @@ from autoglm.core.envelope import Envelope, JsonPart
 from autoglm.core.errors import NotFound, StorageFull
 from autoglm.inference.answer import Answer
 from autoglm.inference.correspondent import CURSOR, MAX_RUNNING, MAX_UPSTREAM_FAILURES, Correspondent, answer_id
+from autoglm.inference.kept import Kept
 from autoglm.inference.settings import InstanceSettings
 from autoglm.store import open_store
 from autoglm.store.settings import StoreSettings
@@ -87,10 +88,10 @@ async def test_control_text_is_taken_out_of_tasks(tmp_path: Path) -> None:
 class Clumsy(Correspondent):
     """Has a bug that one message brings out."""
 
-    async def _relay(self, message: Envelope, answer: Answer) -> str:
+    async def _relay(self, message: Envelope, answer: Answer, kept: Kept, spent: Any) -> str:
         if message.content == "break":
             raise RuntimeError("a bug")
-        return await super()._relay(message, answer)
+        return await super()._relay(message, answer, kept, spent)
 
 
 async def test_a_message_that_breaks_the_hub_fails_and_the_next_is_answered(tmp_path: Path) -> None:

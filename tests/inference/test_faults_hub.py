@@ -135,9 +135,7 @@ async def entry(hub: HubProcess, number: int) -> dict[str, Any]:
 
 
 async def in_state(hub: HubProcess, number: int, state: str) -> None:
-    with anyio.fail_after(20):
-        while (await entry(hub, number))["state"] != state:
-            await asyncio.sleep(0.05)
+    await anyio.to_thread.run_sync(wait_until, lambda: pool_of(hub)[number]["state"] == state, 20.0)
 
 
 async def test_draining_and_stopping_each_instance_in_turn_loses_no_request(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ async def test_the_operator_stops_and_starts_it(folder: ModelFolder) -> None:
     async with local_pool(folder, local("a", "a")) as pool, anyio.create_task_group() as tasks:
         assert pool.fleet.start("a").state == "idle"
         await until(lambda: pool.state("a") == "ready", PATIENCE_S)
-        tasks.start_soon(pool.ask, "a", PATIENCE_S)
+        tasks.start_soon(pool.ask, "a", 150)
         await until(lambda: pool.scheduler.instances["a"].running == 1)
         assert pool.fleet.stop("a").state == "draining"
         with pytest.raises(NoInstanceFree, match="draining"):
