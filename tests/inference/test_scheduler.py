@@ -420,3 +420,36 @@ async def test_a_thousand_that_give_up_at_once_cost_little() -> None:
     assert time.perf_counter() - started_s < 2.0
     assert pool.waiting == 0
     pool.release(held)
+
+
+# --- removal ---
+
+
+async def test_a_removed_instance_ends_what_runs_there_and_takes_nothing_new() -> None:
+    leaving, staying = ready("leaving", slots=2), ready("staying")
+    pool = scheduler(leaving)
+    running = await pool.acquire(call())
+    removing = asyncio.create_task(pool.remove(leaving))
+    await until(lambda: leaving.is_draining)
+    assert leaving.shown_state == "draining"
+    with pytest.raises(NoInstanceFree, match="leaving is draining"):
+        await pool.acquire(call())
+    pool.add(staying)
+    assert (await pool.acquire(call())).instance is staying
+    assert list(pool.instances) == ["leaving", "staying"]
+    pool.release(running)
+    await asyncio.wait_for(removing, 5)
+    assert list(pool.instances) == ["staying"]
+
+
+async def test_who_waits_for_a_removed_instance_is_told_at_once(crowd: Crowd) -> None:
+    leaving = ready("leaving")
+    pool = scheduler(leaving)
+    running = await pool.acquire(call())
+    waiting = await crowd.join(pool, call())
+    removing = asyncio.create_task(pool.remove(leaving))
+    with pytest.raises(NoInstanceFree, match="leaving is draining"):
+        await asyncio.wait_for(waiting, 5)
+    pool.release(running)
+    await asyncio.wait_for(removing, 5)
+    assert not pool.instances

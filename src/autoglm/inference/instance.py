@@ -382,10 +382,15 @@ class Instance:
             self._drained.set()
         return self._drained
 
-    def resume(self) -> None:
-        """The operator says that the cause is gone: forget blocks, pauses, refused models, and the draining."""
+    def rejoin(self) -> None:
+        """Back into use after `drain`."""
         self.is_draining = False
         self._drained = None
+        self._set_open()
+
+    def resume(self) -> None:
+        """The operator says that the cause is gone: forget blocks, pauses, refused models, and the draining."""
+        self.rejoin()
         self.refused_models.clear()
         if self.open_until_s:
             self._end_pause()

@@ -18,6 +18,7 @@ from autoglm.inference.settings import PoolSettings, SchedulerSettings
 Wish = tuple[str, str]
 """(model, API): requests with the same wish can start on the same instances."""
 NOTHING: frozenset[str] = frozenset()
+_DRAIN_LOOK_S = 0.05
 
 
 class Scheduler:
@@ -51,6 +52,18 @@ class Scheduler:
         """It is gone. What still runs there keeps its slot until it ends."""
         self.instances.pop(instance.name, None)
         self.changed()
+
+    async def remove(self, instance: Instance) -> None:
+        """Drain an instance and forget it: no new requests from now on; returns when those that run there have ended.
+
+        Cancelled, it leaves the instance draining; `Instance.rejoin` and `changed` take it back into use.
+        """
+        instance.drain()
+        self.changed()
+        while instance.held:
+            await asyncio.sleep(_DRAIN_LOOK_S)
+            instance.drain()  # again, for an operator may have resumed it, who cannot bring it back
+        self.forget(instance)
 
     def changed(self) -> None:
         """Call after an instance's models, state or pause changed: who waits may start, move, or has waited in vain."""
