@@ -51,6 +51,7 @@ from autoglm.inference.intent.reader import IntentReader
 from autoglm.inference.intent.taught import TaughtIntents
 from autoglm.inference.models import ModelFolder, pull_words
 from autoglm.inference.providers.address import AddressProvider, configured_endpoint
+from autoglm.inference.providers.discovery import Discovery
 from autoglm.inference.providers.local import LocalFleet
 from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import EngineSettings, InstanceSettings
@@ -82,8 +83,8 @@ def model_folder(settings: Settings, data_dir: Path) -> ModelFolder:
 
 
 def instances_to_run(settings: Settings, folder: ModelFolder) -> tuple[InstanceSettings, ...]:
-    """The configured instances; when there are none, one local instance of the default model, or of another here."""
-    if settings.instance:
+    """The configured instances; when none are, one local instance of the default model, or of another here."""
+    if settings.instance or settings.discovery:
         return settings.instance
     here = [model.name for model in folder.list()]
     name = settings.models.default if settings.models.default in here else next(iter(here), None)
@@ -310,6 +311,8 @@ class Hub:
             self._providers.append(provider)
         if local:
             self._providers.append(self._fleet)
+        for group in self.settings.discovery:
+            self._providers.append(Discovery(group, self.settings.pool, self._scheduler))
 
     def _payer(self, address: str) -> tuple[str, str]:
         """Key and tenant on whose account a message from this address goes."""

@@ -22,6 +22,7 @@ from autoglm.inference.budget.settings import BudgetSettings
 from autoglm.inference.cache.settings import CacheSettings
 from autoglm.inference.scaling.settings import ScalingSettings
 from autoglm.inference.settings import (
+    DiscoverySettings,
     EngineSettings,
     InstanceSettings,
     IntentSettings,
@@ -60,6 +61,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     cache: CacheSettings = CacheSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     instance: tuple[InstanceSettings, ...] = Field(default=(), max_length=1000)
+    discovery: tuple[DiscoverySettings, ...] = Field(default=(), max_length=100)
     key: tuple[KeySettings, ...] = Field(default=(), max_length=10_000)
     model: tuple[ModelSettings, ...] = Field(default=(), max_length=1000)
     intent: tuple[IntentSettings, ...] = Field(default=(), max_length=200)
@@ -67,7 +69,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        for table in ("instance", "key", "model", "intent", "budget"):
+        for table in ("instance", "discovery", "key", "model", "intent", "budget"):
             names = [name for entry in getattr(self, table) for name in getattr(entry, "names", (entry.name,))]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
@@ -113,7 +115,11 @@ def load_settings(
         raise SettingsError(problems) from None  # the cause would print the input, secrets included
     gateway = settings.gateway
     problems += certificate_problems(gateway.tls_certificate_file, gateway.tls_key_file)
-    authorities = {f"instance[{index}].ca_file": entry.ca_file for index, entry in enumerate(settings.instance)}
+    authorities = {
+        f"{table}[{index}].ca_file": entry.ca_file
+        for table, entries in (("instance", settings.instance), ("discovery", settings.discovery))
+        for index, entry in enumerate(entries)
+    }
     problems += missing_files(authorities)
     if problems:
         raise SettingsError(problems)
@@ -137,6 +143,8 @@ def check_start(settings: Settings) -> None:
     if settings.intents.encoder:
         checks.append(check_encoder)
     checks += [partial(configured_endpoint, entry) for entry in settings.instance if entry.provider != "local"]
+    example = [entry.member(entry.name, "127.0.0.1", 1) for entry in settings.discovery]
+    checks += [partial(configured_endpoint, entry) for entry in example]
     problems: list[str] = []
     for check in checks:
         try:
@@ -250,7 +258,7 @@ def _sentence(detail: Any, origins: dict[str, str]) -> str:
         known = list(_model_at(parents).model_fields)
         return f"{where}: no setting has this name.{did_you_mean(str(wrong), known)} Known here: {', '.join(known)}"
     match detail["type"], detail["loc"]:
-        case "tuple_type", ("instance" | "key" | "model" | "intent" | "budget" as table,):
+        case "tuple_type", ("instance" | "discovery" | "key" | "model" | "intent" | "budget" as table,):
             return f"{where}: write [[{table}]], with two brackets"
         case "model_type", (str() as table,):
             return f"{where}: must be a table: [{table}]"

@@ -11,7 +11,11 @@ from autoglm.core.errors import SettingsError
 Tree = dict[str, Any]
 """TOML as Python reads it."""
 
-_SECRET_FILES = {"instance": ("api_key_file", "api_key"), "key": ("value_file", "value")}
+_SECRET_FILES = {
+    "instance": ("api_key_file", "api_key"),
+    "discovery": ("api_key_file", "api_key"),
+    "key": ("value_file", "value"),
+}
 _MAX_FILE_BYTES = 1 << 20
 _MAX_SECRET_CHARACTERS = 1 << 16
 

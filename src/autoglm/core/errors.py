@@ -383,6 +383,17 @@ class StateBroken(HubError):
         super().__init__(f"the state of {whose} cannot be used: {reason}")
 
 
+class DiscoveryFailed(HubError):
+    """A list of addresses could not be had: the file or the name gave none that can be used."""
+
+    code = "discovery_failed"
+    retryable = True
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place}: {reason}", place=place, reason=reason)
+        self.reason = reason
+
+
 class MissingExtra(HubError):
     """An optional package is not installed."""
 

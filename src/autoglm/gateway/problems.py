@@ -56,6 +56,7 @@ PROBLEMS: dict[str, Row] = {
     "store_broken": Row(500, "Store broken", _SERVER),
     "backup_broken": Row(500, "Backup cannot be used", _SERVER),
     "state_broken": Row(500, "State cannot be used", _SERVER),
+    "discovery_failed": Row(502, "Addresses cannot be had", _SERVER),
     "missing_extra": Row(501, "Package missing", _SERVER),
     "settings_error": Row(500, "Settings are wrong", _SERVER),
     "model_file_error": Row(500, "Model file cannot be used", _SERVER),

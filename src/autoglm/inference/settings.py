@@ -2,12 +2,13 @@
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from autoglm.inference.features import INTENT_PATTERN
 
-ProviderName = Literal["openai", "glm", "vllm", "ollama", "local"]
+ProviderName = Literal["openai", "glm", "vllm", "sglang", "llamacpp", "ollama", "local"]
 
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,255}$"
 """Models' names get into headers, logs and metrics."""
@@ -26,21 +27,22 @@ PRESET_URLS: dict[ProviderName, str] = {
     "openai": "https://api.openai.com/v1",
     "glm": ADDRESSES["bigmodel"],
     "vllm": "http://127.0.0.1:8000/v1",
+    "sglang": "http://127.0.0.1:30000/v1",
+    "llamacpp": "http://127.0.0.1:8080/v1",
     "ollama": "http://127.0.0.1:11434/v1",
 }
-PRESET_SLOTS: dict[ProviderName, int] = {"openai": 16, "glm": 8, "vllm": 64, "ollama": 4, "local": 4}
+"""Where each server listens unless it is told otherwise; sources: their documentation."""
+PRESET_SLOTS: dict[ProviderName, int] = {
+    "openai": 16, "glm": 8, "vllm": 64, "sglang": 64, "llamacpp": 4, "ollama": 4, "local": 4,
+}  # fmt: skip
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+MAX_NAME_CHARACTERS = 64
 _LOCAL_ONLY = ("mode", "context_tokens", "threads", "replicas_min", "replicas_max", "sleep_after_s")
 
 
-class InstanceSettings(BaseModel, frozen=True, extra="forbid"):
-    """`[[instance]]`: one endpoint or local worker of the pool."""
+class EndpointSettings(BaseModel, frozen=True, extra="forbid"):
+    """How to speak to a server, wherever it is."""
 
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Unique name")
-    provider: ProviderName = Field(description="openai | glm | vllm | ollama | local")
-    base_url: str | None = Field(
-        default=None,
-        description="Address up to and with /v1; 'bigmodel' or 'z.ai' for GLM; the provider's own when absent",
-    )
     models: tuple[ModelName, ...] = Field(
         default=(),
         max_length=1000,
@@ -54,6 +56,17 @@ class InstanceSettings(BaseModel, frozen=True, extra="forbid"):
     connect_timeout_s: float = Field(default=5.0, gt=0, le=300, description="Longest wait for a connection")
     first_byte_timeout_s: float = Field(default=300.0, gt=0, le=86_400, description="Longest silence before the answer")
     read_timeout_s: float = Field(default=120.0, gt=0, le=86_400, description="Longest silence within an answer")
+
+
+class InstanceSettings(EndpointSettings, frozen=True, extra="forbid"):
+    """`[[instance]]`: one endpoint or local worker of the pool."""
+
+    name: str = Field(min_length=1, max_length=MAX_NAME_CHARACTERS, pattern=NAME_PATTERN, description="Unique name")
+    provider: ProviderName = Field(description="openai | glm | vllm | sglang | llamacpp | ollama | local")
+    base_url: str | None = Field(
+        default=None,
+        description="Address up to and with /v1; 'bigmodel' or 'z.ai' for GLM; the provider's own when absent",
+    )
     mode: Literal["chat", "embedding"] = Field(
         default="chat", description="local only: embeddings need their own worker"
     )
@@ -120,6 +133,57 @@ class IntentsSettings(BaseModel, frozen=True, extra="forbid"):
     """`[intents]`: how requests for `auto` are understood."""
 
     encoder: bool = Field(default=False, description="Use a sentence encoder, too; needs the extra 'encoder'")
+
+
+class DiscoverySettings(EndpointSettings, frozen=True, extra="forbid"):
+    """`[[discovery]]`: instances at the addresses that a file or a DNS name gives; they come and go with it."""
+
+    name: str = Field(
+        min_length=1, max_length=32, pattern=NAME_PATTERN, description="Unique; instances are named NAME-HOST-PORT"
+    )
+    provider: Literal["openai", "vllm", "sglang", "llamacpp", "ollama"] = Field(
+        description="What runs there: openai | vllm | sglang | llamacpp | ollama"
+    )
+    file: Path | None = Field(
+        default=None, description="Targets in Prometheus's file_sd format, JSON; either file or dns"
+    )
+    dns: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=253,
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="Name whose A and AAAA records are the addresses",
+    )
+    port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port of targets that name none; the provider's own when absent"
+    )
+    scheme: Literal["http", "https"] = Field(default="http", description="http | https")
+    path: str = Field(default="/v1", pattern=r"^(/[!-~]*)?$", max_length=1024, description="What the API is below")
+    interval_s: float = Field(
+        default=5.0, ge=0.1, le=3600, description="Time between two looks at the file or the name"
+    )
+    keep_s: float = Field(
+        default=300.0, ge=0, le=604_800, description="How long the last addresses stay when the name has none"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.file is None) == (self.dns is None):
+            raise ValueError("give either file or dns")
+        return self
+
+    @property
+    def port_or_preset(self) -> int:
+        """The port of targets that name none."""
+        return self.port or urlsplit(PRESET_URLS[self.provider]).port or 443
+
+    def member(self, name: str, host: str, port: int) -> InstanceSettings:
+        """The settings of the instance at one address. host: an IPv6 address has no brackets."""
+        place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        common = {field: getattr(self, field) for field in EndpointSettings.model_fields}
+        return InstanceSettings(
+            name=name, provider=self.provider, base_url=f"{self.scheme}://{place}{self.path}", **common
+        )
 
 
 class ModelSettings(BaseModel, frozen=True, extra="forbid"):

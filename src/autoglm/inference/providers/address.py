@@ -16,6 +16,8 @@ _SPARE_CONNECTIONS = 4  # for probes, beside the slots
 APIS: dict[ProviderName, tuple[Api, ...]] = {
     "openai": ("/chat/completions", "/completions", "/embeddings", "/responses"),
     "vllm": ("/chat/completions", "/completions", "/embeddings", "/responses"),
+    "sglang": ("/chat/completions", "/completions", "/embeddings", "/responses"),
+    "llamacpp": ("/chat/completions", "/completions", "/embeddings", "/responses"),
     "ollama": ("/chat/completions", "/completions", "/embeddings", "/responses"),
     "glm": ("/chat/completions", "/embeddings"),
 }
