@@ -227,6 +227,10 @@ class ScriptedModel:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def answer_to_get(self, request: Request) -> bytes:
+        data = [{"id": name, "object": "model"} for name in self.models]
+        return response(self.models_status, {"object": "list", "data": data})
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -238,11 +242,10 @@ class ScriptedModel:
                 if request is None:
                     break
                 if request.method == "GET":
-                    self.probes += 1
+                    self.probes += request.path.endswith("/models")
                     if self.probe_gate is not None and not await self.probe_gate.passed(reader):
                         break
-                    data = [{"id": name, "object": "model"} for name in self.models]
-                    writer.write(response(self.models_status, {"object": "list", "data": data}))
+                    writer.write(self.answer_to_get(request))
                 else:
                     self.requests.append(request)
                     await self.behaviour(request, reader, writer)

@@ -10,7 +10,7 @@ from scripted_model import ScriptedModel, answering
 
 def test_the_instances_are_shown(data: Path) -> None:
     headers, row = autoglm("pool", data=data).out.splitlines()
-    assert headers.split() == ["name", "provider", "state", "since", "running", "waiting", "models", "error"]
+    assert headers.split() == ["name", "provider", "state", "since", "running", "waiting", "engine", "models", "error"]
     assert row.split()[:3] == ["echo-1", "openai", "ready"]
     [instance] = json.loads(autoglm("pool", "--json", data=data).out)
     assert instance["models"] == ["echo-model"]

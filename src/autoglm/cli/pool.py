@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Any
 
 import click
 
@@ -40,12 +41,20 @@ def pool(ctx: click.Context, hub: HubChoice, as_json: bool) -> None:
     rows = [
         (
             instance["name"], instance["provider"], instance["state"], local_time(instance["since"]),
-            f"{instance['running']}/{instance['slots']}", str(instance["waiting"]), " ".join(instance["models"]),
-            instance["error"],
+            f"{instance['running']}/{instance['slots']}", str(instance["waiting"]), _engine(instance.get("engine")),
+            " ".join(instance["models"]), instance["error"],
         )
         for instance in instances
     ]  # fmt: skip
-    click.echo(table(("name", "provider", "state", "since", "running", "waiting", "models", "error"), rows))
+    click.echo(table(("name", "provider", "state", "since", "running", "waiting", "engine", "models", "error"), rows))
+
+
+def _engine(reading: dict[str, Any] | None) -> str:
+    """`12+3 40%`: running, waiting and use of the KV cache, of all clients; empty when the engine does not tell."""
+    if reading is None:
+        return ""
+    cache = "" if reading["cache_use"] is None else f" {reading['cache_use']:.0%}"
+    return f"{reading['running']}+{reading['waiting']}{cache}"
 
 
 @pool.command()

@@ -43,6 +43,18 @@ class Me(msgspec.Struct, frozen=True, kw_only=True):
     inside_wechat: bool
 
 
+class EngineReading(msgspec.Struct, frozen=True, kw_only=True):
+    """Of an engine's own metrics."""
+
+    running: int
+    waiting: int
+    foreign: int
+    """How many of both are not this hub's."""
+    cache_use: float | None
+    """Of the KV cache, 0 to 1; null where the engine does not tell."""
+    age_s: float
+
+
 class PoolInstance(msgspec.Struct, frozen=True, kw_only=True):
     """One instance of the pool, as it is at this moment."""
 
@@ -60,6 +72,8 @@ class PoolInstance(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
     """Requests in the queue that it could take."""
     served: int
+    engine: EngineReading | None
+    """What the engine says of its own load; null when it is not asked, or has not said so lately."""
     error: str
     since: int
     """When it came into this state, milliseconds of the Unix epoch."""
@@ -189,6 +203,7 @@ class StateGateway:
                 running=instance.running,
                 waiting=self._scheduler.waiting_for(instance),
                 served=instance.served,
+                engine=_reading(instance),
                 error=instance.error,
                 since=instance.since_ms,
                 group=instance.process.group if instance.process else instance.name,
@@ -238,6 +253,19 @@ class StateGateway:
         inside_wechat = is_inside_wechat(exchange)
         found = [capability.seen_from(inside_wechat=inside_wechat) for capability in await self._capabilities()]
         exchange.respond_json(200, Capabilities(inside_wechat, found))
+
+
+def _reading(instance: Instance) -> EngineReading | None:
+    load = instance.engine_load
+    if load is None:
+        return None
+    return EngineReading(
+        running=load.running,
+        waiting=load.waiting,
+        foreign=instance.foreign_running,
+        cache_use=load.cache_use,
+        age_s=round(monotonic_s() - load.at_s, 3),
+    )
 
 
 def is_inside_wechat(exchange: Exchange) -> bool:

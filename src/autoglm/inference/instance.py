@@ -10,6 +10,7 @@ from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.ports import Backend
 from autoglm.inference.call import Call
 from autoglm.inference.ejection import SAMPLES, Ejections, Kind, decayed, ejection_s
+from autoglm.inference.engine_load import EngineLoad
 from autoglm.inference.process import WorkerProcess
 
 if TYPE_CHECKING:
@@ -68,13 +69,18 @@ class Instance:
     increase and multiplicative decrease (Chiu, Jain 1989).
     """
 
+    engine_load: EngineLoad | None
+    """The engine's own word on its load; None when it is unknown or old."""
+    foreign_running: int
+    """Requests of other clients there, running and waiting; 0 when unknown."""
+
     __slots__ = (
         "_alarm", "_drained", "_era", "_failures_in_row", "_falls", "_hint_gap_s", "_in_pool_s", "_is_trial_running",
         "_next_hint_s", "_openings", "_pause", "_throttles_in_row", "_told_until_s", "apis", "backend",
-        "context_tokens", "ejections", "error", "failures", "failures_to_open", "held", "held_s", "is_draining",
-        "is_ejected", "is_open", "is_suspect", "is_unseen", "limit", "mean_s", "models", "name", "open_s",
-        "open_until_s", "pool", "process", "provider", "refused_models", "served", "since_ms", "slots", "state",
-        "suspected_s", "suspicion_gap_s", "throttles", "times_s",
+        "context_tokens", "ejections", "engine_load", "error", "failures", "failures_to_open", "foreign_running",
+        "held", "held_s", "is_draining", "is_ejected", "is_open", "is_suspect", "is_unseen", "limit", "mean_s",
+        "models", "name", "open_s", "open_until_s", "pool", "process", "provider", "refused_models", "served",
+        "since_ms", "slots", "state", "suspected_s", "suspicion_gap_s", "throttles", "times_s",
     )  # fmt: skip
 
     def __init__(
@@ -101,6 +107,7 @@ class Instance:
         """Ready, and neither of those two."""
         self.error = ""
         self.since_ms = now_ms()
+        self.engine_load, self.foreign_running = None, 0
         self.held: set[Slot] = set()
         """The slots in use. A set, so that giving one back twice frees it once."""
         self.served = self.failures = self.throttles = self.ejections = 0
@@ -164,8 +171,12 @@ class Instance:
         return max(0.0, until_s - now_s)
 
     def predicted_s(self) -> float:
-        """Expected time to the first byte, were one more request to start now."""
-        running = len(self.held)
+        """Expected time to the first byte, were one more request to start now.
+
+        Other clients' requests count as our own do. They take no slots from us: two hubs that made room for each
+        other would both keep off an engine that neither of them fills.
+        """
+        running = len(self.held) + self.foreign_running
         if running == 0 and (self.mean_s == 0.0 or self.is_ejected):  # ejected and free: its trial is due
             return 0.0
         return (self.mean_s or _UNKNOWN_S) * (1.0 + running / self.limit)
@@ -312,6 +323,11 @@ class Instance:
         self.since_ms = now_ms()
 
     # --- its state ---
+
+    def take_load(self, load: EngineLoad | None, foreign: int) -> None:
+        """A reading of the engine's metrics; None when there is none that still holds."""
+        self.engine_load = load
+        self.foreign_running = foreign
 
     def move(self, state: State, error: str = "") -> None:
         """Enter a state. `blocked` is left by the operator only (`resume`)."""

@@ -276,6 +276,9 @@ class PoolSettings(BaseModel, frozen=True, extra="forbid"):
     hedge_share: float = Field(
         default=0.05, ge=0, le=1, description="Share of requests that may be sent twice for speed; 0 = none"
     )
+    metrics_interval_s: float = Field(
+        default=5.0, ge=0.1, le=3600, description="Time between two looks at an engine's own metrics"
+    )
 
 
 class ModelsSettings(BaseModel, frozen=True, extra="forbid"):

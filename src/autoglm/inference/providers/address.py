@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import anyio
 
+from autoglm.core.tasks import one_task_group
 from autoglm.inference.backends.openai import OpenAIBackend
 from autoglm.inference.call import Api
 from autoglm.inference.instance import Instance
+from autoglm.inference.providers.engine_metrics import DIALECTS, watch_load
 from autoglm.inference.providers.health import watch_health
 from autoglm.inference.settings import InstanceSettings, PoolSettings, ProviderName
 from autoglm.inference.upstream import Endpoint
@@ -63,7 +65,11 @@ class AddressProvider:
         backend = OpenAIBackend(self.endpoint, self._settings.provider, self.instance.hung_up)
         self.instance.backend = backend
         try:
-            await watch_health(self.instance, self._pool, discover=not self._settings.models, changed=changed)
+            async with one_task_group() as tasks:
+                if self._settings.provider in DIALECTS:
+                    tasks.start_soon(watch_load, self.instance, self._settings, self._pool)
+                await watch_health(self.instance, self._pool, discover=not self._settings.models, changed=changed)
+                tasks.cancel_scope.cancel()
         finally:
             self.instance.backend = None
             with anyio.CancelScope(shield=True):  # closes sockets; waits for nobody
