@@ -53,6 +53,7 @@ from autoglm.inference.models import ModelFolder, pull_words
 from autoglm.inference.providers.address import AddressProvider, configured_endpoint
 from autoglm.inference.providers.discovery import Discovery
 from autoglm.inference.providers.local import LocalFleet
+from autoglm.inference.providers.ray_serve import RayServe
 from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import EngineSettings, InstanceSettings
 from autoglm.invocation import data_option
@@ -84,7 +85,7 @@ def model_folder(settings: Settings, data_dir: Path) -> ModelFolder:
 
 def instances_to_run(settings: Settings, folder: ModelFolder) -> tuple[InstanceSettings, ...]:
     """The configured instances; when none are, one local instance of the default model, or of another here."""
-    if settings.instance or settings.discovery:
+    if settings.instance or settings.discovery or settings.ray:
         return settings.instance
     here = [model.name for model in folder.list()]
     name = settings.models.default if settings.models.default in here else next(iter(here), None)
@@ -313,6 +314,10 @@ class Hub:
             self._providers.append(self._fleet)
         for group in self.settings.discovery:
             self._providers.append(Discovery(group, self.settings.pool, self._scheduler))
+        for cluster in self.settings.ray:
+            folder = self.folder if cluster.folder is None else ModelFolder(cluster.folder)
+            path = folder.file(cluster.model)
+            self._providers.append(RayServe(cluster, self.settings.pool, self._scheduler, path))
 
     def _payer(self, address: str) -> tuple[str, str]:
         """Key and tenant on whose account a message from this address goes."""

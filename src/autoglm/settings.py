@@ -30,6 +30,7 @@ from autoglm.inference.settings import (
     ModelSettings,
     ModelsSettings,
     PoolSettings,
+    RaySettings,
     SchedulerSettings,
 )
 from autoglm.settings_files import (
@@ -62,6 +63,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     telemetry: TelemetrySettings = TelemetrySettings()
     instance: tuple[InstanceSettings, ...] = Field(default=(), max_length=1000)
     discovery: tuple[DiscoverySettings, ...] = Field(default=(), max_length=100)
+    ray: tuple[RaySettings, ...] = Field(default=(), max_length=100)
     key: tuple[KeySettings, ...] = Field(default=(), max_length=10_000)
     model: tuple[ModelSettings, ...] = Field(default=(), max_length=1000)
     intent: tuple[IntentSettings, ...] = Field(default=(), max_length=200)
@@ -69,7 +71,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        for table in ("instance", "discovery", "key", "model", "intent", "budget"):
+        for table in ("instance", "discovery", "ray", "key", "model", "intent", "budget"):
             names = [name for entry in getattr(self, table) for name in getattr(entry, "names", (entry.name,))]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
@@ -258,7 +260,7 @@ def _sentence(detail: Any, origins: dict[str, str]) -> str:
         known = list(_model_at(parents).model_fields)
         return f"{where}: no setting has this name.{did_you_mean(str(wrong), known)} Known here: {', '.join(known)}"
     match detail["type"], detail["loc"]:
-        case "tuple_type", ("instance" | "discovery" | "key" | "model" | "intent" | "budget" as table,):
+        case "tuple_type", ("instance" | "discovery" | "ray" | "key" | "model" | "intent" | "budget" as table,):
             return f"{where}: write [[{table}]], with two brackets"
         case "model_type", (str() as table,):
             return f"{where}: must be a table: [{table}]"

@@ -14,6 +14,7 @@ Tree = dict[str, Any]
 _SECRET_FILES = {
     "instance": ("api_key_file", "api_key"),
     "discovery": ("api_key_file", "api_key"),
+    "ray": ("token_file", "token"),
     "key": ("value_file", "value"),
 }
 _MAX_FILE_BYTES = 1 << 20

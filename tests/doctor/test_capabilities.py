@@ -39,3 +39,10 @@ def test_inside_wechat_the_reasons_are_other_ones() -> None:
     assert "runs inside WeChat" in login.seen_from(inside_wechat=True).why
     chat = found()["chat"]
     assert chat.seen_from(inside_wechat=True) == chat
+
+
+def test_a_missing_ray_comes_with_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found()["ray_workers"].available
+    monkeypatch.setattr("autoglm.doctor.capabilities.find_spec", lambda package: package != "ray")
+    workers = found()["ray_workers"]
+    assert (workers.available, workers.fix) == (False, "pip install 'autoglm-hub[ray]'")

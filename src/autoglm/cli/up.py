@@ -128,7 +128,7 @@ def _fetch_first_model(settings: "Settings", data_dir: Path) -> None:
     from autoglm.settings import check_start
 
     folder = model_folder(settings, data_dir)
-    if settings.discovery or instances_to_run(settings, folder):
+    if settings.discovery or settings.ray or instances_to_run(settings, folder):
         return
     check_start(settings)
     listen(settings.gateway).close()

@@ -80,6 +80,7 @@ def capabilities(read_facts: Callable[[], Facts]) -> list[Capability]:
     return [
         _chat(facts),
         _local_models(facts),
+        _ray_workers(),
         Capability(
             name="messages", available=True,
             why="kept in this hub's own store, no network needed", why_zh="保存在本机，无需网络",
@@ -168,6 +169,22 @@ def _chat(facts: Facts) -> Capability:
         why="no instance serves a model", why_zh="还没有提供模型的实例",
         instead=_MAIL, instead_zh=_MAIL_ZH,
         fix=f"{facts.pull}, or an [[instance]] in autoglm.toml",
+    )  # fmt: skip
+
+
+def _ray_workers() -> Capability:
+    if find_spec("ray"):
+        return Capability(
+            name="ray_workers", available=True,
+            why="[[ray]] in autoglm.toml starts workers on the machines of a Ray cluster",
+            why_zh="在 autoglm.toml 中写 [[ray]]，即可在 Ray 集群的各台机器上启动工作进程",
+        )  # fmt: skip
+    return Capability(
+        name="ray_workers", available=False,
+        why="the package ray is not installed", why_zh="未安装 ray",
+        instead="[[discovery]] finds servers that run on other machines already",
+        instead_zh="其他机器上已经运行的服务，可用 [[discovery]] 接入",
+        fix="pip install 'autoglm-hub[ray]'",
     )  # fmt: skip
 
 

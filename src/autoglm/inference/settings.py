@@ -186,6 +186,31 @@ class DiscoverySettings(EndpointSettings, frozen=True, extra="forbid"):
         )
 
 
+class RaySettings(BaseModel, frozen=True, extra="forbid"):
+    """`[[ray]]`: local model workers on the machines of a Ray cluster, each an instance of the pool."""
+
+    name: str = Field(
+        min_length=1, max_length=32, pattern=NAME_PATTERN, description="Unique; instances are named NAME-1, NAME-2, ..."
+    )
+    model: ModelName = Field(description="Model file that each worker serves")
+    address: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=300,
+        pattern=r"^[!-~]+$",
+        description="HOST:PORT of a running cluster, or 'auto'; a cluster on this machine alone when absent",
+    )
+    token: SecretStr | None = Field(default=None, description="Token of a cluster that asks for one")
+    token_file: Path | None = Field(default=None, description="File that holds the token")
+    folder: Path | None = Field(
+        default=None, description="Where model files lie on the cluster's machines; as here when absent"
+    )
+    replicas: int = Field(default=1, ge=1, le=1000, description="Workers")
+    cores: float = Field(default=1.0, ge=0.1, le=1024, description="Cores that one worker takes")
+    slots: int = Field(default=4, ge=1, le=4096, description="Requests at one time, for each worker")
+    context_tokens: int = Field(default=8192, ge=256, le=1 << 21, description="Context of each slot")
+
+
 class ModelSettings(BaseModel, frozen=True, extra="forbid"):
     """`[[model]]`: what one model costs, and how its answers are treated."""
 

@@ -151,6 +151,7 @@ class LocalChild:
             path=str(self._spec.path),
             model=self._spec.model,
             api_key=self.api_key,
+            host=self._spec.host,
             context_tokens=self._spec.context_tokens,
             slots=self._spec.slots,
             threads=self._spec.threads,

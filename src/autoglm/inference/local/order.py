@@ -12,6 +12,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     model: str
     api_key: str
+    host: str = "127.0.0.1"
     context_tokens: int
     slots: int
     threads: int

@@ -28,6 +28,8 @@ class LocalSpec(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
     """See `cores.share_threads`: two threads on cores that others use, too, are up to 20 times slower than one."""
     mode: Mode = "chat"
+    host: str = "127.0.0.1"
+    """The address to listen on."""
     prompt_cache_bytes: int = 128 * 1024 * 1024
     """Prompts kept beside the slots, so that a chat goes on quickly after others had its slot. llama.cpp takes 8 GB."""
     sleep_after_s: int | None = None

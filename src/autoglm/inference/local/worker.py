@@ -62,7 +62,7 @@ def _serve(order: Order) -> tuple[ServerReady, object]:
     params = xllamacpp.CommonParams()
     params.model.path = order.path
     params.model_alias = {order.model}
-    params.hostnames = ["127.0.0.1"]
+    params.hostnames = [order.host]
     params.port = 0  # the kernel chooses; listening_address tells
     params.api_keys = [order.api_key]
     params.n_ctx = context_tokens * order.slots  # llama.cpp divides it by the slots

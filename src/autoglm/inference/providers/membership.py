@@ -58,14 +58,15 @@ class Membership:
         self._members: dict[str, _Member] = {}
         self._passed_over: set[str] = set()
 
-    def __len__(self) -> int:
-        """How many there are, with those that drain."""
-        return len(self._members)
-
     @property
     def wanted(self) -> list[str]:
         """The names of those that do not drain."""
         return [name for name, member in self._members.items() if member.is_wanted]
+
+    @property
+    def names(self) -> list[str]:
+        """All names in use, those that drain among them."""
+        return list(self._members)
 
     def assign(self, wanted: Mapping[str, Callable[[], MemberProvider]]) -> None:
         """wanted: by the instance's name, what makes its provider. Who is in it and runs already is not touched.

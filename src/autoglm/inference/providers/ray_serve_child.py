@@ -1,0 +1,154 @@
+"""The process that speaks to Ray for the hub: starts or joins a cluster, deploys the workers, tells where they are.
+
+Run as `python -m autoglm.inference.providers.ray_serve_child` by `ray_cluster.py`. Ray takes 150 MB, threads and signal
+handlers, which the hub is to be spared. The end of stdin, SIGTERM, or the hub's death takes everything down.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import msgspec
+
+from autoglm.inference.local import LocalSpec
+from autoglm.inference.providers.ray_order import RayEvent, RayFailed, RayMembers, RayOrder
+from autoglm.inference.providers.ray_replica import HEALTH_PERIOD_S, Registry, Replica
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_ORDER_LIMIT_BYTES = 65_536
+_LOOK_S = 0.5
+_ANSWER_TIMEOUT_S = 30.0
+_OBJECT_STORE_BYTES = 80 << 20
+"""Next to Ray's minimum: nothing large goes through it."""
+
+
+def main() -> int:
+    """Exit status 0 when it was told to end, 1 when the cluster could not be had or was lost (an event says why)."""
+    signal.signal(signal.SIGTERM, _leave)
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    events = _take_stdout()
+    line = sys.stdin.buffer.readline(_ORDER_LIMIT_BYTES)
+    if not line.endswith(b"\n"):
+        return 0  # the hub is gone already
+    order = msgspec.json.decode(line, type=RayOrder)
+    if os.getppid() != order.parent_pid:  # it died before the kernel knew of our wish
+        return 0
+    threading.Thread(target=_watch_stdin, name="stdin", daemon=True).start()
+    try:
+        import ray
+        from ray import serve
+    except ImportError as error:
+        _send(events, RayFailed(reason=str(error), is_missing_package=True))
+        return 1
+    try:
+        _run(order, events, ray, serve)
+    except Exception as error:  # noqa: BLE001  # the process's outer edge; Ray raises bare Exceptions, too
+        _send(events, RayFailed(reason=" ".join(str(error).split())[:400]))
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the end has begun
+        _take_down(order, ray, serve)
+
+
+def _run(order: RayOrder, events: BinaryIO, ray: Any, serve: Any) -> NoReturn:
+    """Deploy, and tell the members at each change, until a signal ends it. Raises what Ray raises."""
+    _join(order, ray)
+    signal.signal(signal.SIGTERM, _leave)  # Ray has set its own
+    registry = ray.remote(num_cpus=0, max_restarts=-1)(Registry).remote()
+    deployment = serve.deployment(
+        Replica,
+        name="worker",
+        num_replicas=order.replicas,
+        health_check_period_s=HEALTH_PERIOD_S,
+        health_check_timeout_s=5 * HEALTH_PERIOD_S,
+        graceful_shutdown_timeout_s=1.0,
+        ray_actor_options={"num_cpus": order.cores_per_replica},
+    )
+    spec = LocalSpec(
+        name=order.name,
+        model=order.model,
+        path=Path(order.path),
+        context_tokens=order.context_tokens,
+        slots=order.slots,
+        threads=max(1, int(order.cores_per_replica)),
+    )
+    serve.start(proxy_location="Disabled")
+    application = deployment.bind(registry, spec, is_loopback=order.address is None)
+    target = serve.RunTarget(target=application, name=order.name, route_prefix=None)
+    # Not until all run: a cluster that has room for some of them serves with those.
+    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+    told: RayMembers | None = None
+    while True:
+        report: RayMembers = ray.get(registry.report.remote(), timeout=_ANSWER_TIMEOUT_S)
+        if len(report.members) < order.replicas and not report.trouble:
+            report = RayMembers(members=report.members, trouble=_trouble(order, serve))
+        if report != told:
+            told = report
+            _send(events, report)
+        time.sleep(_LOOK_S)
+
+
+def _trouble(order: RayOrder, serve: Any) -> str:
+    """What Serve says of replicas that it cannot place or start; empty while it says nothing."""
+    application = serve.status().applications.get(order.name)
+    messages = [] if application is None else [each.message for each in application.deployments.values()]
+    return " ".join(" ".join(messages).split())[:400]
+
+
+def _join(order: RayOrder, ray: Any) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if order.address is not None:
+        ray.init(address=order.address, namespace="autoglm", **quiet)
+        return
+    ray.init(
+        address="local",
+        num_cpus=order.cores,
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        _temp_dir=order.temporary,
+        **quiet,
+    )
+
+
+def _take_down(order: RayOrder, ray: Any, serve: Any) -> None:
+    """A cluster of its own ends whole; on another one only the application does."""
+    try:
+        if ray.is_initialized():
+            if order.address is not None:
+                serve.delete(order.name)
+            ray.shutdown()
+    finally:
+        shutil.rmtree(order.temporary, ignore_errors=True)
+
+
+def _watch_stdin() -> None:
+    while os.read(0, 1):  # not by sys.stdin, whose lock a daemon thread would hold when Python ends
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)  # interrupts the main thread, whatever it waits for
+
+
+def _leave(*_: object) -> NoReturn:
+    raise SystemExit(0)
+
+
+def _take_stdout() -> BinaryIO:
+    """Keep stdout for events; what libraries print goes to stderr."""
+    events = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return events
+
+
+def _send(events: BinaryIO, event: RayEvent) -> None:
+    events.write(msgspec.json.encode(event) + b"\n")
+    events.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
