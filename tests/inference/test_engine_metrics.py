@@ -90,10 +90,10 @@ def test_any_bytes_are_a_load_in_range_or_none(noise: bytes, provider: str, at: 
 def test_a_hostile_page_of_megabytes_takes_a_fraction_of_a_second() -> None:
     opened = b'vllm:num_requests_running{a="' * 100_000
     many = b'vllm:num_requests_running{a="}} "} 1\n' * 100_000
-    started_s = time.perf_counter()
+    started_s = time.thread_time()
     assert read_load(opened, "vllm") is None
     assert read_load(many, "vllm") == EngineLoad(running=100_000, waiting=0, cache_use=None)
-    assert time.perf_counter() - started_s < 2.0
+    assert time.thread_time() - started_s < 2.0
 
 
 # --- the watch ---

@@ -82,13 +82,10 @@ class Discovery:
 
     def _members(self, targets: Sequence[Target]) -> dict[str, Callable[[], AddressProvider]]:
         if len(targets) > MAX_MEMBERS:
-            self._tell(
-                DiscoveryFailed(self._source.place, f"{len(targets)} targets, {MAX_MEMBERS} are taken"), MAX_MEMBERS
-            )
-            targets = sorted(targets)[:MAX_MEMBERS]  # sorted: another order must not mean other members
+            self._tell(DiscoveryFailed(self._source.place, f"{len(targets)} targets are too many"), MAX_MEMBERS)
         else:
             self._trouble = ""
-        named = {member_name(self._settings.name, target): target for target in targets}
+        named = {member_name(self._settings.name, target): target for target in bounded(targets)}
         return {name: partial(self._provider, name, target) for name, target in named.items()}
 
     def _provider(self, name: str, target: Target) -> AddressProvider:
@@ -99,6 +96,11 @@ class Discovery:
         if error.reason != self._trouble:
             log.warning("discovery_failed", place=self._source.place, reason=error.reason, kept=kept)
         self._trouble = error.reason
+
+
+def bounded(targets: Sequence[Target]) -> Sequence[Target]:
+    """At most MAX_MEMBERS of them; which ones does not depend on their order."""
+    return targets if len(targets) <= MAX_MEMBERS else sorted(targets)[:MAX_MEMBERS]
 
 
 def member_name(group: str, target: Target) -> str:
