@@ -4,6 +4,8 @@ Where few like requests were seen, a line through all of them still says somethi
 Source: Li et al. 2010 (LinUCB, disjoint arms); Russac et al. 2019 (D-LinUCB, discounting).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,13 +26,13 @@ class Lines:
         self.coefficients = np.zeros((arms, LINEAR_WIDTH))
         self.inverses[:] = np.eye(LINEAR_WIDTH) / RIDGE
 
-    def predict(self, arms: list[int], linear: Vector) -> tuple[Vector, Vector]:
+    def predict(self, arms: Sequence[int], linear: Vector) -> tuple[Vector, Vector]:
         """(value, evidence) for each arm: evidence counts outcomes that would say as much about this very request.
 
         1 / (x V^-1 x) counts outcomes at x; what the ridge alone would give is taken off.
         """
         values = self.coefficients[arms] @ linear
-        leverages = (self.inverses[arms] @ linear) @ linear
+        leverages = (self.inverses[arms].reshape(-1, LINEAR_WIDTH) @ linear).reshape(-1, LINEAR_WIDTH) @ linear
         prior = RIDGE / float(linear @ linear)
         return values, np.maximum(1.0 / leverages - prior, 0.0)
 

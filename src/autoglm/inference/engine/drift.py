@@ -5,10 +5,10 @@ Source: Page 1954; on residuals instead of raw values, so that a change of the r
 
 import msgspec
 
-TOLERANCE = 0.1
+TOLERANCE = 0.15
 """Residuals may be off by this much for ever."""
 
-THRESHOLD = 5.0
+THRESHOLD = 7.0
 """Of the sum beyond the tolerance. For a residual of deviation 0.45 a false alarm has odds of about
 exp(-2 * TOLERANCE * THRESHOLD / 0.45^2) = 0.7% an excursion; a fall of 0.4 is noticed in 5 / (0.4 - 0.1) = 17."""
 

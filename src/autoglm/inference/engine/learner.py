@@ -8,22 +8,20 @@ use from two threads at once.
 
 import math
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from autoglm.core.errors import InvalidField, StateBroken
 from autoglm.inference.decision import Arm, Candidate, Weights
 from autoglm.inference.engine.bandit import Lines
-from autoglm.inference.engine.context import LINEAR_WIDTH, PLACE_WIDTH, Context, chance, context_of
+from autoglm.inference.engine.context import LINEAR_WIDTH, Context, chance, context_of
 from autoglm.inference.engine.drift import Drift
-from autoglm.inference.engine.knn import CELLS, Neighbours
+from autoglm.inference.engine.knn import Neighbours
 from autoglm.inference.engine.objective import score
 from autoglm.inference.features import Features
-
-Array = NDArray[np.float64]
-Whole = NDArray[np.int64]
 
 ARMS = 256
 """Beyond it the arm that learned the longest ago is given up."""
@@ -31,12 +29,36 @@ ARMS = 256
 VERSION = 1
 """Of the state. Another one is refused: the ledger's records make a new state."""
 
+_DIGEST_BYTES = 16
+"""Before the state: a damaged number would be learned from for ever."""
+
 _FIRST_ARMS = 8
+
 _MOST = 1e9
 """Seconds or cost: more is cut, so that candidates stay finite."""
 
-_RENORMALISE = 1e-6
-"""The common scale below which stored figures are brought back to 1."""
+_RENORMALISE = 1e-3
+"""The common scale below which stored figures are brought back to a scale of 1."""
+
+_PRIOR_WORTH = 2.0
+"""Outcomes that the mean over the other arms, or the hint, counts for."""
+
+_LINE_MOST = 30.0
+"""Outcomes that the line counts for at most: what is no line, it cannot learn."""
+
+_AFAR = 0.5
+"""What an outcome counts in each of the two views from afar, the wide circle and the line."""
+
+_COIN = 0.2
+"""Variance of an outcome that is 0 or 1, at usual odds; what `LearnerSettings.neighbours` is meant for."""
+
+_NOISE_RATE = 0.01
+"""Share of the noise's estimate that one outcome renews."""
+
+_LEAST_NOISE = 0.02
+"""However sure the judges seem: a tenth of a coin's."""
+
+_HALF_ROOT = 1.0 / math.sqrt(2.0)
 
 
 class LearnerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +66,7 @@ class LearnerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Of choices, at most, that do not go to the leader once the arms are known here."""
     young_share: float = 0.3
     """The same where candidates that may be better have fewer than `settled_after` outcomes like this request."""
-    quality_floor: float = 0.6
+    quality_floor: float = 0.8
     """Share of the best candidate's predicted quality below which none leads."""
     floor_deviations: float = 1.0
     """To lead, the prediction less this many deviations must pass the floor; to be tried, it and as many more."""
@@ -93,25 +115,33 @@ class Known(msgspec.Struct, kw_only=True):
     drift: Drift = msgspec.field(default_factory=Drift)
 
 
+class _Version(msgspec.Struct, frozen=True):
+    version: int
+
+
 class _State(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     steps: int
     scale: float
+    noise: float
     known: list[Known]
-    cells: int
-    places: bytes
-    intents: bytes
-    weights: bytes
-    sums: bytes
+    cells: list[tuple[tuple[float, ...], int]]
+    figures: bytes
     grams: bytes
     moments: bytes
 
 
-class _Belief(msgspec.Struct, frozen=True):
+class _Belief(NamedTuple):
+    """What is known of an arm for a request."""
+
     quality: float
     deviation: float
     evidence: float
     """Outcomes like this request that would say as much."""
+    near: float
+    """Outcomes in the narrow circle."""
+    is_settled: bool
+    """The arm is not new: it has enough outcomes of any kind."""
 
 
 class Learner:
@@ -124,6 +154,8 @@ class Learner:
         """Row 0 of the arrays is for arms without an outcome and stays empty."""
         self._neighbours = Neighbours(_FIRST_ARMS)
         self._lines = Lines(_FIRST_ARMS)
+        self._noise = _COIN
+        """Variance of an outcome around its prediction: near 0.2 for thumbs, far less for graded scores."""
         self._gamma: float = 2.0 ** (-1.0 / settings.half_life)
 
     def decide(
@@ -135,8 +167,8 @@ class Learner:
         seed: the decision's id. slo_s, cost_scale: see `objective.score`. Propensities are exact: the chosen one is
         drawn from them.
         """
-        open_options = [index for index, option in enumerate(options) if not option.ruled_out]
-        if not open_options:
+        able = [index for index, option in enumerate(options) if not option.ruled_out]
+        if not able:
             raise ValueError("all options are ruled out")
         beliefs = self._believe(context_of(features), [option.arm for option in options])
         latencies_s = [_finite(option.latency_s) for option in options]
@@ -145,7 +177,7 @@ class Learner:
             score(weights, belief.quality, latency_s, cost, slo_s=slo_s, cost_scale=cost_scale)
             for belief, latency_s, cost in zip(beliefs, latencies_s, costs, strict=True)
         ]
-        leader, propensities, floor = self._distribution(options, open_options, beliefs, scores, weights.quality)
+        leader, propensities, floor = self._distribution(able, beliefs, scores, weights.quality)
         chosen = _draw(propensities, chance(seed))
         candidates = tuple(
             Candidate(
@@ -156,8 +188,7 @@ class Learner:
                 cost=cost,
                 score=value,
                 propensity=propensity,
-                ruled_out=option.ruled_out
-                or ("" if propensity else f"quality {belief.quality:.2f} is below the floor of {floor:.2f}"),
+                ruled_out=option.ruled_out or ("" if propensity else self._below(belief, floor)),
             )
             for option, belief, latency_s, cost, value, propensity in zip(
                 options, beliefs, latencies_s, costs, scores, propensities, strict=True
@@ -180,6 +211,8 @@ class Learner:
         row = self._row_of(arm)
         known = self._known[row - 1]
         expected = self._believe(context, [arm])[0]
+        surprise = (quality - expected.quality) ** 2
+        self._noise = max(self._noise + weight * _NOISE_RATE * (surprise - self._noise), _LEAST_NOISE)
         self._steps += 1
         self._scale *= self._gamma
         if self._scale < _RENORMALISE:
@@ -195,138 +228,132 @@ class Learner:
         known.outcomes += weight
 
     def state(self) -> bytes:
-        """All that was learned, at most 6 MB; the same learner always gives the same bytes."""
-        arms, cells = len(self._known) + 1, self._neighbours.used
-        return msgspec.msgpack.encode(
+        """All that was learned, at most 4 MB; the same learner always gives the same bytes."""
+        arms = len(self._known) + 1
+        state = msgspec.msgpack.encode(
             _State(
                 version=VERSION,
                 steps=self._steps,
                 scale=self._scale,
+                noise=self._noise,
                 known=self._known,
-                cells=cells,
-                places=_pack(self._neighbours.places[:, :cells]),
-                intents=_pack(self._neighbours.intents[:cells]),
-                weights=_pack(self._neighbours.weights[:arms, :cells]),
-                sums=_pack(self._neighbours.sums[:arms, :cells]),
-                grams=_pack(self._lines.grams[:arms]),
-                moments=_pack(self._lines.moments[:arms]),
+                cells=self._neighbours.keys(),
+                figures=self._neighbours.figures[:arms, :, : self._neighbours.used].tobytes(),
+                grams=self._lines.grams[:arms].tobytes(),
+                moments=self._lines.moments[:arms].tobytes(),
             )
         )
+        return _digest(state) + state
 
     @classmethod
     def restore(cls, state: bytes, settings: LearnerSettings) -> "Learner":
         """The learner as it was. Raises StateBroken when `state` is damaged or of another version."""
+        digest, packed = state[:_DIGEST_BYTES], state[_DIGEST_BYTES:]
+        if digest != _digest(packed):
+            raise StateBroken("the learner", "its checksum is wrong")
         try:
-            read = msgspec.msgpack.decode(state, type=_State)
-        except (msgspec.DecodeError, ValueError) as error:
+            version = msgspec.msgpack.decode(packed, type=_Version).version
+            if version != VERSION:
+                raise StateBroken("the learner", f"it is of version {version}, not {VERSION}")
+            read = msgspec.msgpack.decode(packed, type=_State)
+        except msgspec.DecodeError as error:
             raise StateBroken("the learner", str(error)) from error
-        if read.version != VERSION:
-            raise StateBroken("the learner", f"it is of version {read.version}, not {VERSION}")
-        arms, cells = len(read.known) + 1, read.cells
-        if not (arms <= ARMS + 1 and 0 <= cells <= CELLS and 0.0 < read.scale <= 1.0):
-            raise StateBroken("the learner", f"{len(read.known)} arms, {cells} cells, scale {read.scale}")
+        arms, cells = len(read.known) + 1, len(read.cells)
         learner = cls(settings)
-        learner._steps, learner._scale, learner._known = read.steps, read.scale, read.known
+        learner._steps, learner._scale, learner._noise, learner._known = read.steps, read.scale, read.noise, read.known
         learner._rows = {known.arm: row for row, known in enumerate(read.known, 1)}
         learner._make_room(arms)
         neighbours, lines = learner._neighbours, learner._lines
-        neighbours.used = cells
-        neighbours.places[:, :cells] = _unpack(read.places, (PLACE_WIDTH, cells))
-        neighbours.intents[:cells] = _unpack_whole(read.intents, cells)
-        neighbours.weights[:arms, :cells] = _unpack(read.weights, (arms, cells))
-        neighbours.sums[:arms, :cells] = _unpack(read.sums, (arms, cells))
-        lines.grams[:arms] = _unpack(read.grams, (arms, LINEAR_WIDTH, LINEAR_WIDTH))
-        lines.moments[:arms] = _unpack(read.moments, (arms, LINEAR_WIDTH))
-        neighbours.index()
+        neighbours.index(read.cells)
+        neighbours.figures[:arms, :, :cells] = np.frombuffer(read.figures, np.float32).reshape(arms, 2, cells)
+        lines.grams[:arms] = np.frombuffer(read.grams).reshape(arms, LINEAR_WIDTH, LINEAR_WIDTH)
+        lines.moments[:arms] = np.frombuffer(read.moments).reshape(arms, LINEAR_WIDTH)
         for row in range(1, arms):
             lines.solve(row)
         return learner
 
     def _believe(self, context: Context, arms: Sequence[Arm]) -> list[_Belief]:
-        """Near outcomes, then far ones with the line, then the mean over all arms: each counts by its evidence."""
-        settings = self.settings
+        """Near outcomes, then far ones and the line, then the mean of the other arms: each counts by its evidence."""
+        settings, scale = self.settings, self._scale
+        prior, relative_noise = settings.prior_quality, self._noise / _COIN
+        near_worth, base_worth = settings.neighbours * relative_noise, _PRIOR_WORTH * relative_noise
         rows = [self._rows.get(arm, 0) for arm in arms]
         near = self._neighbours.nearby(context, rows)
         lines, line_evidence = self._lines.predict(rows, context.linear)
-        scale = self._scale
-        prior, worth = settings.prior_quality, 2.0
-        pooled = (near.pooled_sum * scale + worth * prior) / (near.pooled * scale + worth)
+        all_wide, all_sum = sum(near.wide), sum(near.wide_sum)
         beliefs = []
-        for arm, row, wide, wide_sum, narrow, narrow_sum, line, counted in zip(
-            arms, rows, near.wide.tolist(), near.wide_sum.tolist(), near.narrow.tolist(), near.narrow_sum.tolist(),
-            lines.tolist(), line_evidence.tolist(), strict=True,
-        ):  # fmt: skip
-            base = settings.hints.get(arm.model, pooled)
-            age = self._steps - self._known[row - 1].learned_at if row else 0
-            line_counts = min(counted * self._gamma**age, settings.neighbours)
-            far_counts = min(wide * scale, settings.neighbours)
-            far = far_counts * wide_sum / wide if wide > 0.0 else 0.0
-            from_afar = (far + line_counts * (prior + line) + worth * base) / (far_counts + line_counts + worth)
-            narrow_counts = narrow * scale
-            quality = (narrow_sum * scale + settings.neighbours * from_afar) / (narrow_counts + settings.neighbours)
+        for place, (line, counted) in enumerate(zip(lines.tolist(), line_evidence.tolist(), strict=True)):
+            row, wide, wide_sum = rows[place], near.wide[place], near.wide_sum[place]
+            known = self._known[row - 1] if row else None
+            base = settings.hints.get(arms[place].model, -1.0)
+            if base < 0.0:
+                others, others_sum = (all_wide - wide) * scale, (all_sum - wide_sum) * scale
+                base = (others_sum + _PRIOR_WORTH * prior) / (others + _PRIOR_WORTH)
+            since = self._steps - known.learned_at if known else 0
+            # Halves: both speak of the same outcomes.
+            line_counts = _AFAR * min(counted * self._gamma**since, _LINE_MOST)
+            far_counts = _AFAR * min(wide * scale, settings.neighbours)
+            far = wide_sum / wide if wide > 0.0 else 0.0
+            afar = (far_counts * far + line_counts * (prior + line) + base_worth * base) / (
+                far_counts + line_counts + base_worth
+            )
+            near_counts = near.narrow[place] * scale
+            quality = (near.narrow_sum[place] * scale + near_worth * afar) / (near_counts + near_worth)
             quality = min(max(quality, 0.0), 1.0)
-            evidence = narrow_counts + 0.5 * (far_counts + line_counts)
-            deviation = math.sqrt((quality * (1.0 - quality) + 0.02) / (evidence + worth))
-            beliefs.append(_Belief(quality, deviation, evidence))
+            evidence = near_counts + far_counts + line_counts
+            # Of a coin at most; the rest keeps a prediction of 0 or 1 from being certain.
+            variance = min(self._noise, quality * (1.0 - quality) + 0.02)
+            deviation = math.sqrt(variance / (evidence + _PRIOR_WORTH))
+            is_settled = known is not None and known.outcomes >= settings.settled_after
+            beliefs.append(_Belief(quality, deviation, evidence, near_counts, is_settled))
         return beliefs
 
+    def _below(self, belief: _Belief, floor: float) -> str:
+        if belief.quality + self.settings.floor_deviations * belief.deviation >= floor:
+            return ""
+        return f"quality {belief.quality:.2f} is below the floor of {floor:.2f}"
+
     def _distribution(
-        self, options: Sequence[Option], open_options: list[int], beliefs: list[_Belief], scores: list[float],
-        quality_weight: float,
-    ) -> tuple[int, list[float], float]:  # fmt: skip
-        """(leader, propensity of each option, quality floor)."""
-        settings = self.settings
-        settled = [index for index in open_options if self._is_settled(options[index].arm)]
-        able = settled or open_options
-        floor = settings.quality_floor * max(beliefs[index].quality for index in able)
-        slack = settings.floor_deviations
-        sure = [index for index in able if beliefs[index].quality - slack * beliefs[index].deviation >= floor]
-        sure = sure or [index for index in able if beliefs[index].quality >= floor]
-        leader = max(sure, key=lambda index: (scores[index], -index))
-        others = [
-            index
-            for index in open_options
-            if index != leader and beliefs[index].quality + slack * beliefs[index].deviation >= floor
-        ]
-        propensities = [0.0] * len(options)
-        if not others:
-            propensities[leader] = 1.0
-            return leader, propensities, floor
-        if not settled:
-            share = 1.0 / (len(others) + 1)
+        self, able: list[int], beliefs: list[_Belief], scores: list[float], weight: float
+    ) -> tuple[int, list[float], float]:
+        """(leader, propensity of each option, quality floor). able: options that can be chosen. weight: of quality."""
+        settings, slack = self.settings, self.settings.floor_deviations
+        settled = [index for index in able if beliefs[index].is_settled]
+        leading = settled or able
+        floor = settings.quality_floor * max(beliefs[index].quality for index in leading)
+        sure = [index for index in leading if beliefs[index].quality - slack * beliefs[index].deviation >= floor]
+        sure = sure or [index for index in leading if beliefs[index].quality >= floor]
+        leader = max(sure, key=scores.__getitem__)
+        others = [index for index in able if index != leader and not self._below(beliefs[index], floor)]
+        propensities = [0.0] * len(beliefs)
+        if settled and others:
+            odds = [_odds(beliefs[index], beliefs[leader], scores[leader] - scores[index], weight) for index in others]
+            total = sum(odds)
+            for index, odd in zip(others, odds, strict=True):
+                wanted = odd / total if total else 1.0 / len(others)
+                propensities[index] = settings.explore_share * 0.5 * (1.0 / len(others) + wanted)
+            self._add_young(propensities, others, odds, beliefs)
+        else:  # nobody is known, so nobody has a lead to keep
             for index in others:
-                propensities[index] = share
-            propensities[leader] = 1.0 - share * len(others)
-            return leader, propensities, floor
-        odds = [_odds(index, leader, beliefs, scores, quality_weight) for index in others]
-        total = sum(odds)
-        for index, odd in zip(others, odds, strict=True):
-            wanted = odd / total if total else 1.0 / len(others)
-            propensities[index] = settings.explore_share * 0.5 * (1.0 / len(others) + wanted)
-        self._add_young(propensities, others, odds, options, beliefs)
+                propensities[index] = 1.0 / (len(others) + 1)
         propensities[leader] = 1.0 - sum(propensities)
         return leader, propensities, floor
 
     def _add_young(
-        self, propensities: list[float], others: list[int], odds: list[float], options: Sequence[Option],
-        beliefs: list[_Belief],
-    ) -> None:  # fmt: skip
-        """More for arms that may be better and are little known here; never for a new arm."""
+        self, propensities: list[float], others: list[int], odds: list[float], beliefs: list[_Belief]
+    ) -> None:
+        """More for arms that may be better and are little known here, where requests recur; never for a new arm."""
+        enough = self.settings.settled_after
         needs = [
-            min(1.0, 2.0 * odd) * max(0.0, 1.0 - beliefs[index].evidence / self.settings.settled_after)
-            if self._is_settled(options[index].arm)
-            else 0.0
+            min(1.0, 2.0 * odd) * max(0.0, 1.0 - beliefs[index].evidence / enough) if beliefs[index].is_settled else 0.0
             for index, odd in zip(others, odds, strict=True)
         ]
         total = sum(needs)
-        extra = max(0.0, self.settings.young_share - self.settings.explore_share)
         if total > 0.0:
+            recurring = min(1.0, sum(belief.near for belief in beliefs) / enough)
+            extra = max(0.0, self.settings.young_share - self.settings.explore_share) * recurring * max(needs) / total
             for index, need in zip(others, needs, strict=True):
-                propensities[index] += extra * max(needs) * need / total
-
-    def _is_settled(self, arm: Arm) -> bool:
-        row = self._rows.get(arm, 0)
-        return row > 0 and self._known[row - 1].outcomes >= self.settings.settled_after
+                propensities[index] += extra * need
 
     def _row_of(self, arm: Arm) -> int:
         row = self._rows.get(arm)
@@ -347,20 +374,19 @@ class Learner:
         return row
 
     def _make_room(self, rows: int) -> None:
-        room = len(self._neighbours.weights)
+        room = len(self._neighbours.figures)
         if rows > room:
             wanted = min(max(rows, 2 * room), ARMS + 1)
             self._neighbours.grow(wanted)
             self._lines.grow(wanted)
 
 
-def _odds(index: int, leader: int, beliefs: list[_Belief], scores: list[float], quality_weight: float) -> float:
-    """The odds that this one is better than the leader; 0 when that would take more than two deviations."""
-    deviation = quality_weight * math.hypot(beliefs[index].deviation, beliefs[leader].deviation)
-    if deviation <= 0.0:
+def _odds(other: _Belief, leader: _Belief, lead: float, weight: float) -> float:
+    """The odds that the other is better, `lead` of score behind; 0 when that would take over two deviations."""
+    deviation = weight * math.hypot(other.deviation, leader.deviation)
+    if lead >= 2.0 * deviation:
         return 0.0
-    lead = (scores[leader] - scores[index]) / deviation
-    return 0.5 * math.erfc(lead / math.sqrt(2.0)) if lead < 2.0 else 0.0
+    return 0.5 * math.erfc(lead / deviation * _HALF_ROOT)
 
 
 def _draw(propensities: list[float], number: float) -> int:
@@ -379,20 +405,5 @@ def _finite(value: float) -> float:
     return _MOST if math.isnan(value) else min(max(value, 0.0), _MOST)
 
 
-def _pack(array: Array | Whole) -> bytes:
-    return np.ascontiguousarray(array).tobytes()
-
-
-def _unpack(data: bytes, shape: tuple[int, ...]) -> Array:
-    if len(data) != 8 * math.prod(shape):
-        raise StateBroken("the learner", f"{len(data)} bytes for {shape} numbers")
-    array = np.frombuffer(data, dtype=np.float64).reshape(shape)
-    if not np.isfinite(array).all():
-        raise StateBroken("the learner", "a number is not finite")
-    return array
-
-
-def _unpack_whole(data: bytes, length: int) -> Whole:
-    if len(data) != 8 * length:
-        raise StateBroken("the learner", f"{len(data)} bytes for {length} intents")
-    return np.frombuffer(data, dtype=np.int64)
+def _digest(state: bytes) -> bytes:
+    return blake2b(state, digest_size=_DIGEST_BYTES).digest()

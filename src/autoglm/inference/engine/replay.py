@@ -94,11 +94,11 @@ def doubly_robust(steps: Sequence[Step], policy: Policy, model: Measure = QUALIT
     total = sum(row.weight for row in judged)
     squares = sum(row.weight**2 for row in judged)
     value = direct + sum(corrections) / known
-    # Each judged step stands for n / known steps.
-    terms = [row.direct + (row.weight * row.residual * n / known if row.residual is not None else 0.0) for row in rows]
-    variance = sum((term - value) ** 2 for term in terms) / max(n - 1, 1) / n
-    # As if one more step with the largest weight had been off by half a standard range: without it, a log that never
-    # chose what the policy wants would seem to be certain.
+    # What these requests would have brought is asked, not what others would: the direct part is no sample.
+    mean = sum(corrections) / known
+    variance = sum((correction - mean) ** 2 for correction in corrections) / max(known - 1, 1) / known
+    # As if one more step with the largest weight had been off by half the range: without it, a log that never chose
+    # what the policy wants would seem to be certain.
     spread = model.most if math.isfinite(model.most) else max(abs(row.residual or 0.0) for row in judged)
     variance += (max(row.largest for row in rows) * 0.5 * spread / known) ** 2
     margin = _DEVIATIONS * math.sqrt(variance)
