@@ -77,6 +77,10 @@ class Neighbours:
         """Bring all figures to a new common scale."""
         self.figures *= np.float32(factor)
 
+    def total(self, arm: int) -> float:
+        """All evidence of an arm, divided by the common scale."""
+        return float(self.figures[arm, 0].sum())
+
     def forget(self, arm: int, keep: float) -> None:
         self.figures[arm] *= np.float32(keep)
 

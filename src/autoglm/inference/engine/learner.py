@@ -76,8 +76,8 @@ class LearnerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Outcomes after which an arm is known: a new one may lead, and extra exploration ends."""
     half_life: float = 2000.0
     """Learned outcomes (of all arms) after which one counts half."""
-    drift_keeps: float = 0.1
-    """What is left of an arm's outcomes when it was seen to drift."""
+    drift_keeps: float = 5.0
+    """Outcomes that all of an arm's count for once it was seen to drift: enough for a guess, little to unlearn."""
     prior_quality: float = 0.6
     """Of a model when there is no outcome at all."""
     hints: Mapping[str, float] = {}
@@ -219,8 +219,7 @@ class Learner:
             self._neighbours.scale(self._scale)
             self._scale = 1.0
         if expected.evidence >= self.settings.settled_after and known.drift.observe(quality - expected.quality, weight):
-            self._neighbours.forget(row, self.settings.drift_keeps)
-            self._lines.forget(row, self.settings.drift_keeps)
+            self._forget(row)
         self._neighbours.add(context, row, weight / self._scale, quality)
         keep = self._gamma ** (self._steps - known.learned_at)
         self._lines.add(row, context.linear, weight, quality - self.settings.prior_quality, keep)
@@ -372,6 +371,11 @@ class Learner:
             self._lines.forget(row, 0.0)
         self._rows[arm] = row
         return row
+
+    def _forget(self, row: int) -> None:
+        keep = min(1.0, self.settings.drift_keeps / max(self._neighbours.total(row) * self._scale, 1.0))
+        self._neighbours.forget(row, keep)
+        self._lines.forget(row, keep)
 
     def _make_room(self, rows: int) -> None:
         room = len(self._neighbours.figures)
