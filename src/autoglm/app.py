@@ -226,7 +226,7 @@ class Hub:
         self._taught = TaughtIntents(store.keyvalue, self._reader)
         engine = Engine(
             self._scheduler, settings.engine,
-            ledger=self._ledger, understand=self._reader.read, models=settings.model,
+            ledger=self._ledger, understand=self._taught.understand, models=settings.model,
         )  # fmt: skip
         dispatcher = Dispatcher(self._scheduler, engine)
         self._providers: list[Provider] = []

@@ -1,15 +1,21 @@
 """What the hub understands can be asked and taught while it runs, and what was taught stays."""
 
+import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from autoglm.gateway.intents import MAX_EXAMPLES
 from autoglm.inference.intent.taught import MAX_TAUGHT
-from hub import HubProcess, running_hub
+from eventually import wait_until
+from hub import HubProcess, instance_config, running_hub
+from scripted_model import ScriptedModel
 
 CONFIG = """
 [[key]]
@@ -35,7 +41,15 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
 
 @pytest.fixture(scope="module")
 def client(hub: HubProcess) -> Iterator[httpx2.Client]:
+    with asking(hub) as client:
+        yield client
+
+
+@contextmanager
+def asking(hub: HubProcess) -> Iterator[httpx2.Client]:
+    """Learning takes a second of a core; a machine that does much else takes longer."""
     with hub.client() as client:
+        client.timeout = httpx2.Timeout(120.0)
         yield client
 
 
@@ -73,22 +87,52 @@ def test_the_settings_add_intents_and_examples(client: httpx2.Client) -> None:
 def test_what_is_taught_is_in_force_at_once_and_after_a_kill(tmp_path: Path) -> None:
     text = "who takes over the night shift"
     with running_hub(tmp_path / "data") as hub:
-        with hub.client() as client:
+        with asking(hub) as client:
             assert understood(client, text)["intent"] != "handover"
             taught = teach(client, "handover", *NEW)
             assert (taught.status_code, taught.json()) == (200, {"name": "handover", "examples": 3, "taught": 3})
             assert understood(client, text)["intent"] == "handover"
         hub.kill()
         hub.start()
-        with hub.client() as client:
+        with asking(hub) as client:
             assert known(client)["handover"] == (3, 3)
             assert understood(client, text)["intent"] == "handover"
+
+
+def test_a_request_for_auto_is_understood(tmp_path: Path) -> None:
+    """The first has the classifier learned, the ones after it go by what it says; a hint goes before it."""
+
+    def intent_of(client: httpx2.Client, **headers: str) -> tuple[str, str]:
+        body = {"model": "auto", "messages": [{"role": "user", "content": "打开办公室的灯"}]}
+        reply = client.post("/v1/chat/completions", json=body, headers=headers)
+        decision = reply.headers.get("x-autoglm-decision")
+        if decision is None:  # the engine has not begun to learn
+            return "", ""
+        features = client.get(f"/api/decisions/{decision}").json()["decision"]["features"]
+        return features["intent"], features["source"]
+
+    with (
+        ScriptedModel() as model,
+        running_hub(tmp_path / "data", instance_config("a", model.url)) as hub,
+        hub.client() as client,
+    ):
+        wait_until(lambda: intent_of(client) == ("control", "classifier"), timeout_s=30.0, every_s=0.1)
+        assert intent_of(client, **{"x-autoglm-intent": "lamps"}) == ("lamps", "hint")
 
 
 def test_teaching_twice_adds_and_repeats_nothing(client: httpx2.Client) -> None:
     assert teach(client, "tide", "when is high tide", "潮水几点涨", "  tide table ").json()["taught"] == 3
     again = teach(client, "tide", "tide table", "is the tide coming in").json()
     assert again == {"name": "tide", "examples": 4, "taught": 4}
+
+
+def test_two_who_teach_one_intent_at_once_both_do(client: httpx2.Client) -> None:
+    halves = [("the gangway is up", "lower the gangway", "gangway guard"), ("舷梯放下来", "is the gangway rigged")]
+    with ThreadPoolExecutor(2) as pool:
+        replies = list(pool.map(lambda half: teach(client, "gangway", *half), halves))
+    assert 200 in {reply.status_code for reply in replies}
+    taught = sum(len(half) for half, reply in zip(halves, replies, strict=True) if reply.status_code == 200)
+    assert known(client)["gangway"] == (taught, taught)  # the one with two alone may have come too early
 
 
 def test_an_example_moves_to_the_intent_that_claims_it(client: httpx2.Client) -> None:
@@ -134,19 +178,15 @@ def test_only_an_admin_teaches(client: httpx2.Client) -> None:
 
 def test_a_hub_keeps_a_bounded_number_of_taught_examples(tmp_path: Path) -> None:
     """Written past the limit from outside, as an older hub with a higher one may have; then no more is taken."""
-    import sqlite3
-
-    import msgspec
-
     with running_hub(tmp_path / "data") as hub:
-        with hub.client() as client:
+        with asking(hub) as client:
             teach(client, "handover", *NEW)
         hub.stop()
         full = msgspec.json.encode([f"example {number}" for number in range(MAX_TAUGHT)])
         with sqlite3.connect(hub.data_dir / "hub.db") as db:
             assert db.execute("UPDATE kv SET value = ? WHERE key = 'intents/handover'", (full,)).rowcount == 1
         hub.start()
-        with hub.client() as client:
+        with asking(hub) as client:
             refused = teach(client, "tide", "when is high tide", "潮水几点涨", "tide table")
             assert (refused.status_code, refused.json()["field"]) == (400, "examples")
             assert "2000 taught examples" in refused.json()["detail"]

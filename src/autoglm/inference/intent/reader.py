@@ -24,7 +24,7 @@ _encode = msgspec.json.Encoder().encode
 class IntentReader:
     """Reads in the event loop: 15 us, and 0.3 ms more where the classifier is asked. Learns in a thread, by `prepare`.
 
-    Before the first `prepare` it knows hints and rules only. numpy is imported by `prepare`, not before.
+    Before the first `prepare` it goes by hints and rules only. numpy is imported by `prepare`, not before.
     """
 
     def __init__(self, configured: Examples | None = None, *, with_encoder: bool = False) -> None:

@@ -41,32 +41,35 @@ def train(
 ) -> Machines:  # fmt: skip
     """classes: (samples,) the class of each sample, below `count`. cost: C of the paper, for all samples.
 
-    Makes `passes` over all samples, each in an order of its own; a multiplier that would move by less than `tolerance`
-    stays. The same input gives the same weights.
+    Makes `passes` over all samples, each in an order of its own; multipliers of a sample that would move by less than
+    `tolerance` together stay. The same input gives the same weights.
     """
-    weights = np.zeros((features, count), dtype=np.float32)
-    bias = np.zeros(count, dtype=np.float32)
-    signs = np.full((len(samples), count), -1.0, dtype=np.float32)
-    signs[np.arange(len(samples)), classes] = 1.0
-    multipliers = np.zeros_like(signs)
-    softness = np.float32(1 / (2 * cost))
-    # A sample's square is 1, and 1 more for the bias, which is the weight of a feature that is always 1.
-    step = np.float32(1 / (2 + softness))
+    # The multipliers carry the sign of their sample, so that a weight is the sum of multiplier times value; that of the
+    # sample's own class is never below 0, those of the others never above. The last row is the bias: a feature of 1.
+    weights = np.zeros((features + 1, count), dtype=np.float32)
+    multipliers = np.zeros((len(samples), count), dtype=np.float32)
+    softness = 1 / (2 * cost)
+    step = np.float32(1 / (2 + softness))  # a sample's square is 1, and 1 more for the bias
+    kept = np.float32(1 - step * softness)
+    with_bias = [Sample(np.append(rows, features), np.append(values, np.float32(1))) for rows, values in samples]
+    numbers = classes.tolist()
+    smallest = tolerance * tolerance
     random = np.random.default_rng(seed)
     for _ in range(passes):
         for turn, index in enumerate(random.permutation(len(samples)).tolist()):
             if turn % _STEPS_IN_A_ROW == 0:
                 time.sleep(0)
-            rows, values = samples[index]
-            sign, old = signs[index], multipliers[index]
+            rows, values = with_bias[index]
+            number, old = numbers[index], multipliers[index]
             own = weights.take(rows, axis=0)
-            gradient = sign * (values @ own + bias) - 1 + softness * old
-            new = np.maximum(old - gradient * step, 0)
-            change = (new - old) * sign
-            if max(change.max(), -change.min()) < tolerance:
+            new = old * kept - (values @ own) * step - step
+            of_own_class = new[number] + 2 * step
+            np.minimum(new, 0, out=new)
+            new[number] = max(of_own_class, 0)
+            change = new - old
+            if change @ change < smallest:
                 continue
             own += values[:, None] * change
             weights[rows] = own
-            bias += change
             multipliers[index] = new
-    return Machines(weights, bias)
+    return Machines(weights[:-1], weights[-1])

@@ -1,5 +1,6 @@
 """Examples that were taught while the hub ran: kept in the store, in force after each start."""
 
+import anyio
 import msgspec
 import structlog
 from anyio import to_thread
@@ -7,6 +8,7 @@ from anyio import to_thread
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import InvalidField, NotFound
 from autoglm.core.ports import KeyValue
+from autoglm.inference.features import Features
 from autoglm.inference.intent.examples import MIN_EXAMPLES, Examples, cleaned, is_intent_name
 from autoglm.inference.intent.reader import IntentReader
 
@@ -24,6 +26,8 @@ class TaughtIntents:
         self._keyvalue = keyvalue
         self._reader = reader
         self._taught: dict[str, tuple[str, ...]] = {}
+        self._wanted = anyio.Event()
+        self._changing = anyio.Lock()  # a change reads what was taught before
 
     async def open(self) -> None:
         for entry in await self._keyvalue.list(_PREFIX):
@@ -45,8 +49,17 @@ class TaughtIntents:
         await to_thread.run_sync(self._reader.prepare)
         log.debug("intents_learned", took_s=round(monotonic_s() - started_s, 3))
 
+    def understand(self, body: bytes, api: str, hint: str) -> Features:
+        """`IntentReader.read`; the first one has `run` learn, and goes without the classifier itself."""
+        self._wanted.set()
+        return self._reader.read(body, api, hint)
+
     async def run(self) -> None:
-        """`learn`, as a task of its own: a hub that cannot learn its intents serves without them."""
+        """`learn` once a request wants it: a hub that serves named models only need not.
+
+        A task of its own: a hub that cannot learn its intents serves without them.
+        """
+        await self._wanted.wait()
         try:
             await self.learn()
         except Exception:  # the task's edge
@@ -60,22 +73,24 @@ class TaughtIntents:
         """
         if is_intent_name(name) is None:
             raise InvalidField("name", "must be 1 to 64 of a-z, 0-9, - and _")
-        texts = cleaned((*self._taught.get(name, ()), *examples))
-        known = await self.examples()
-        if len({*known.get(name, ()), *texts}) < MIN_EXAMPLES:
-            raise InvalidField("examples", f"a new intent needs {MIN_EXAMPLES} examples that differ")
-        if sum(map(len, self._taught.values())) - self.count(name) + len(texts) > MAX_TAUGHT:
-            raise InvalidField("examples", f"the hub keeps {MAX_TAUGHT} taught examples at most")
-        await self._keyvalue.put(_PREFIX + name, msgspec.json.encode(texts))
-        self._taught[name] = texts
-        self._reader.teach(dict(self._taught))
+        async with self._changing:
+            texts = cleaned((*self._taught.get(name, ()), *examples))
+            known = await self.examples()
+            if len({*known.get(name, ()), *texts}) < MIN_EXAMPLES:
+                raise InvalidField("examples", f"a new intent needs {MIN_EXAMPLES} examples that differ")
+            if sum(map(len, self._taught.values())) - self.count(name) + len(texts) > MAX_TAUGHT:
+                raise InvalidField("examples", f"the hub keeps {MAX_TAUGHT} taught examples at most")
+            await self._keyvalue.put(_PREFIX + name, msgspec.json.encode(texts))
+            self._taught[name] = texts
+            self._reader.teach(dict(self._taught))
         await self.learn()
 
     async def forget(self, name: str) -> None:
         """Take back what was taught of an intent; what the hub or the settings know of it stays. Raises NotFound."""
-        if name not in self._taught:
-            raise NotFound("taught intent", name)
-        await self._keyvalue.delete(_PREFIX + name)
-        self._taught.pop(name, None)
-        self._reader.teach(dict(self._taught))
+        async with self._changing:
+            if name not in self._taught:
+                raise NotFound("taught intent", name)
+            await self._keyvalue.delete(_PREFIX + name)
+            del self._taught[name]
+            self._reader.teach(dict(self._taught))
         await self.learn()
