@@ -134,13 +134,22 @@ def test_below_the_quality_floor_nothing_is_chosen_however_cheap() -> None:
     assert {decide(learner, request(), offered, seed=str(seed)).chosen for seed in range(300)} == {0}
 
 
-def test_when_nobody_is_known_all_are_tried_alike() -> None:
-    choice = decide(Learner(LearnerSettings()), request(), options(GOOD, BAD, Arm("c"), Arm("d")))
-    assert [candidate.propensity for candidate in choice.candidates] == [0.25] * 4
+def test_while_nothing_was_judged_the_order_leads_however_many_answers_there_were() -> None:
+    learner = Learner(LearnerSettings())
+    for _ in range(300):
+        learner.learn(request(), BAD, 0.8, weight=0.1)  # no flaw was seen
+    choice = decide(learner, request(), options(GOOD, BAD, Arm("c"), Arm("d")))
+    assert [candidate.propensity for candidate in choice.candidates] == pytest.approx([0.97, 0.01, 0.01, 0.01])
+
+
+def test_the_first_judgements_have_the_others_tried_more() -> None:
+    learner = taught((request(), BAD, 0.0))
+    choice = decide(learner, request(), options(BAD, GOOD))
+    assert sum(candidate.propensity for candidate in choice.candidates[1:]) >= 0.3
 
 
 def test_a_new_model_gets_no_more_than_the_exploration_share_until_it_is_known() -> None:
-    learner = taught((request(), BAD, 0.4))
+    learner = taught((request(), BAD, 0.4), times=100)
     for outcome in range(10):
         _, new = decide(learner, request(), options(BAD, GOOD)).candidates
         assert 0.0 < new.propensity <= 0.03, f"after {outcome} outcomes"
@@ -149,7 +158,7 @@ def test_a_new_model_gets_no_more_than_the_exploration_share_until_it_is_known()
 
 
 def test_known_arms_are_explored_by_the_share_that_is_set() -> None:
-    learner = taught((request(), GOOD, 0.9), (request(), BAD, 0.8), explore_share=0.05)
+    learner = taught((request(), GOOD, 0.9), (request(), BAD, 0.8), times=100, explore_share=0.05)
     good, bad = decide(learner, request(), options(GOOD, BAD)).candidates
     assert bad.propensity == pytest.approx(0.05)
     assert good.propensity == pytest.approx(0.95)

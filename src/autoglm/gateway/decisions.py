@@ -145,7 +145,7 @@ class DecisionsGateway:
 
 
 def _may_see(principal: Principal, decision: Decision) -> bool:
-    return decision.tenant == principal.name or principal.allows("admin")
+    return decision.tenant == principal.tenant or principal.allows("admin")
 
 
 def _shown(account: Account) -> DecisionAccount:

@@ -32,6 +32,9 @@ VERSION = 1
 _DIGEST_BYTES = 16
 """Before the state: a damaged number would be learned from for ever."""
 
+JUDGED = 0.25
+"""Outcomes of less weight say little: from any number of them, no arm counts as known."""
+
 _FIRST_ARMS = 8
 
 _MOST = 1e9
@@ -109,7 +112,7 @@ class Known(msgspec.Struct, kw_only=True):
 
     arm: Arm
     outcomes: float = 0.0
-    """Sum of the weights it learned with."""
+    """Sum of the weights it learned with, of those that say enough (JUDGED)."""
     learned_at: int = 0
     """The step of its last outcome."""
     drift: Drift = msgspec.field(default_factory=Drift)
@@ -140,8 +143,10 @@ class _Belief(NamedTuple):
     """Outcomes like this request that would say as much."""
     near: float
     """Outcomes in the narrow circle."""
+    outcomes: float
+    """Judged ones of the arm, of any kind of request."""
     is_settled: bool
-    """The arm is not new: it has enough outcomes of any kind."""
+    """The arm is not new: it has enough of them."""
 
 
 class Learner:
@@ -224,7 +229,8 @@ class Learner:
         keep = self._gamma ** (self._steps - known.learned_at)
         self._lines.add(row, context.linear, weight, quality - self.settings.prior_quality, keep)
         known.learned_at = self._steps
-        known.outcomes += weight
+        if weight >= JUDGED:
+            known.outcomes += weight
 
     def state(self) -> bytes:
         """All that was learned, at most 4 MB; the same learner always gives the same bytes."""
@@ -303,8 +309,9 @@ class Learner:
             # Of a coin at most; the rest keeps a prediction of 0 or 1 from being certain.
             variance = min(self._noise, quality * (1.0 - quality) + 0.02)
             deviation = math.sqrt(variance / (evidence + _PRIOR_WORTH))
-            is_settled = known is not None and known.outcomes >= settings.settled_after
-            beliefs.append(_Belief(quality, deviation, evidence, near_counts, is_settled))
+            outcomes = 0.0 if known is None else known.outcomes
+            is_settled = outcomes >= settings.settled_after
+            beliefs.append(_Belief(quality, deviation, evidence, near_counts, outcomes, is_settled))
         return beliefs
 
     def _below(self, belief: _Belief, floor: float) -> str:
@@ -317,12 +324,16 @@ class Learner:
     ) -> tuple[int, list[float], float]:
         """(leader, propensity of each option, quality floor). able: options that can be chosen. weight: of quality."""
         settings, slack = self.settings, self.settings.floor_deviations
-        settled = [index for index in able if beliefs[index].is_settled]
+        judged = sum(beliefs[index].outcomes for index in able)
+        # Until all could have got known by the share of the young; later, who is unknown is new here.
+        is_beginning = judged * settings.young_share < settings.settled_after * len(able)
+        settled = [index for index in able if beliefs[index].is_settled and not is_beginning]
         leading = settled or able
         floor = settings.quality_floor * max(beliefs[index].quality for index in leading)
         sure = [index for index in leading if beliefs[index].quality - slack * beliefs[index].deviation >= floor]
         sure = sure or [index for index in leading if beliefs[index].quality >= floor]
-        leader = max(sure, key=scores.__getitem__)
+        # While nothing is known, the order of the options is all there is.
+        leader = max(sure, key=scores.__getitem__) if judged else able[0]
         others = [index for index in able if index != leader and not self._below(beliefs[index], floor)]
         propensities = [0.0] * len(beliefs)
         if settled and others:
@@ -332,9 +343,10 @@ class Learner:
                 wanted = odd / total if total else 1.0 / len(others)
                 propensities[index] = settings.explore_share * 0.5 * (1.0 / len(others) + wanted)
             self._add_young(propensities, others, odds, beliefs)
-        else:  # nobody is known, so nobody has a lead to keep
+        elif others:
+            trying = settings.young_share if judged else settings.explore_share
             for index in others:
-                propensities[index] = 1.0 / (len(others) + 1)
+                propensities[index] = trying / len(others)
         propensities[leader] = 1.0 - sum(propensities)
         return leader, propensities, floor
 

@@ -186,6 +186,8 @@ class Ledger:
             await anyio.to_thread.run_sync(_take_all, lessons, records)
             self._seq = records[-1].seq
             self._unsaved += len(records)
+            if self._early and self._early[0][0] <= self._seq:
+                break  # what came since is in memory: who reads on might chase new events for ever
         early, self._early = self._early, []
         for seq, event in early:
             if seq > self._seq:
