@@ -26,7 +26,7 @@ from benchmarks.startup import has_text
 from hub import running_hub
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-SCRIPTS = ("gateway", "local", "messages", "peers", "report", "scaling", "startup")
+SCRIPTS = ("gateway", "intent", "local", "messages", "peers", "report", "scaling", "startup")
 WRK = """Running 4s test @ http://127.0.0.1:9001/v1/chat/completions
   1 threads and 32 connections
   Thread Stats   Avg      Stdev     Max   +/- Stdev

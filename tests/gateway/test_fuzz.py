@@ -87,7 +87,7 @@ def check(case: Case[Any], hub: HubProcess) -> None:
         case.query["wait"] = 0  # waiting is tested elsewhere
     if isinstance(case.body, (dict, list)):
         case.body = whole(case.body)
-    response = case.call(base_url=hub.url, headers={"Authorization": f"Bearer {hub.admin_key}"}, timeout=20)
+    response = case.call(base_url=hub.url, headers={"Authorization": f"Bearer {hub.admin_key}"}, timeout=60)
     assert response.status_code < 500 or response.status_code in NO_FAILURE, response.text
     assert response.headers["x-request-id"]
     case.validate_response(response, excluded_checks=TOO_STRICT)
