@@ -152,7 +152,7 @@ async def test_a_request_that_runs_is_not_broken_by_a_swap(folder: ModelFolder) 
     instances = [local(name, name, context_tokens=1024) for name in "ab"]
     async with local_pool(folder, *instances, scaling=scaling) as pool, one_task_group() as tasks:
         await pool.ask("a")
-        tasks.start_soon(pool.ask, "a", 400)
+        tasks.start_soon(pool.ask, "a", 300)
         await until(lambda: pool.scheduler.instances["a"].running == 1)
         tasks.start_soon(pool.ask, "b")
         await until(lambda: pool.state("a") == "draining", PATIENCE_S)
