@@ -1,4 +1,4 @@
-"""Local workers on the machines of a Ray cluster, each an instance of the pool: `[[ray]]` in autoglm.toml."""
+"""Local workers on the machines of a Ray cluster, each an instance of the pool: `[[ray]]` in autoglm.toml (ADR 9)."""
 
 import os
 from collections.abc import Callable
