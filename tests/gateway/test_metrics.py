@@ -15,7 +15,7 @@ from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import SchedulerSettings
 from eventually import wait_until
 from gateway.budget_hub import BudgetHub, budget_hub
-from scripted_model import STREAM_HEAD, Gate, Request, chunk, echo, event
+from scripted_model import STREAM_HEAD, Gate, Request, answering, chunk, echo, event
 
 LABELS = '{instance="a",model="echo-model"}'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":11}}\n\n'
@@ -99,6 +99,29 @@ def test_the_wait_for_a_slot_is_measured(hub: BudgetHub) -> None:
     assert hub.metric('autoglm_queue_wait_seconds_count{model="echo-model"}') == 2
     assert hub.metric('autoglm_queue_wait_seconds_bucket{le="0.001",model="echo-model"}') == 1
     assert hub.metric('autoglm_queue_wait_seconds_sum{model="echo-model"}') > 0.001
+
+
+def test_an_instance_that_fails_throttles_or_is_ejected_is_counted(hub: BudgetHub) -> None:
+    """By its own words: 500 is a failure, 429 is none; five failures in a row take it out."""
+    hub.model.behaviour = answering(429, {"error": {"message": "slow down"}}, {"Retry-After": "0"})
+    with ThreadPoolExecutor(1) as threads:
+        reply = threads.submit(hub.ask)
+        wait_until(lambda: hub.metric('autoglm_instance_throttles_total{instance="a"}') >= 1)
+        assert hub.metric('autoglm_instance_failures_total{instance="a"}') == 0
+        hub.model.behaviour = echo
+        assert reply.result().status_code == 200
+    hub.model.behaviour = answering(500, {"error": {"message": "broken"}})
+    for _ in range(5):
+        assert hub.ask().status_code == 502
+    assert hub.metric('autoglm_instance_failures_total{instance="a"}') == 5
+    assert hub.metric('autoglm_instance_ejections_total{instance="a"}') == 1
+    assert hub.metric("autoglm_hedges_total") == 0
+
+
+def test_a_choice_of_auto_is_counted(hub: BudgetHub) -> None:
+    assert hub.ask(model="auto").status_code == 200
+    page = hub.client.get("/metrics").text
+    assert 'autoglm_decisions_total{exploration="false",model="echo-model",prefer="balanced"} 1.0' in page
 
 
 def idle_metrics() -> Metrics:

@@ -21,14 +21,6 @@ _PACE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0
 _BY_INSTANCE = ("model", "instance")
 
 
-# Name, help, and the attribute of an instance that counts it.
-_INSTANCE_COUNTERS = (
-    ("autoglm_instance_failures", "Attempts that an instance failed", "failures"),
-    ("autoglm_instance_throttles", "Times that an instance said it has too much to do", "throttles"),
-    ("autoglm_instance_ejections", "Times that an instance was taken out for its failures", "ejections"),
-)
-
-
 class _Series:
     """What is counted for one set of labels."""
 
@@ -166,16 +158,25 @@ class Metrics(Collector):
                 [instance.name, instance.shown_state], 1 if instance.shown_state in ("ready", "asleep") else 0
             )
         yield from (running, slots, up)
-        for name, help_text, read in _INSTANCE_COUNTERS:
-            family = CounterMetricFamily(name, help_text, labels=["instance"])
-            for instance in scheduler.instances.values():
-                if (count := getattr(instance, read, None)) is not None:
-                    family.add_metric([instance.name], float(count))
-            yield family
-        if (hedges := getattr(self._dispatcher, "hedges", None)) is not None:
-            yield _counter("autoglm_hedges", "Calls that were sent twice", float(hedges))
+        yield from self._collect_troubles()
         yield GaugeMetricFamily("autoglm_queue_length", "Requests that wait for a slot", value=scheduler.waiting)
         yield _counter("autoglm_retries", "Calls that were sent once more", self._dispatcher.retries)
+        yield _counter("autoglm_hedges", "Calls that were sent to a second instance", self._dispatcher.hedges)
+        yield _counter("autoglm_hedges_won", "Of these, the second one answered first", self._dispatcher.hedges_won)
+
+    def _collect_troubles(self) -> Iterator[CounterMetricFamily]:
+        failures = CounterMetricFamily("autoglm_instance_failures", "Attempts that failed", labels=["instance"])
+        throttles = CounterMetricFamily(
+            "autoglm_instance_throttles", "Times that an instance said it has too much to do", labels=["instance"]
+        )
+        ejections = CounterMetricFamily(
+            "autoglm_instance_ejections", "Times that an instance was taken out", labels=["instance"]
+        )
+        for instance in self._dispatcher.scheduler.instances.values():
+            failures.add_metric([instance.name], instance.failures)
+            throttles.add_metric([instance.name], instance.throttles)
+            ejections.add_metric([instance.name], instance.ejections)
+        yield from (failures, throttles, ejections)
 
 
 def _counter(name: str, help_text: str, value: float) -> CounterMetricFamily:

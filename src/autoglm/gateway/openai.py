@@ -5,21 +5,20 @@ Source: OpenAI's API reference; fields that it or a vendor adds travel untouched
 """
 
 import asyncio
-import math
-import re
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
 from autoglm.auth.keys import KeyRing, Principal
 from autoglm.core.clock import monotonic_s, now_ms
-from autoglm.core.errors import DeadlineExceeded, Draining, HubError, InvalidField, UnknownModel
+from autoglm.core.errors import DeadlineExceeded, Draining, HubError, UnknownModel
 from autoglm.gateway.admission import Admission, Permit
 from autoglm.gateway.exchange import LEFT, Exchange, GoOn, Headers, header_lines, raising
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.problems import openai_error
 from autoglm.gateway.relay import Hold, Relay, without_usage_event
+from autoglm.gateway.wishes import read_call
 from autoglm.inference.answer import Answer
 from autoglm.inference.budget.estimate import BYTES_PER_TOKEN, answer_tokens
 from autoglm.inference.cache.cache import CachedAnswer
@@ -27,10 +26,8 @@ from autoglm.inference.call import AUTO, Api, Call
 from autoglm.inference.control_text import Stripper
 from autoglm.inference.decision import Outcome
 from autoglm.inference.dispatch import Dispatcher
-from autoglm.inference.features import INTENT_PATTERN
 from autoglm.inference.flight import Flight
 from autoglm.inference.kept import Kept
-from autoglm.inference.settings import PreferenceName
 from autoglm.inference.sse import Tail
 from autoglm.inference.usage import has_content, has_reasoning, usage_of
 
@@ -45,8 +42,6 @@ _NO_ANSWER = 503
 _MAX_LINES = 1024  # content types come from instances
 _STREAM: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 """Or a web server between the hub and the client, such as nginx, would collect the events first."""
-PREFERENCE_NAMES: tuple[PreferenceName, ...] = get_args(PreferenceName)
-_is_intent = re.compile(INTENT_PATTERN).fullmatch
 _encode = msgspec.json.Encoder().encode
 
 
@@ -101,7 +96,7 @@ class OpenAIGateway:
         """Answer one POST under /v1. Raises what `Dispatcher.answer` raises, and what the key or the body lack."""
         principal = exchange.identify(self._keys)
         body = await exchange.body(self._max_body_bytes)
-        call = _call(exchange, principal, body)
+        call = read_call(exchange, principal, APIS[exchange.path], body)
         await self._serve(exchange, call, principal, permit=self._permit(exchange, call, principal))
 
     def _permit(self, exchange: Exchange, call: Call, principal: Principal) -> Permit | None:
@@ -114,7 +109,7 @@ class OpenAIGateway:
         """
         principal = exchange.identify(self._keys)
         exchange.check_body(self._max_body_bytes)
-        call = _call(exchange, principal, exchange.whole_body())
+        call = read_call(exchange, principal, APIS[exchange.path], exchange.whole_body())
         if self._admission is not None and (permit := self._permit(exchange, call, principal)) is not None:
             go_on(exchange, self._serve(exchange, call, principal, permit=permit))
             return
@@ -390,58 +385,6 @@ def _give(exchange: Exchange, kept: CachedAnswer, permit: Permit) -> None:
         *permit.headers(is_hit=True),
     ]
     exchange.respond(200, kept.body, [*headers, *_STREAM] if kept.is_stream else headers)
-
-
-def _call(exchange: Exchange, principal: Principal, body: bytes) -> Call:
-    """Raises InvalidJson, InvalidField, Forbidden."""
-    headers = exchange.headers
-    call = Call(APIS[exchange.path], body, tenant=principal.tenant)
-    exchange.wanted = call.wanted
-    if b"x-autoglm-tenant" in headers:
-        call.tenant = principal.act_for(headers[b"x-autoglm-tenant"])
-    if b"x-autoglm-priority" in headers:
-        call.priority = _priority(headers[b"x-autoglm-priority"])
-    if b"x-autoglm-prefer" in headers:
-        call.prefer = _prefer(headers[b"x-autoglm-prefer"])
-    if b"x-autoglm-intent" in headers:
-        call.hint = _hint(headers[b"x-autoglm-intent"])
-    if b"x-autoglm-deadline" in headers:
-        call.deadline_s = _deadline_s(headers[b"x-autoglm-deadline"])
-    if call.wanted != AUTO and not principal.allows("model:use", call.wanted):
-        exchange.asked = call.wanted
-        principal.require("model:use", call.wanted)
-    return call
-
-
-def _prefer(value: bytes) -> PreferenceName:
-    for name in PREFERENCE_NAMES:
-        if value == name.encode():
-            return name
-    raise InvalidField("x-autoglm-prefer", f"must be one of {', '.join(PREFERENCE_NAMES)}")
-
-
-def _hint(value: bytes) -> str:
-    name = value.decode("latin-1")
-    if _is_intent(name) is None:
-        raise InvalidField("x-autoglm-intent", "must be 1 to 64 of a-z, 0-9, - and _")
-    return name
-
-
-def _priority(value: bytes) -> int:
-    if len(value) != 1 or not value.isdigit():
-        raise InvalidField("x-autoglm-priority", "must be one digit, 0 (lowest) to 9")
-    return int(value)
-
-
-def _deadline_s(value: bytes) -> float:
-    """The monotonic time that the header's seconds lead to."""
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds <= 86_400:  # false for NaN, too
-        raise InvalidField("x-autoglm-deadline", "must be seconds, over 0 and at most 86400")
-    return monotonic_s() + seconds
 
 
 def _is_reasoning_only(body: bytes) -> bool:
