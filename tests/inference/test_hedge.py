@@ -129,6 +129,18 @@ async def test_a_client_that_leaves_ends_both_attempts(has_task: bool) -> None:
         await until(lambda: bool(one.left_s and two.left_s))
 
 
+async def test_a_client_that_leaves_in_the_moment_of_the_second_attempt_leaves_no_slot_taken() -> None:
+    """The task of the second attempt is cancelled before its first step."""
+    gate = Gate()
+    async with race() as made:
+        made.begin(first=gate.before(WELL))
+        flight = await Sky(made.dispatcher).launch(call("echo-model"))
+        made.dispatcher._hedge(flight.slot)
+        assert (made.dispatcher.hedges, made.held()) == (1, 2)
+        made.dispatcher.abandon(flight)
+        await until(lambda: made.held() == 0)
+
+
 async def test_a_second_attempt_that_fails_does_not_matter() -> None:
     gate = Gate()
     async with race() as made:

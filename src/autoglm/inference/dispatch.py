@@ -234,14 +234,22 @@ class Dispatcher:
             return
         self.hedges += 1
         task = asyncio.get_running_loop().create_task(self._second(call, slot, second))
+        task.add_done_callback(partial(self._free_unused, second))
         slot.hedge = Hedge(second.instance.name, task)
+
+    def _free_unused(self, slot: Slot, task: "asyncio.Task[Answer | None]") -> None:
+        """A task that is cancelled before its first step runs no `finally`."""
+        if task.cancelled():
+            self.scheduler.release(slot)
 
     async def _second(self, call: Call, first: Slot, second: Slot) -> Answer | None:
         """The second attempt; when it has an answer, the first is broken off and finds it."""
         result = await self._try(call, second, None, can_move=True, is_hedge=True)
         if not isinstance(result, Answer):
             return None
-        first.recall()
+        if first.waiting is not None:
+            self._watch.suspect(first.instance, monotonic_s())  # the requests that hung there are gone with this
+            first.recall()
         return result
 
     def _drop(self, hedge: Hedge) -> None:

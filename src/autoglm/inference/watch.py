@@ -63,7 +63,7 @@ class Watch:
             if slot.hedge is None and waited_s > TICK_S:
                 self._look_at_slot(slot, waited_s)
         if longest_s > self._suspicion_s(instance):
-            self._suspect(instance, now_s)
+            self.suspect(instance, now_s)
 
     def _look_at_slot(self, slot: Slot, waited_s: float) -> None:
         kind = (slot.call.model, slot.call.is_stream)
@@ -79,8 +79,8 @@ class Watch:
         usual_s = instance.mean_s
         return min(longest_s, max(_SOONEST_S, _PATIENCE * usual_s)) if usual_s else longest_s
 
-    def _suspect(self, instance: Instance, now_s: float) -> None:
-        """Have it probed, unless it was a moment ago, or has sent a part of some answer since."""
+    def suspect(self, instance: Instance, now_s: float) -> None:
+        """Have one that lets requests wait probed, unless it was a moment ago, or sends parts of other answers."""
         gap_s = self._settings.suspect_after_s
         heard_s = -math.inf if instance.backend is None else instance.backend.heard_s
         if now_s - instance.suspected_s >= max(gap_s, instance.suspicion_gap_s) and now_s - heard_s >= gap_s:
