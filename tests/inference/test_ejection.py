@@ -36,7 +36,7 @@ def answer(instance: Instance, took_s: float, times: int = 1) -> None:
 @given(st.integers(1, 10_000), st.floats(0, 1))
 def test_one_may_always_be_ejected_and_then_at_most_the_share(total: int, share: float) -> None:
     ejected = 0
-    while has_room(ejected, total, share):
+    while ejected <= total and has_room(ejected, total, share):
         ejected += 1
     assert ejected == max(1, int(total * share + 1e-9))
 

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from autoglm.core.errors import UpstreamFailed
 from autoglm.inference.allowance import Allowance
+from autoglm.inference.backends.openai import OpenAIBackend
 from autoglm.inference.dispatch import Dispatcher
 from autoglm.inference.flight import Flight
 from autoglm.inference.hedge import MIN_LATE_S, FirstBytes
 from autoglm.inference.settings import PoolSettings
+from autoglm.inference.upstream import Endpoint
 from eventually import until
-from inference.calls import call
+from inference.calls import call, ready
 from inference.pool import instance, rest_of, running_pool
 from inference.test_flight import Sky
 from scripted_model import Behaviour, Gate, ScriptedModel, answering, completion, echo, event, streaming
@@ -130,15 +132,35 @@ async def test_a_client_that_leaves_ends_both_attempts(has_task: bool) -> None:
 
 
 async def test_a_client_that_leaves_in_the_moment_of_the_second_attempt_leaves_no_slot_taken() -> None:
-    """The task of the second attempt is cancelled before its first step."""
+    """The first attempt, which waits for the second, is cancelled before that has made its first step."""
     gate = Gate()
     async with race() as made:
         made.begin(first=gate.before(WELL))
         flight = await Sky(made.dispatcher).launch(call("echo-model"))
         made.dispatcher._hedge(flight.slot)
         assert (made.dispatcher.hedges, made.held()) == (1, 2)
+        assert flight.slot.hedge is not None
+        flight.slot.hedge.task.cancel()
         made.dispatcher.abandon(flight)
         await until(lambda: made.held() == 0)
+
+
+async def test_there_are_two_attempts_at_most() -> None:
+    gates = Gate(), Gate(), Gate()
+    with ScriptedModel(gates[2].before(WELL)) as third:
+        async with race(hedge_share=1.0) as made:
+            entry = ready("third", "echo-model", slots=4)
+            entry.backend = OpenAIBackend(Endpoint(name="third", base_url=third.url), "openai")
+            made.dispatcher.scheduler.add(entry)
+            entry.mean_s = 90.0
+            made.begin(first=gates[0].before(WELL), second=gates[1].before(WELL))
+            asking = asyncio.create_task(made.text())
+            await until(lambda: gates[0].waiting == gates[1].waiting == 1)
+            await _late(made)
+            assert (made.dispatcher.hedges, made.held(), third.requests) == (1, 2, [])
+            gates[1].open()
+            assert '"well"' in await asyncio.wait_for(asking, 5)
+            await entry.backend.aclose()
 
 
 async def test_a_second_attempt_that_fails_does_not_matter() -> None:

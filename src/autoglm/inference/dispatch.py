@@ -235,7 +235,7 @@ class Dispatcher:
         self.hedges += 1
         task = asyncio.get_running_loop().create_task(self._second(call, slot, second))
         task.add_done_callback(partial(self._free_unused, second))
-        slot.hedge = Hedge(second.instance.name, task)
+        slot.hedge = second.hedge = Hedge(second.instance.name, task)  # the second is not hedged again
 
     def _free_unused(self, slot: Slot, task: "asyncio.Task[Answer | None]") -> None:
         """A task that is cancelled before its first step runs no `finally`."""
