@@ -25,7 +25,8 @@ class HubProcess:
         self.data_dir = data_dir
         self.port = port
         self.config_file = data_dir / "autoglm.toml"
-        self.environ = environ or {}
+        # `auto` goes by the order of the settings until a test judges answers: none of them is about chance.
+        self.environ = {"AUTOGLM_ENGINE__EXPLORE_SHARE": "0", **(environ or {})}
         self.url = ""
         self.log_file = data_dir.parent / f"{data_dir.name}.log"
         data_dir.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import uvloop
 
 from autoglm.app import Hub
 from autoglm.gateway.settings import GatewaySettings
+from autoglm.inference.settings import EngineSettings
 from autoglm.settings import Settings
 
 T = TypeVar("T")
@@ -57,7 +58,9 @@ class Inside:
 
 
 def settings(**gateway: Any) -> Settings:
-    return Settings(gateway=GatewaySettings(port=0, drain_s=5.0, **gateway))
+    """`auto` goes by the order of the instances, without exploring."""
+    engine = EngineSettings(explore_share=0.0)
+    return Settings(gateway=GatewaySettings(port=0, drain_s=5.0, **gateway), engine=engine)
 
 
 @contextmanager

@@ -214,22 +214,20 @@ def test_a_hub_that_shall_not_learn_keeps_to_the_order(tmp_path: Path) -> None:
 
 
 def test_a_message_that_a_chosen_model_answers_is_a_decision_too(shared: Asker) -> None:
+    last = shared.ask("before").headers["x-autoglm-decision"]
+    shared.concluded(last)
     sent = shared.client.post("/api/messages", json={"to": "model:auto", "content": "by mail"}).json()
-    newest = "/api/decisions?limit=5"
-    wait_until(
-        lambda: any(
-            entry["decision"]["tenant"] == "user:admin" for entry in shared.client.get(newest).json()["decisions"]
-        )
-    )
+
+    def newest() -> dict[str, Any]:
+        account: dict[str, Any] = shared.client.get("/api/decisions?limit=1").json()["decisions"][0]
+        return account
+
+    wait_until(lambda: newest()["decision"]["id"] != last)
     answers = shared.client.get("/api/messages", params={"to": "user:admin", "wait": 10, "after": sent["seq"]}).json()
     assert answers["messages"][0]["reply_to"] == sent["id"]
-    entry = next(
-        entry
-        for entry in shared.client.get(newest).json()["decisions"]
-        if entry["decision"]["tenant"] == "user:admin"
-    )  # fmt: skip
-    assert entry["outcome"]["status"] == 200
-    assert entry["outcome"]["signals"]["not_empty"] == 1.0
+    assert newest()["decision"]["tenant"] == "admin"
+    assert newest()["outcome"]["status"] == 200
+    assert newest()["outcome"]["signals"]["not_empty"] == 1.0
 
 
 def test_a_replay_says_what_another_policy_would_have_brought(shared: Asker) -> None:
