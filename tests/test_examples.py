@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from hub import HubProcess, instance_config, running_hub
+from models import SMALL_MODEL, small_model
 from scripted_model import ScriptedModel
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -135,3 +137,15 @@ def test_every_file_that_a_readme_links_to_exists() -> None:
         if not (ROOT / target).exists()
     ]
     assert missing == []
+
+
+@pytest.mark.model
+async def test_the_unequal_pool_survives_the_loss_of_a_worker() -> None:
+    """With one small model, so that it is short: the worker that is killed has to come back."""
+    folder = (await small_model()).parent
+    command = (sys.executable, "examples/unequal_pool.py", "--models", folder, "--only", SMALL_MODEL, "--rounds", "1")
+    done = await anyio.run_process(command, cwd=ROOT, check=False)
+    lines = done.stdout.decode().splitlines()
+    assert done.returncode == 0, done.stderr.decode()
+    assert any("--- killed the worker of smollm2-135m" in line for line in lines)
+    assert ", 0 failed; answered by: smollm2-135m 12" in lines[-1]

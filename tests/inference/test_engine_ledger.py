@@ -143,6 +143,7 @@ async def test_an_account_is_there_while_the_request_runs_and_whole_afterwards(t
         ledger.opened(made)
         assert (await ledger.account(made.id)).outcome is None
         ledger.concluded(made, Outcome(status=200, instance="a"))
+        assert (await ledger.account(made.id)).outcome is not None, "also while it is on its way to the disk"
         await ledger.judged(judgeable(made), 0.25, "program")
         account = await ledger.account(made.id)
         assert account.decision == made

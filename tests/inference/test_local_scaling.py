@@ -170,9 +170,9 @@ async def test_a_killed_worker_costs_no_answer_while_another_runs(folder: ModelF
             tasks.start_soon(pool.ask, "a", 40)
         replica = pool.fleet.groups["a"].replicas[1]
         await until(lambda: replica.instance.running == 2)
-        killed = replica.pid
+        killed = replica.process.pid
         os.kill(killed, signal.SIGKILL)
-        await until(lambda: replica.is_ready and replica.pid != killed, PATIENCE_S)
+        await until(lambda: replica.is_ready and replica.process.pid != killed, PATIENCE_S)
         assert pool.fleet.ledger.held.cores == 2
 
 

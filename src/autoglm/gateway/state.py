@@ -81,6 +81,8 @@ class PoolInstance(msgspec.Struct, frozen=True, kw_only=True):
     """The local [[instance]] that it is a worker of; of any other instance its own name."""
     load_s: float
     """What a start of the local worker takes; 0 of any other instance."""
+    pid: int
+    """Of a local one's process; 0 while there is none."""
     memory_bytes: int
     """What the local worker takes of the memory now; 0 of any other instance."""
 
@@ -208,6 +210,7 @@ class StateGateway:
                 since=instance.since_ms,
                 group=instance.process.group if instance.process else instance.name,
                 load_s=round(instance.process.load_s, 2) if instance.process else 0.0,
+                pid=instance.process.pid if instance.process else 0,
                 memory_bytes=instance.process.memory_bytes if instance.process else 0,
             )
             for instance in self._scheduler.instances.values()

@@ -12,6 +12,8 @@ class WorkerProcess(msgspec.Struct, kw_only=True):
     """What a start takes: as the last ones did, or by the size of the file before the first."""
     comes_back_s: float | None = None
     """While it is not up: how long until it takes a request that waits for it; None when it will not."""
+    pid: int = 0
+    """0 while there is no process."""
     memory_bytes: int = 0
     """Resident, when last looked at; 0 while there is no process."""
     is_asleep: bool = False

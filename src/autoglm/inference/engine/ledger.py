@@ -66,12 +66,14 @@ class _Appending:
         return False
 
     def set_result(self, result: Sequence[Appended], /) -> None:
+        self._ledger.written(self._event)
         if result[0].is_new:
             self._ledger.appended(result[0].seq, self._event)
         if self._then is not None:
             self._then.end(None)
 
     def set_exception(self, error: Exception, /) -> None:
+        self._ledger.written(self._event)
         if self._then is not None:
             self._then.end(error)
         else:
@@ -107,6 +109,8 @@ class Ledger:
         self._log, self._keyvalue, self._blobs = log, keyvalue, blobs
         self._load = load
         self._open: dict[str, Decision] = {}
+        self._writing: dict[str, Concluded] = {}
+        """Ends that are on their way to the disk: who asks at once shall find them."""
         self._early: list[tuple[int, Event]] = []
         """Events that were written while the past was being folded."""
         self._seq = 0
@@ -127,7 +131,13 @@ class Ledger:
     def concluded(self, decision: Decision, outcome: Outcome) -> None:
         """A request came to its end. Returns at once; the event is written with others soon."""
         self._open.pop(decision.id, None)
-        self._hand_in(Concluded(decision=decision, outcome=outcome))
+        event = self._writing[decision.id] = Concluded(decision=decision, outcome=outcome)
+        self._hand_in(event)
+
+    def written(self, event: Event) -> None:
+        """An event is on disk, or lost."""
+        if isinstance(event, Concluded):
+            self._writing.pop(event.decision.id, None)
 
     def judge(self, judged: Judgeable, quality: float, source: str) -> None:
         """Keep a judgement of the hub's own. Returns at once."""
@@ -151,8 +161,9 @@ class Ledger:
 
     async def account(self, id: str) -> Account:
         """Raises NotFound for a decision that never was, or that retention has removed."""
-        records = await self._log.read(subject_of(id), limit=_PAGE)
-        account = account_of(decode_event(record.body) for record in records)
+        ending = self._writing.get(id)
+        events = [decode_event(record.body) for record in await self._log.read(subject_of(id), limit=_PAGE)]
+        account = account_of(events if ending is None else [ending, *events])
         if account is None and (decision := self._open.get(id)) is not None:
             return Account(decision=decision)
         if account is None:

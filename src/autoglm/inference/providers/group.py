@@ -208,8 +208,8 @@ class LocalGroup:
 
     def _weigh(self, replica: Replica, ledger: Ledger) -> None:
         """See what memory it takes; a worker that outgrew what was expected is remembered for the next start."""
-        if replica.pid:
-            replica.process.memory_bytes = taken = resident_bytes(replica.pid)
+        if replica.process.pid:
+            replica.process.memory_bytes = taken = resident_bytes(replica.process.pid)
             if taken > ledger.of(replica.name).memory_bytes:
                 log.warning("local_worker_outgrew_its_room", instance=replica.name, memory_bytes=taken)
                 ledger.measured(replica.name, taken)

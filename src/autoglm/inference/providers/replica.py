@@ -55,7 +55,6 @@ class Replica:
         self.start_s = 0.0
         """What the last start took; 0 before it."""
         self.ready_since_s = math.inf
-        self.pid = 0
         """0 while there is no process."""
         self._scope = anyio.CancelScope()
 
@@ -123,7 +122,7 @@ class Replica:
         self.instance.move(state, error)
 
     def _show(self, state: LocalState) -> None:
-        self.pid, self.process.memory_bytes, self.process.is_asleep = 0, 0, False
+        self.process.pid, self.process.memory_bytes, self.process.is_asleep = 0, 0, False
         self.ready_since_s = math.inf
         shown: State
         match state:
@@ -131,7 +130,7 @@ class Replica:
                 shown, error = "starting", self.instance.error
             case Ready():
                 self.instance.backend = OpenAIBackend(self._endpoint(state), "local")
-                self.pid, self.start_s, self.ready_since_s = state.pid, state.start_s, monotonic_s()
+                self.process.pid, self.start_s, self.ready_since_s = state.pid, state.start_s, monotonic_s()
                 shown, error = "ready", ""
             case Down():
                 returns_soon = state.retry_in_s is not None and state.retry_in_s <= _SOON_S
