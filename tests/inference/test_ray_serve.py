@@ -263,6 +263,13 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+def temporary_of(pids: list[int]) -> Path:
+    """Where the cluster of these processes keeps its sockets and logs."""
+    [raylet, *_] = named(pids, b"--raylet_socket_name=")
+    path = Path(f"/proc/{raylet}/cmdline").read_bytes().partition(b"--raylet_socket_name=")[2].split(b"\0")[0]
+    return Path(path.decode()).parents[3]
+
+
 def open_to_others(pids: list[int]) -> list[str]:
     """Sockets of these processes that listen on more than the loopback."""
     lines = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout.splitlines()
@@ -280,6 +287,8 @@ def test_real_replicas_answer_are_replaced_and_leave_nothing_behind(small_model_
         assert set(threads.map(lambda _: served_by(hub, model), range(2))) == {"farm-1", "farm-2"}
         everything = descendants(ray_child(hub.pid))
         assert open_to_others(everything) == []
+        temporary = temporary_of(everything)
+        assert (temporary.parent, temporary.stat().st_mode & 0o777) == (Path("/tmp"), 0o700)
         [one, _] = named(everything, b"ray::ServeReplica")
         os.kill(one, signal.SIGKILL)
         wait_until(lambda: not is_whole(hub), REAL_S, every_s=0.1)
@@ -289,6 +298,7 @@ def test_real_replicas_answer_are_replaced_and_leave_nothing_behind(small_model_
         everything += descendants(ray_child(hub.pid))
         assert hub.stop(60.0) == 0
         wait_until(lambda: all(map(is_gone, everything)), 5.0)
+        assert not temporary.exists()
 
 
 @pytest.mark.model
@@ -298,5 +308,7 @@ def test_a_killed_hub_takes_its_cluster_along(small_model_path: Path, tmp_path: 
         wait_until(lambda: is_whole(hub), REAL_S, every_s=0.5)
         everything = descendants(ray_child(hub.pid))
         assert len(named(everything, b"autoglm.inference.local.worker")) == 2
+        temporary = temporary_of(everything)
         hub.kill()
         wait_until(lambda: all(map(is_gone, everything)), 90.0, every_s=0.1)
+        assert not temporary.exists()

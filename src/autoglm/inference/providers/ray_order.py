@@ -12,7 +12,7 @@ class RayOrder(msgspec.Struct, frozen=True, kw_only=True):
     address: str | None
     """None: a cluster of its own, on this machine and its loopback only."""
     temporary: str
-    """Where a cluster of its own keeps its sockets and logs."""
+    """A folder for the sockets and logs of a cluster of its own; the child removes it at its end."""
     cores: int
     """That a cluster of its own may use."""
     replicas: int

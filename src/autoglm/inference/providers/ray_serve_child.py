@@ -42,6 +42,14 @@ def main() -> int:
         return 0
     threading.Thread(target=_watch_stdin, name="stdin", daemon=True).start()
     try:
+        return _live(order, events)
+    finally:
+        shutil.rmtree(order.temporary, ignore_errors=True)
+
+
+def _live(order: RayOrder, events: BinaryIO) -> int:
+    """From the import of Ray to the end of the cluster."""
+    try:
         import ray
         from ray import serve
     except ImportError as error:
@@ -112,20 +120,17 @@ def _join(order: RayOrder, ray: Any) -> None:
         num_cpus=order.cores,
         include_dashboard=False,
         object_store_memory=_OBJECT_STORE_BYTES,
-        _temp_dir=order.temporary,
+        _temp_dir=f"{order.temporary}/r",  # Ray opens it to everybody; what is above it stays ours
         **quiet,
     )
 
 
 def _take_down(order: RayOrder, ray: Any, serve: Any) -> None:
     """A cluster of its own ends whole; on another one only the application does."""
-    try:
-        if ray.is_initialized():
-            if order.address is not None:
-                serve.delete(order.name)
-            ray.shutdown()
-    finally:
-        shutil.rmtree(order.temporary, ignore_errors=True)
+    if ray.is_initialized():
+        if order.address is not None:
+            serve.delete(order.name)
+        ray.shutdown()
 
 
 def _watch_stdin() -> None:
@@ -135,6 +140,7 @@ def _watch_stdin() -> None:
 
 
 def _leave(*_: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the end
     raise SystemExit(0)
 
 
