@@ -176,6 +176,19 @@ async def test_a_killed_worker_costs_no_answer_while_another_runs(folder: ModelF
         assert pool.fleet.ledger.held.cores == 2
 
 
+async def test_a_killed_lone_worker_is_waited_for(folder: ModelFolder) -> None:
+    """What was in work there is done again by the next one, and so is what comes before the hub has noticed."""
+    async with local_pool(folder, local("a", "a")) as pool, anyio.create_task_group() as tasks:
+        assert await pool.ask("a")
+        tasks.start_soon(pool.ask, "a", 150)
+        await until(lambda: pool.scheduler.instances["a"].running == 1)
+        [killed] = workers()
+        os.kill(killed, signal.SIGKILL)
+        tasks.start_soon(pool.ask, "a")
+        assert await pool.ask("a")
+        assert workers() != [killed]
+
+
 async def test_without_requests_it_sleeps_and_a_request_wakes_it(folder: ModelFolder) -> None:
     async with local_pool(folder, local("a", "a", sleep_after_s=1, context_tokens=2048)) as pool:
         await pool.ask("a")

@@ -121,7 +121,7 @@ class Dispatcher:
             self._drop(flight.slot.hedge)
         self.scheduler.release(flight.slot)
 
-    async def answer(
+    async def answer(  # noqa: PLR0912  # what can come of an attempt, in one place
         self, call: Call, allows: Callable[[str], bool] = _all_models, flight: Flight | None = None
     ) -> Answer:
         """Get an answer under way. Error replies that are the client's own fault are answers, too.
@@ -134,7 +134,7 @@ class Dispatcher:
         scheduler = self.scheduler
         if scheduler.is_draining and flight is None:
             raise Draining
-        excluded = shunned = NOTHING
+        excluded = shunned = revived = NOTHING
         tries = 0
         failure: HubError | None = None
         too_long: Answer | None = None
@@ -164,10 +164,15 @@ class Dispatcher:
             if verdict.kind == "transient":
                 excluded |= names
                 found = self._whom_to_shun(call, excluded, tries)
-                if found is None:
+                if found is not None:
+                    shunned = found
+                    tries += 1
+                elif names & revived or not slot.instance.fell():
                     raise failure
-                shunned = found
-                tries += 1
+                else:  # it may have fallen by this very request, which is sent there once more, not for ever
+                    revived |= names
+                    excluded -= names
+                    scheduler.changed()
             elif verdict.kind in ("throttled", "overloaded", "quota"):
                 waited_s = monotonic_s() - call.arrived_s
                 if waited_s > scheduler.settings.max_wait_s:

@@ -404,6 +404,13 @@ class Instance:
         self._drained = None
         self._set_open()
 
+    def fell(self) -> bool:
+        """True when its process has ended and will be started again; it then is shown so, and is worth waiting for."""
+        if self.process is None or self.state not in ("ready", "starting") or not self.process.has_ended():
+            return False
+        self.move("starting", self.error)
+        return True
+
     def resume(self) -> None:
         """The operator says that the cause is gone: forget blocks, pauses, refused models, and the draining."""
         self.rejoin()

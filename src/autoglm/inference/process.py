@@ -1,5 +1,7 @@
 """What the pool knows of an instance that is a process of its own on this machine."""
 
+from pathlib import Path
+
 import msgspec
 
 
@@ -18,3 +20,13 @@ class WorkerProcess(msgspec.Struct, kw_only=True):
     """Resident, when last looked at; 0 while there is no process."""
     is_asleep: bool = False
     """The model is out of memory; the next request brings it back."""
+
+    def has_ended(self) -> bool:
+        """True when there is no process, or only its remains: known before its supervisor has looked."""
+        if not self.pid:
+            return True
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_bytes()
+        except OSError:
+            return True
+        return stat.rpartition(b")")[2].split()[0] in (b"Z", b"X")  # proc(5): zombie, dead

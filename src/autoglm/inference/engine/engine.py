@@ -14,7 +14,7 @@ from autoglm.inference.call import Call
 from autoglm.inference.decision import Arm, Decision, Outcome
 from autoglm.inference.engine.forecast import forecast
 from autoglm.inference.engine.ledger import Ledger
-from autoglm.inference.engine.objective import PREFERENCES
+from autoglm.inference.engine.objective import FLOORS, PREFERENCES
 from autoglm.inference.engine.order import first_in_order
 from autoglm.inference.engine.profiles import PROFILES
 from autoglm.inference.engine.profiles import apply as apply_profile
@@ -86,7 +86,8 @@ class Engine:
         id, prefer = uuid7(), call.prefer or settings.prefer
         weights = PREFERENCES[prefer]
         choice = lessons.learner.decide(
-            features, options, weights, seed=id, slo_s=settings.slo_s, cost_scale=self.cost_scale
+            features, options, weights, seed=id, slo_s=settings.slo_s, cost_scale=self.cost_scale,
+            floor=FLOORS[prefer],
         )  # fmt: skip
         decision = call.decision = Decision(
             id=id, time_ms=now_ms(), tenant=call.tenant, prefer=prefer, weights=weights, features=features,

@@ -165,12 +165,12 @@ class Learner:
 
     def decide(
         self, features: Features, options: Sequence[Option], weights: Weights, *,
-        seed: str, slo_s: float, cost_scale: float,
+        seed: str, slo_s: float, cost_scale: float, floor: float = 1.0,
     ) -> Choice:  # fmt: skip
         """Choose among `options`; at least one must not be ruled out, else ValueError.
 
-        seed: the decision's id. slo_s, cost_scale: see `objective.score`. Propensities are exact: the chosen one is
-        drawn from them.
+        floor: the part of the quality floor that holds for this one. seed: the decision's id.
+        slo_s, cost_scale: see `objective.score`. Propensities are exact: the chosen one is drawn from them.
         """
         able = [index for index, option in enumerate(options) if not option.ruled_out]
         if not able:
@@ -182,7 +182,8 @@ class Learner:
             score(weights, belief.quality, latency_s, cost, slo_s=slo_s, cost_scale=cost_scale)
             for belief, latency_s, cost in zip(beliefs, latencies_s, costs, strict=True)
         ]
-        leader, propensities, floor = self._distribution(able, beliefs, scores, weights.quality)
+        share = floor * self.settings.quality_floor
+        leader, propensities, lowest = self._distribution(able, beliefs, scores, weights.quality, share)
         chosen = _draw(propensities, chance(seed))
         candidates = tuple(
             Candidate(
@@ -193,7 +194,7 @@ class Learner:
                 cost=cost,
                 score=value,
                 propensity=propensity,
-                ruled_out=option.ruled_out or ("" if propensity else self._below(belief, floor)),
+                ruled_out=option.ruled_out or ("" if propensity else self._below(belief, lowest)),
             )
             for option, belief, latency_s, cost, value, propensity in zip(
                 options, beliefs, latencies_s, costs, scores, propensities, strict=True
@@ -320,16 +321,19 @@ class Learner:
         return f"quality {belief.quality:.2f} is below the floor of {floor:.2f}"
 
     def _distribution(
-        self, able: list[int], beliefs: list[_Belief], scores: list[float], weight: float
+        self, able: list[int], beliefs: list[_Belief], scores: list[float], weight: float, share: float
     ) -> tuple[int, list[float], float]:
-        """(leader, propensity of each option, quality floor). able: options that can be chosen. weight: of quality."""
+        """(leader, propensity of each option, quality floor).
+
+        able: options that can be chosen. weight: of quality. share: of the best quality, below which none leads.
+        """
         settings, slack = self.settings, self.settings.floor_deviations
         judged = sum(beliefs[index].outcomes for index in able)
         # Until all could have got known by the share of the young; later, who is unknown is new here.
         is_beginning = judged * settings.young_share < settings.settled_after * len(able)
         settled = [index for index in able if beliefs[index].is_settled and not is_beginning]
         leading = settled or able
-        floor = settings.quality_floor * max(beliefs[index].quality for index in leading)
+        floor = share * max(beliefs[index].quality for index in leading)
         sure = [index for index in leading if beliefs[index].quality - slack * beliefs[index].deviation >= floor]
         sure = sure or [index for index in leading if beliefs[index].quality >= floor]
         # While nothing is known, the order of the options is all there is.

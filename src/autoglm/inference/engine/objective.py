@@ -3,12 +3,15 @@
 from autoglm.inference.decision import Weights
 
 PREFERENCES: dict[str, Weights] = {
-    "fast": Weights(quality=1.0, latency=0.8, cost=0.1),
+    "fast": Weights(quality=1.0, latency=3.0, cost=0.1),
     "balanced": Weights(quality=1.0, latency=0.2, cost=0.2),
     "best": Weights(quality=1.0, latency=0.02, cost=0.0),
     "cheap": Weights(quality=1.0, latency=0.05, cost=0.8),
 }
 """What `x-autoglm-prefer` names. Scores compare only under the same weights."""
+
+FLOORS: dict[str, float] = {"fast": 0.75, "balanced": 1.0, "best": 1.0, "cheap": 0.75}
+"""Part of the quality floor that holds: who wants it fast or cheap gives up some quality for that."""
 
 WORST_LATENCY = 10.0
 """The latency term's end: beyond ten objectives late, later is no worse, and no score becomes infinite."""
