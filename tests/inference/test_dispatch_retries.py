@@ -13,7 +13,7 @@ from autoglm.inference.context_size import context_told
 from autoglm.inference.dispatch import Dispatcher
 from autoglm.inference.settings import InstanceSettings, PoolSettings
 from eventually import until
-from inference.calls import call
+from inference.calls import call, make_known
 from inference.pool import instance, rest_of, running_pool
 from inference.test_dispatch import FAILURES, TOO_LONG
 from scripted_model import Behaviour, Gate, ScriptedModel, answering, completion
@@ -74,7 +74,8 @@ async def test_a_retry_goes_to_one_without_failures_although_it_has_to_wait_for_
         settings[2] = settings[2].model_copy(update={"slots": 1})
         async with running_pool(*settings, pool=PoolSettings(suspect_after_s=60)) as dispatcher:
             entries = dispatcher.scheduler.instances
-            entries["i0"].mean_s = entries["i1"].mean_s = 60.0
+            make_known(entries["i0"], 60.0)
+            make_known(entries["i1"], 60.0)
             first = asyncio.create_task(text(dispatcher))
             await until(lambda: gate.waiting == 1)
             second = asyncio.create_task(text(dispatcher))
@@ -93,7 +94,8 @@ async def test_when_the_last_healthy_one_goes_while_a_retry_waits_for_it_the_dou
         settings[2] = settings[2].model_copy(update={"slots": 1})
         async with running_pool(*settings, pool=PoolSettings(suspect_after_s=60)) as dispatcher:
             entries = dispatcher.scheduler.instances
-            entries["i0"].mean_s, entries["i1"].mean_s = 0.1, 60.0
+            make_known(entries["i0"], 0.1)
+            make_known(entries["i1"], 60.0)
             blocker = asyncio.create_task(text(dispatcher))
             await until(lambda: gate.waiting == 1)
             doubtful = entries["i1"].start(call("echo-model"), 0.0)
@@ -117,7 +119,7 @@ async def test_garbage_of_each_kind_ejects_after_five_though_its_probes_are_well
         async with running_pool(*settings, pool=pool) as dispatcher:
             lying = dispatcher.scheduler.instances["i0"]
             for _ in range(20):
-                dispatcher.scheduler.instances["i1"].mean_s = 60.0
+                make_known(dispatcher.scheduler.instances["i1"], 60.0)
                 assert '"well"' in await text(dispatcher)
             assert (lying.failures, lying.is_ejected, lying.state) == (5, True, "ready")
             probes = made[0].probes

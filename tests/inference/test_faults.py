@@ -17,7 +17,7 @@ from autoglm.inference.dispatch import Dispatcher
 from autoglm.inference.instance import Instance
 from autoglm.inference.settings import PoolSettings
 from eventually import until
-from inference.calls import call
+from inference.calls import call, make_known
 from inference.pool import instance, rest_of, running_pool
 from model_process import ModelProcess, model_process
 from scripted_model import (
@@ -94,7 +94,7 @@ async def test_a_dead_instance_costs_one_failed_attempt_and_no_request() -> None
     with model_process() as bad, model_process() as good:
         async with two(bad, good) as dispatcher:
             entry(dispatcher)._next_hint_s = math.inf  # nothing waited idle there
-            entry(dispatcher, "good").mean_s = 60.0
+            make_known(entry(dispatcher, "good"), 60.0)
             bad.kill()
             for _ in range(20):
                 assert await ask(dispatcher) == "good"
@@ -140,7 +140,7 @@ async def test_a_busy_instance_that_answers_probes_stays() -> None:
         async with running_pool(*settings, pool=pool) as dispatcher:
             await ask(dispatcher)
             busy.behaviour = gate.before(echo)
-            entry(dispatcher, "other").mean_s = 60.0
+            make_known(entry(dispatcher, "other"), 60.0)
             asking = asyncio.create_task(ask(dispatcher))
             probes = busy.probes
             await until(lambda: busy.probes >= probes + 4)
@@ -168,7 +168,7 @@ async def test_one_too_busy_to_answer_probes_stays_as_long_as_it_generates() -> 
         settings = instance("busy", busy.url), instance("other", other.url)
         async with running_pool(*settings, pool=pool) as dispatcher:
             busy.probe_gate = probed
-            entry(dispatcher, "other").mean_s = 60.0
+            make_known(entry(dispatcher, "other"), 60.0)
             stream = await dispatcher.answer(call("echo-model", stream=True))
             assert stream.instance.name == "busy"
             reading = asyncio.create_task(rest_of(stream))
@@ -258,7 +258,7 @@ async def test_many_throttled_at_once_wait_for_the_longest_of_their_pauses() -> 
     with ScriptedModel(throttled) as bad, ScriptedModel(answering(200, GOOD)) as good:
         settings = instance("bad", bad.url, slots=8), instance("good", good.url, slots=1)
         async with running_pool(*settings, pool=SELDOM) as dispatcher:
-            entry(dispatcher, "good").mean_s = 60.0
+            make_known(entry(dispatcher, "good"), 60.0)
             asking = [asyncio.create_task(ask(dispatcher)) for _ in range(6)]
             await until(lambda: gate.waiting == 6)
             gate.open()
@@ -273,7 +273,7 @@ async def test_a_drained_instance_loses_no_request_and_gets_no_new_one(stream: b
     with ScriptedModel(gate.before(echo)) as leaving, ScriptedModel() as staying:
         settings = instance("leaving", leaving.url, slots=2), instance("staying", staying.url, slots=2)
         async with running_pool(*settings, pool=SELDOM) as dispatcher:
-            entry(dispatcher, "staying").mean_s = 60.0
+            make_known(entry(dispatcher, "staying"), 60.0)
             running = [asyncio.create_task(ask(dispatcher, stream=stream)) for _ in range(2)]
             await until(lambda: gate.waiting == 2)
             drained = entry(dispatcher, "leaving").drain()

@@ -10,7 +10,7 @@ from autoglm.inference.dispatch import Dispatcher
 from autoglm.inference.instance import Instance
 from autoglm.inference.settings import PoolSettings
 from eventually import until
-from inference.calls import call
+from inference.calls import call, make_known
 from inference.pool import instance, rest_of, running_pool
 from model_process import model_process
 from scripted_model import Gate, ScriptedModel, echo
@@ -49,7 +49,7 @@ async def test_a_request_that_waits_for_a_frozen_process_is_answered_by_another(
         settings = instance("frozen", frozen.url), instance("other", other.url)
         async with running_pool(*settings, pool=EAGER) as dispatcher:
             frozen.freeze()
-            only(dispatcher, "other").mean_s = 60.0  # so that the frozen one is chosen
+            make_known(only(dispatcher, "other"), 60.0)  # so that the frozen one is chosen
             asking = asyncio.create_task(ask(dispatcher))
             await until(lambda: asking.done() or only(dispatcher, "frozen").running)
             assert not asking.done(), asking.result()
@@ -64,7 +64,7 @@ async def test_a_killed_process_is_left_at_once_and_used_again_after_its_restart
         async with running_pool(*settings, pool=EAGER) as dispatcher:
             assert await ask(dispatcher) == "killed"
             killed.kill()
-            only(dispatcher, "other").mean_s = 60.0
+            make_known(only(dispatcher, "other"), 60.0)
             assert [await ask(dispatcher) for _ in range(3)] == ["other"] * 3
             await until(lambda: only(dispatcher, "killed").state == "down")
             killed.start()

@@ -18,7 +18,7 @@ from autoglm.inference.hedge import MIN_LATE_S, FirstBytes
 from autoglm.inference.settings import PoolSettings
 from autoglm.inference.upstream import Endpoint
 from eventually import until
-from inference.calls import call, ready
+from inference.calls import call, make_known, ready
 from inference.pool import instance, rest_of, running_pool
 from inference.test_flight import Sky
 from scripted_model import Behaviour, Gate, ScriptedModel, answering, completion, echo, event, streaming
@@ -50,7 +50,7 @@ class Race:
         """From now on the two behave so, and the first one is preferred."""
         for name, behaviour in behaviours.items():
             getattr(self, name).behaviour = behaviour
-        self.dispatcher.scheduler.instances["second"].mean_s = 60.0
+        make_known(self.dispatcher.scheduler.instances["second"], 60.0)
 
 
 @asynccontextmanager
@@ -152,7 +152,7 @@ async def test_there_are_two_attempts_at_most() -> None:
             entry = ready("third", "echo-model", slots=4)
             entry.backend = OpenAIBackend(Endpoint(name="third", base_url=third.url), "openai")
             made.dispatcher.scheduler.add(entry)
-            entry.mean_s = 90.0
+            make_known(entry, 90.0)
             made.begin(first=gates[0].before(WELL), second=gates[1].before(WELL))
             asking = asyncio.create_task(made.text())
             await until(lambda: gates[0].waiting == gates[1].waiting == 1)

@@ -193,14 +193,6 @@ def test_resuming_forgets_pauses_and_refused_models() -> None:
     assert instance.error == ""
 
 
-def test_an_untried_instance_is_tried_by_one_request_not_by_all() -> None:
-    known, new = ready("a", slots=9), ready("b", slots=9)
-    known.mean_s = 0.1
-    assert new.predicted_s() < known.predicted_s()
-    start(new)
-    assert new.predicted_s() > known.predicted_s()
-
-
 # --- the vendor's word ---
 
 

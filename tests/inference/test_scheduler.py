@@ -1,7 +1,9 @@
 """Who gets a slot, in which order, and that none is ever lost."""
 
 import asyncio
+import math
 import random
+import sys
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,13 +11,21 @@ from typing import Any
 import pytest
 
 from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import DeadlineExceeded, HubError, NoInstanceFree, NotOffered, QueueFull, UnknownModel
+from autoglm.core.errors import (
+    DeadlineExceeded,
+    HubError,
+    NoInstanceFree,
+    NotOffered,
+    Overloaded,
+    QueueFull,
+    UnknownModel,
+)
 from autoglm.inference.call import Call
 from autoglm.inference.instance import Instance, Slot
 from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import SchedulerSettings
 from eventually import until
-from inference.calls import call, ready
+from inference.calls import call, call_of, make_known, ready
 
 
 def scheduler(*instances: Instance, **settings: Any) -> Scheduler:
@@ -52,6 +62,12 @@ class Crowd:
         """Each gives its slot back once it has it."""
         for task in self.tasks:
             task.add_done_callback(lambda done: pool.release(done.result()))
+        await asyncio.gather(*self.tasks)
+
+    async def be_answered(self, pool: Scheduler) -> None:
+        """As `pass_through`, each after an answer of 50 tokens."""
+        for task in self.tasks:
+            task.add_done_callback(lambda done: answer(pool, done.result()))
         await asyncio.gather(*self.tasks)
 
 
@@ -149,7 +165,8 @@ async def test_waiting_for_one_model_never_blocks_another(crowd: Crowd) -> None:
 
 async def test_the_instance_with_the_least_predicted_wait_gets_the_request() -> None:
     slow, fast = ready("slow", slots=8), ready("fast", slots=8)
-    slow.mean_s, fast.mean_s = 1.0, 0.1
+    make_known(slow, 1.0)
+    make_known(fast, 0.1)
     pool = scheduler(slow, fast)
     names = [(await pool.acquire(call())).instance.name for _ in range(12)]
     assert names == ["fast"] * 8 + ["slow"] * 4
@@ -158,7 +175,7 @@ async def test_the_instance_with_the_least_predicted_wait_gets_the_request() -> 
 async def test_equal_instances_share_the_load() -> None:
     pool = scheduler(ready("a", slots=4), ready("b", slots=4), ready("c", slots=4))
     for instance in pool.instances.values():
-        instance.mean_s = 0.1
+        make_known(instance, 0.1)
     for _ in range(9):
         await pool.acquire(call())
     assert [instance.running for instance in pool.instances.values()] == [3, 3, 3]
@@ -280,7 +297,7 @@ async def test_names_that_nobody_serves_do_not_fill_the_memory() -> None:
     for number in range(1000):
         with pytest.raises(UnknownModel):
             await pool.acquire(call(f"x{number}"))
-    assert len(pool._by_wish) == 0
+    assert len(pool._serving) == 0
 
 
 # --- moving away from an instance that went down ---
@@ -289,7 +306,8 @@ async def test_names_that_nobody_serves_do_not_fill_the_memory() -> None:
 async def test_only_who_can_move_is_recalled_from_an_instance_that_went_down() -> None:
     a, b = ready("a", slots=4), ready("b", slots=4)
     pool = scheduler(a, b)
-    b.mean_s, a.mean_s = 1.0, 0.1
+    make_known(b, 1.0)
+    make_known(a, 0.1)
     waiting, streaming = await pool.acquire(call()), await pool.acquire(call())
     waiting.waiting = sleeper = asyncio.create_task(asyncio.sleep(60))
     a.move("down", "hung")
@@ -420,6 +438,274 @@ async def test_a_thousand_that_give_up_at_once_cost_little() -> None:
     assert time.perf_counter() - started_s < 2.0
     assert pool.waiting == 0
     pool.release(held)
+
+
+# --- fair shares ---
+
+
+async def test_tenants_take_turns_over_the_queues_of_all_models(crowd: Crowd) -> None:
+    pool = scheduler(ready("a", "m", "n"))
+    held = await pool.acquire(call_of(10, tenant="nobody"))
+    for _ in range(4):
+        await crowd.join(pool, call_of(500, tenant="heavy"), "heavy")
+    await crowd.join(pool, call("n", tenant="light"), "light")
+    await crowd.join(pool, call("n", tenant="light"), "light")
+    pool.release(held)
+    await crowd.be_answered(pool)
+    assert crowd.finished[:4].count("light") == 2
+
+
+async def test_a_tenant_of_double_weight_gets_double(crowd: Crowd) -> None:
+    pool = scheduler(ready("a"), shares={"gold": 2.0})
+    held = await pool.acquire(call())
+    for _ in range(20):
+        await crowd.join(pool, call_of(100, tenant="plain"), "plain")
+        await crowd.join(pool, call_of(100, tenant="gold"), "gold")
+    pool.release(held)
+    await crowd.be_answered(pool)
+    assert 18 <= crowd.finished[:30].count("gold") <= 20
+
+
+def answer(pool: Scheduler, slot: Slot, tokens_in: int = 100, tokens_out: int = 50) -> None:
+    slot.instance.succeeded(slot, 0.1, is_complete=True)
+    pool.release(slot, tokens_in, tokens_out)
+
+
+async def test_an_answer_is_charged_by_its_own_usage_once() -> None:
+    pool = scheduler(ready("a"))
+    slot = await pool.acquire(call_of(100, tenant="t"))
+    assert pool.shares.tenant("t").counter > 0  # the estimate
+    answer(pool, slot, 30, 7)
+    pool.release(slot, 1000, 1000)
+    assert pool.shares.tenant("t").counter == 30 + 2 * 7
+
+
+async def test_a_failed_attempt_costs_nothing() -> None:
+    pool = scheduler(ready("a"))
+    slot = await pool.acquire(call_of(100, tenant="t"))
+    slot.instance.failed(slot, "boom")
+    pool.release(slot)
+    assert pool.shares.tenant("t").counter == 0
+
+
+async def test_a_client_that_leaves_before_the_first_byte_pays_its_prompt() -> None:
+    pool = scheduler(ready("a"))
+    slot = await pool.acquire(call_of(100, tenant="t"))
+    slot.was_left = True
+    pool.release(slot)
+    assert pool.shares.tenant("t").counter == pytest.approx(100, abs=5)
+    assert (slot.instance.running, slot.instance.latency.ahead_tokens) == (0, 0)
+
+
+async def test_a_client_that_leaves_midway_pays_for_what_was_produced(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = scheduler(ready("a"))
+    known = pool.instances["a"].latency
+    for _ in range(20):
+        known.began(100, 0, 0.1)
+        known.ended(99 * 0.05, 100, 1)
+        known.predict(0, 0, 0)
+    slot = await pool.acquire(call_of(100, tenant="t"))
+    slot.instance.succeeded(slot, 0.1, is_complete=False)
+    monkeypatch.setattr("autoglm.inference.scheduler.monotonic_s", lambda: slot.started_s + 0.1 + 20 * 0.05)
+    pool.release(slot)
+    assert pool.shares.tenant("t").counter == pytest.approx(100 + 2 * 21, abs=8)
+
+
+async def test_a_client_that_leaves_the_queue_pays_nothing(crowd: Crowd) -> None:
+    pool = scheduler(ready("a"))
+    held = await pool.acquire(call_of(10, tenant="other"))
+    before = pool.shares.tenant("other").counter
+    task = await crowd.join(pool, call_of(100, tenant="t"))
+    task.cancel()
+    await until(lambda: not pool.waiting)
+    assert pool.shares.tenant("t").counter <= before  # what it was lifted to
+    assert not pool.shares.tenant("t").is_waiting
+    pool.release(held)
+
+
+# --- overload ---
+
+
+def known(name: str, took_s: float, **options: Any) -> Instance:
+    instance = ready(name, **options)
+    make_known(instance, took_s, 20)
+    instance.held_s = took_s
+    return instance
+
+
+async def test_what_would_come_too_late_is_refused_at_arrival_with_a_time_to_come_back(crowd: Crowd) -> None:
+    pool = scheduler(known("a", 1.0), first_token_s=3.5)
+    await pool.acquire(call())
+    await crowd.join(pool, call())
+    await crowd.join(pool, call())
+    with pytest.raises(Overloaded) as caught:  # 2 before it, one with a slot, and its own second: 4
+        await pool.acquire(call())
+    retry_after_s = caught.value.facts["retry_after_s"]
+    assert isinstance(retry_after_s, float)
+    assert 1.0 <= retry_after_s <= 2.0
+    assert (pool.waiting, pool.shed) == (2, 1)
+
+
+async def test_the_requests_own_objective_goes_before_that_of_the_settings() -> None:
+    pool = scheduler(known("a", 1.0), first_token_s=60.0)
+    await pool.acquire(call())
+    hurried = call()
+    hurried.first_token_by_s = monotonic_s() + 1.5
+    with pytest.raises(Overloaded):
+        await pool.acquire(hurried)
+
+
+async def test_a_deadline_that_cannot_be_met_is_told_at_once() -> None:
+    pool = scheduler(known("a", 10.0))
+    await pool.acquire(call())
+    with pytest.raises(Overloaded):
+        await asyncio.wait_for(pool.acquire(call(deadline_s=monotonic_s() + 12.0)), 1)
+
+
+async def test_when_its_turn_comes_too_late_it_is_refused_and_the_next_gets_the_slot(crowd: Crowd) -> None:
+    pool = scheduler(known("a", 1.0))
+    held = await pool.acquire(call())
+    late, patient = call(), call()
+    late.first_token_by_s = monotonic_s() + 2.5
+    waiting = await crowd.join(pool, late)
+    following = await crowd.join(pool, patient)
+    late.first_token_by_s = monotonic_s() + 0.5  # meanwhile the time has gone by
+    pool.release(held)
+    with pytest.raises(Overloaded):
+        await waiting
+    assert (await following).instance.name == "a"
+
+
+async def test_an_objective_that_passes_while_it_waits_ends_the_wait(crowd: Crowd) -> None:
+    pool = scheduler(ready("a"), first_token_s=0.05)
+    await pool.acquire(call())
+    with pytest.raises(Overloaded) as caught:
+        await asyncio.wait_for(pool.acquire(call()), 2)
+    assert caught.value.facts["retry_after_s"] == 1.0
+
+
+async def test_an_idle_instance_refuses_nobody() -> None:
+    """Else a prediction that is too high would never be corrected."""
+    pool = scheduler(known("a", 100.0, slots=2), first_token_s=1.0)
+    assert (await asyncio.wait_for(pool.acquire(call()), 1)).instance.name == "a"
+    with pytest.raises(Overloaded):
+        await pool.acquire(call())
+
+
+async def test_who_had_a_slot_before_is_not_refused_for_the_time_that_a_failure_took(crowd: Crowd) -> None:
+    pool = scheduler(known("a", 1.0), first_token_s=0.5)
+    wanted = call()
+    slot = pool.try_acquire(wanted)
+    assert slot is not None
+    pool.release(slot)
+    held = pool.try_acquire(call())
+    assert held is not None
+    again = await crowd.join(pool, wanted)
+    pool.release(held)
+    assert (await again).instance.name == "a"
+
+
+async def test_without_a_record_nobody_is_refused(crowd: Crowd) -> None:
+    pool = scheduler(ready("a"), first_token_s=5.0)
+    held = await pool.acquire(call())
+    waiting = await crowd.join(pool, call())
+    pool.release(held)
+    assert (await waiting).instance.name == "a"
+
+
+# --- which instance, by what was learned ---
+
+
+async def test_a_new_instance_is_tried_by_one_request_and_gets_more_once_it_has_answered() -> None:
+    pool = scheduler(known("known", 0.5, slots=8), ready("new", slots=8))
+    names = [(await pool.acquire(call())).instance.name for _ in range(4)]
+    assert names.count("new") == 1
+    make_known(pool.instances["new"], 0.05)
+    assert (await pool.acquire(call())).instance.name == "new"
+
+
+async def test_a_conversation_goes_on_where_it_began_unless_that_is_busier() -> None:
+    pool = scheduler(*(known(name, 1.0, slots=9) for name in "abc"))
+    first = await pool.acquire(talk(1))
+    home = first.instance
+    answer(pool, first)
+    second = await pool.acquire(talk(2))
+    assert second.instance is home
+    assert second.charge is not None
+    assert second.uncached_tokens < second.charge.prompt_tokens / 2
+    for _ in range(3):
+        home.start(call(), monotonic_s())
+    assert (await pool.acquire(talk(3))).instance is not home
+
+
+def talk(turns: int) -> Call:
+    messages = [{"role": "user", "content": f"turn {turn} " + "x" * 3000} for turn in range(turns)]
+    return call_of(0, messages=messages)
+
+
+async def test_the_instance_that_would_meet_the_objective_is_preferred_to_the_one_that_is_done_first() -> None:
+    slow_start, quick_start = ready("slow start", slots=4), ready("quick start", slots=4)
+    for _ in range(20):
+        slow_start.latency.began(10, 0, 3.0)
+        slow_start.latency.ended(1.0, 100, 1)
+        quick_start.latency.began(10, 0, 0.1)
+        quick_start.latency.ended(8.0, 100, 1)
+        slow_start.latency.predict(0, 0, 0), quick_start.latency.predict(0, 0, 0)
+    assert (await scheduler(slow_start, quick_start).acquire(call())).instance is slow_start
+    slow_start.held.clear()
+    pool = scheduler(slow_start, quick_start, first_token_s=2.0)
+    assert (await pool.acquire(call())).instance is quick_start
+
+
+async def test_predictions_count_the_wait_for_a_slot(crowd: Crowd) -> None:
+    pool = scheduler(known("a", 2.0))
+    free = pool.predicted_for("m", "/chat/completions", 10, 1)
+    await pool.acquire(call())
+    for _ in range(3):
+        await crowd.join(pool, call())
+    busy = pool.predicted_for("m", "/chat/completions", 10, 1)
+    assert busy.first_token_s == pytest.approx(free.first_token_s + 4 * 2.0)
+    assert busy.finish_s == pytest.approx(free.finish_s + 4 * 2.0)
+    assert pool.predicted_for("unknown", "/chat/completions", 10, 1).finish_s == math.inf
+    assert pool.predicted(call(), pool.instances["a"]).finish_s == pytest.approx(2.0, rel=0.2)
+
+
+# --- what it costs ---
+
+
+async def test_a_release_takes_no_more_steps_with_ten_thousand_waiting_than_with_a_hundred() -> None:
+    few, many = await steps_of_a_release(100), await steps_of_a_release(10_000)
+    assert many < 2 * few
+
+
+async def steps_of_a_release(waiting: int) -> float:
+    """Calls of functions, Python's and C's: the same on any machine."""
+    pool = scheduler(ready("a"), max_queue=20_000)
+    held = await pool.acquire(call())
+    tasks = [
+        asyncio.create_task(pool.acquire(call_of(10, tenant=f"t{number % 100}", priority=number % 10)))
+        for number in range(waiting)
+    ]
+    await until(lambda: pool.waiting == waiting)
+    steps = 0
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    for _ in range(50):
+        sys.setprofile(count)
+        pool.release(held, 100, 20)
+        sys.setprofile(None)
+        done = [task for task in tasks if task.done()]
+        await until(lambda: any(task.done() for task in tasks))
+        done = [task for task in tasks if task.done()]
+        held = done[0].result()
+        tasks.remove(done[0])
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return steps / 50
 
 
 # --- removal ---

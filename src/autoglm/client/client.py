@@ -79,19 +79,20 @@ class Client:
 
     def ask(
         self, question: str | Sequence[Mapping[str, Any]], *, model: str = "auto", stream: bool = True,
-        priority: int | None = None, deadline_s: float | None = None, prefer: str | None = None,
-        intent: str | None = None, **body: Any,
+        priority: int | None = None, deadline_s: float | None = None, first_token_s: float | None = None,
+        prefer: str | None = None, intent: str | None = None, **body: Any,
     ) -> Answer:  # fmt: skip
         """Ask a model; returns once the answer begins.
 
-        question: text, or a list of OpenAI's messages. priority: 0 to 9, 9 the most urgent. prefer: `fast`,
-        `balanced`, `best` or `cheap`, where the hub chooses. intent: what it is about, where that is known.
+        question: text, or a list of OpenAI's messages. priority: 0 to 9, 9 the most urgent. deadline_s,
+        first_token_s: when the answer must be complete, and when it should begin. prefer: `fast`, `balanced`, `best`
+        or `cheap`, where the hub chooses. intent: what it is about, where that is known.
         body: further fields of a chat completion, such as `temperature`. Never repeated by itself, since asking costs.
         """
         messages = [{"role": "user", "content": question}] if isinstance(question, str) else list(question)
         wanted = {
-            "x-autoglm-priority": priority, "x-autoglm-deadline": deadline_s, "x-autoglm-prefer": prefer,
-            "x-autoglm-intent": intent,
+            "x-autoglm-priority": priority, "x-autoglm-deadline": deadline_s,
+            "x-autoglm-first-token": first_token_s, "x-autoglm-prefer": prefer, "x-autoglm-intent": intent,
         }  # fmt: skip
         response = self._connection.start(
             "POST", "/v1/chat/completions",

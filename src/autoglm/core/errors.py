@@ -284,6 +284,19 @@ class QueueFull(HubError):
         )
 
 
+class Overloaded(HubError):
+    """Too much is waiting for this request to be in time for its deadline or its objective for the first token."""
+
+    code = "overloaded"
+    retryable = True
+
+    def __init__(self, model: str, late_s: float, retry_after_s: float) -> None:
+        super().__init__(
+            f"{model!r} is overloaded: this would come {late_s:.1f} s too late; try again later, or give it more time",
+            model=model, retry_after_s=round(retry_after_s, 1),
+        )  # fmt: skip
+
+
 class NotOffered(HubError):
     """The instances that serve the model do not offer this API."""
 

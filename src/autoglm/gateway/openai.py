@@ -135,7 +135,7 @@ class OpenAIGateway:
         else:
             go_on(exchange, None)
         finally:
-            answer.settle()
+            answer.settle(exchange.tokens_in, exchange.tokens_out)
 
     def _leave(self, exchange: Exchange, go_on: GoOn, flight: Flight) -> None:
         self._dispatcher.abandon(flight)
@@ -190,7 +190,7 @@ class OpenAIGateway:
             else:
                 await self._send_long(exchange, answer)
         finally:
-            await answer.finish()
+            await answer.finish(exchange.tokens_in, exchange.tokens_out)
 
     def _conclude(self, exchange: Exchange, answer: Answer, body: bytes) -> None:
         """Tell the engine what came of its choice. body: the whole answer, or nothing where it is too long."""
@@ -213,8 +213,9 @@ class OpenAIGateway:
             try:
                 if answer.is_whole:
                     guess = answer_tokens(answer.first) if answer.status < 300 else None
-                    permit.count(call.model, usage_of(answer.first), guess)
-                    answer.settle()  # the slot need not wait for the disk
+                    usage = usage_of(answer.first)
+                    permit.count(call.model, usage, guess)
+                    answer.settle(*usage)  # the slot need not wait for the disk
                     await permit.written()
                     self._pass_on(exchange, answer, permit)
                     return
@@ -224,7 +225,7 @@ class OpenAIGateway:
                 else:
                     await self._send_long(exchange, answer, permit)
             finally:
-                await answer.finish()
+                await answer.finish(exchange.tokens_in, exchange.tokens_out)
         finally:
             permit.leave()
 
@@ -286,7 +287,7 @@ class OpenAIGateway:
             relay.finish()
             if permit is not None:
                 assert hold is not None
-                await answer.finish()  # the slot need not wait for the disk
+                await answer.finish(exchange.tokens_in, exchange.tokens_out)  # the slot need not wait for the disk
                 permit.count(exchange.model, (exchange.tokens_in, exchange.tokens_out), relay.events)
                 await permit.written()
                 hold.release(without_usage=permit.hides_usage)

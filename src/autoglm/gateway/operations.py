@@ -304,7 +304,7 @@ _MODEL: Schema = {
 }  # fmt: skip
 _ASK = (
     *_KEY, *_BODY, "forbidden", "unknown_model", "not_offered", "budget_exceeded", "storage_full", "store_broken",
-    "queue_full", "no_instance_free", "upstream_failed", "upstream_refused",
+    "queue_full", "overloaded", "no_instance_free", "upstream_failed", "upstream_refused",
     "upstream_timeout", "deadline_exceeded", "draining",
 )  # fmt: skip
 _HINTS = (
@@ -315,6 +315,10 @@ _HINTS = (
     Parameter(
         "x-autoglm-deadline", "header", {"type": "number", "exclusiveMinimum": 0, "maximum": 86_400},
         "Seconds; give up (504) when the answer is not complete by then",
+    ),
+    Parameter(
+        "x-autoglm-first-token", "header", {"type": "number", "exclusiveMinimum": 0, "maximum": 86_400},
+        "Seconds; refuse (503) rather than start when the answer would not begin by then",
     ),
     Parameter(
         "x-autoglm-prefer", "header", {"type": "string", "enum": list(get_args(PreferenceName))},

@@ -46,6 +46,7 @@ PROBLEMS: dict[str, Row] = {
     "budget_exceeded": Row(429, "Budget exceeded", "insufficient_quota"),
     "no_instance_free": Row(503, "No instance free", _SERVER),
     "queue_full": Row(429, "Queue full", "rate_limit_error"),
+    "overloaded": Row(503, "Overloaded", _SERVER),
     "not_offered": Row(400, "Not offered", _BAD),
     "upstream_failed": Row(502, "Instance failed", _SERVER),
     "upstream_refused": Row(502, "Instance refuses", _SERVER),

@@ -30,7 +30,9 @@ def read_call(exchange: Exchange, principal: Principal, api: Api, body: bytes) -
     if b"x-autoglm-intent" in headers:
         call.hint = _hint(headers[b"x-autoglm-intent"])
     if b"x-autoglm-deadline" in headers:
-        call.deadline_s = _deadline_s(headers[b"x-autoglm-deadline"])
+        call.deadline_s = _moment_s("x-autoglm-deadline", headers[b"x-autoglm-deadline"])
+    if b"x-autoglm-first-token" in headers:
+        call.first_token_by_s = _moment_s("x-autoglm-first-token", headers[b"x-autoglm-first-token"])
     if call.wanted != AUTO and not principal.allows("model:use", call.wanted):
         exchange.asked = call.wanted
         principal.require("model:use", call.wanted)
@@ -57,12 +59,12 @@ def _priority(value: bytes) -> int:
     return int(value)
 
 
-def _deadline_s(value: bytes) -> float:
+def _moment_s(name: str, value: bytes) -> float:
     """The monotonic time that the header's seconds lead to."""
     try:
         seconds = float(value)
     except ValueError:
         seconds = math.nan
     if not 0 < seconds <= 86_400:  # false for NaN, too
-        raise InvalidField("x-autoglm-deadline", "must be seconds, over 0 and at most 86400")
+        raise InvalidField(name, "must be seconds, over 0 and at most 86400")
     return monotonic_s() + seconds

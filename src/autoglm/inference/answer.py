@@ -73,17 +73,20 @@ class Answer:
         self.instance.failed(self._slot, reason)
         return UpstreamFailed(self.instance.name, reason)
 
-    def settle(self) -> Reply | None:
-        """Free the slot. Enough for an answer that `is_whole`; else close the reply that this returns."""
+    def settle(self, tokens_in: int = 0, tokens_out: int = 0) -> Reply | None:
+        """Free the slot, and settle what it cost: the tokens that the instance told, 0 where it did not.
+
+        Enough for an answer that `is_whole`; else close the reply that this returns.
+        """
         reply, self._reply = self._reply, None
         if reply is not None:
             if self._is_complete:
                 self.instance.completed(self._slot)
-            self._scheduler.release(self._slot)
+            self._scheduler.release(self._slot, tokens_in, tokens_out)
         return reply
 
-    async def finish(self) -> None:
-        """Free the slot. An upstream that is not done is closed at once, so that it stops generating."""
-        reply = self.settle()
+    async def finish(self, tokens_in: int = 0, tokens_out: int = 0) -> None:
+        """As `settle`; an upstream that is not done is closed at once, so that it stops generating."""
+        reply = self.settle(tokens_in, tokens_out)
         if reply is not None:
             await reply.aclose()

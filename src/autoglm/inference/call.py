@@ -56,6 +56,14 @@ class Call:
     """The body as it came, where the hub chose."""
     question = b""
     """A digest of what is asked, where the hub chose."""
+    first_token_by_s: float | None = None
+    """Monotonic time by which its first token should come; None when no objective was set."""
+    was_started = False
+    """True once it had a slot."""
+    estimate: tuple[float, float] | None = None
+    """(tokens of the prompt, tokens of the answer), as fairness.py guesses; None until somebody has looked."""
+    prefix: int | None = None
+    """Names the start of its conversation, see affinity.py; None until somebody has looked."""
     is_open = False
     """True while its answer goes out as events, so that one more event can tell the client of a failure."""
 

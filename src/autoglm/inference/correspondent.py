@@ -254,7 +254,7 @@ class Correspondent:
                     took_s=answer.took_s, tokens_in=spent.usage[0], tokens_out=spent.usage[1],
                 )  # fmt: skip
             finally:
-                await answer.finish()
+                await answer.finish(*spent.usage)
             if charge is not None:
                 await spent.count(charge, call.model)
             return content, call.model

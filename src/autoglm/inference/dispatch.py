@@ -19,6 +19,7 @@ from autoglm.core.errors import (
     HubError,
     NoInstanceFree,
     NotOffered,
+    Overloaded,
     UnknownModel,
     UpstreamFailed,
     UpstreamRefused,
@@ -117,6 +118,7 @@ class Dispatcher:
     def abandon(self, flight: Flight) -> None:
         """The client has left."""
         flight.abandon()
+        flight.slot.was_left = True
         if flight.slot.hedge is not None:
             self._drop(flight.slot.hedge)
         self.scheduler.release(flight.slot)
@@ -128,7 +130,7 @@ class Dispatcher:
 
         `allows` says which models may be used where the call leaves the choice to the hub. flight: the first attempt,
         which has landed or was not sent.
-        Raises UnknownModel, Forbidden, NotOffered, NoInstanceFree, QueueFull, DeadlineExceeded, Draining,
+        Raises UnknownModel, Forbidden, NotOffered, NoInstanceFree, QueueFull, DeadlineExceeded, Overloaded, Draining,
         UpstreamFailed, UpstreamRefused, UpstreamTimeout.
         """
         scheduler = self.scheduler
@@ -141,7 +143,7 @@ class Dispatcher:
         while True:
             try:
                 slot = flight.slot if flight is not None else await self._acquire(call, allows, excluded | shunned)
-            except (NoInstanceFree, UnknownModel, NotOffered, Forbidden):
+            except (NoInstanceFree, Overloaded, UnknownModel, NotOffered, Forbidden):
                 if shunned:  # those who had no failure of late are gone meanwhile
                     shunned = NOTHING
                     continue
@@ -291,7 +293,8 @@ class Dispatcher:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not slot.is_recalled or task is None or task.uncancel():
-                raise  # the caller gave up
+                slot.was_left = not is_hedge  # the caller gave up
+                raise
             gone = UpstreamFailed(instance.name, instance.error or "it is down")
             return Verdict("transient", str(gone)), gone
         finally:

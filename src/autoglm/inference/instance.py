@@ -11,9 +11,11 @@ from autoglm.core.ports import Backend
 from autoglm.inference.call import Call
 from autoglm.inference.ejection import SAMPLES, Ejections, Kind, decayed, ejection_s
 from autoglm.inference.engine_load import EngineLoad
+from autoglm.inference.latency import LatencyModel
 from autoglm.inference.process import WorkerProcess
 
 if TYPE_CHECKING:
+    from autoglm.inference.fairness import Charge
     from autoglm.inference.flight import Flight
     from autoglm.inference.hedge import Hedge
 
@@ -22,10 +24,6 @@ State = Literal["starting", "ready", "down", "blocked", "idle", "draining", "sto
 Pause = Literal["none", "throttled", "cooling", "broken", "slow"]
 
 _SMOOTHING = 0.2  # weight of the newest answer in the running means: the last ~10 answers count
-_UNKNOWN_S = 1.0
-"""What an instance without a record is taken for once one request tries it out, so that it does not get them all."""
-
-
 _FIRST_HINT_GAP_S = 0.5
 _MAX_HINT_GAP_S = 60.0
 """An instance that closes idle connections as a habit is probed for it less and less often."""
@@ -37,7 +35,10 @@ class Slot:
     `era` is the time between two pauses in which it began: what began before a pause says nothing about the time after.
     """
 
-    __slots__ = ("call", "era", "hedge", "instance", "is_overdue", "is_recalled", "is_trial", "started_s", "waiting")
+    __slots__ = (
+        "ahead_tokens", "beside", "call", "came_whole", "charge", "era", "first_byte_s", "hedge", "instance",
+        "is_complete", "is_overdue", "is_recalled", "is_trial", "started_s", "uncached_tokens", "waiting", "was_left",
+    )  # fmt: skip
 
     def __init__(self, call: Call, instance: "Instance", era: int, started_s: float) -> None:
         self.call = call
@@ -53,6 +54,19 @@ class Slot:
         """Whose wait for the first byte may be broken off, because the request can still move elsewhere."""
         self.hedge: Hedge | None = None
         """A second attempt beside this one."""
+        self.charge: Charge | None = None
+        """What it costs the tenant; None when nobody counts, or it is settled."""
+        self.uncached_tokens = self.ahead_tokens = 0.0
+        """Of its prompt, and of the other prompts that had no answer yet when it started; see latency.py."""
+        self.beside = 0
+        """Requests that ran then, this one included."""
+        self.first_byte_s = 0.0
+        """From its start; 0 until an answer has begun well."""
+        self.came_whole = False
+        """True when the answer came in one piece, so that its first byte tells nothing of its first token."""
+        self.is_complete = False
+        self.was_left = False
+        """True when nobody wants the answer any more."""
 
     def recall(self) -> None:
         """Break off the wait for the first byte: the instance is down, and another could answer."""
@@ -78,8 +92,8 @@ class Instance:
         "_alarm", "_drained", "_era", "_failures_in_row", "_falls", "_hint_gap_s", "_in_pool_s", "_is_trial_running",
         "_next_hint_s", "_openings", "_pause", "_throttles_in_row", "_told_until_s", "apis", "backend",
         "context_tokens", "ejections", "engine_load", "error", "failures", "failures_to_open", "foreign_running",
-        "held", "held_s", "is_draining", "is_ejected", "is_open", "is_suspect", "is_unseen", "limit", "mean_s",
-        "models", "name", "open_s", "open_until_s", "pool", "process", "provider", "refused_models", "served",
+        "held", "held_s", "is_draining", "is_ejected", "is_open", "is_suspect", "is_unseen", "latency", "limit",
+        "mean_s", "models", "name", "open_s", "open_until_s", "pool", "process", "provider", "refused_models", "served",
         "since_ms", "slots", "state", "suspected_s", "suspicion_gap_s", "throttles", "times_s",
     )  # fmt: skip
 
@@ -107,7 +121,7 @@ class Instance:
         """Ready, and neither of those two."""
         self.error = ""
         self.since_ms = now_ms()
-        self.engine_load, self.foreign_running = None, 0
+        self.engine_load, self.foreign_running, self.latency = None, 0, LatencyModel()
         self.held: set[Slot] = set()
         """The slots in use. A set, so that giving one back twice frees it once."""
         self.served = self.failures = self.throttles = self.ejections = 0
@@ -143,6 +157,11 @@ class Instance:
     def running(self) -> int:
         return len(self.held)
 
+    @property
+    def load(self) -> int:
+        """Requests that run there, those of other clients included."""
+        return len(self.held) + self.foreign_running
+
     # --- may it take a request? ---
 
     def is_free(self, now_s: float) -> bool:
@@ -169,17 +188,6 @@ class Instance:
             return None if self.process is None else self.process.comes_back_s
         until_s = self._told_until_s if in_panic and self.is_ejected else self.open_until_s
         return max(0.0, until_s - now_s)
-
-    def predicted_s(self) -> float:
-        """Expected time to the first byte, were one more request to start now.
-
-        Other clients' requests count as our own do. They take no slots from us: two hubs that made room for each
-        other would both keep off an engine that neither of them fills.
-        """
-        running = len(self.held) + self.foreign_running
-        if running == 0 and (self.mean_s == 0.0 or self.is_ejected):  # ejected and free: its trial is due
-            return 0.0
-        return (self.mean_s or _UNKNOWN_S) * (1.0 + running / self.limit)
 
     def serves(self, model: str, api: str) -> bool:
         return api in self.apis and model in self.models and model not in self.refused_models
@@ -223,6 +231,12 @@ class Instance:
         """The answer has begun well. Only a complete one (see `completed`) ends a row of failures."""
         self.served += 1
         self.mean_s = _smoothed(self.mean_s, first_byte_s)
+        slot.first_byte_s = first_byte_s
+        slot.came_whole = slot.is_complete = is_complete
+        latency = self.latency
+        latency.ahead_tokens = max(0.0, latency.ahead_tokens - slot.uncached_tokens)
+        if not is_complete:
+            latency.began(slot.uncached_tokens, slot.ahead_tokens, first_byte_s)
         kind = (slot.call.model, slot.call.is_stream)
         times = self.times_s.get(kind)
         if times is None:
@@ -251,6 +265,7 @@ class Instance:
 
     def completed(self, slot: Slot) -> None:
         """The answer came to its end."""
+        slot.is_complete = True
         if slot.era == self._era:
             self._failures_in_row = 0
             self.error = ""
@@ -412,8 +427,9 @@ class Instance:
         return True
 
     def resume(self) -> None:
-        """The operator says that the cause is gone: forget blocks, pauses, refused models, and the draining."""
+        """The operator says that the cause is gone: forget blocks, pauses, refused models, draining, and its times."""
         self.rejoin()
+        self.latency, self.held_s = LatencyModel(), 0.0
         self.refused_models.clear()
         if self.open_until_s:
             self._end_pause()

@@ -1,6 +1,8 @@
 """One queue for all instances: a request starts only where a slot is free, the most urgent first.
 
-Late binding (no queue per instance) keeps a slow instance from holding requests that a fast one could take.
+Late binding (no queue per instance) keeps a slow instance from holding requests that a fast one could take. Under
+overload those that would come too late are refused, at arrival or when their turn comes: otherwise all would wait as
+long as they can bear, and nobody be served in time.
 """
 
 import asyncio
@@ -8,16 +10,29 @@ import math
 from collections.abc import Callable
 
 from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import PULL, DeadlineExceeded, HubError, NoInstanceFree, NotOffered, QueueFull, UnknownModel
+from autoglm.core.errors import (
+    PULL,
+    DeadlineExceeded,
+    HubError,
+    NoInstanceFree,
+    NotOffered,
+    Overloaded,
+    QueueFull,
+    UnknownModel,
+)
+from autoglm.inference.affinity import prefix_of
 from autoglm.inference.call import AUTO, Call
 from autoglm.inference.ejection import Ejections
+from autoglm.inference.fairness import Charge, FairShares
 from autoglm.inference.instance import Instance, Slot
-from autoglm.inference.queue import Waiter, WaitQueue
+from autoglm.inference.latency import Prediction
+from autoglm.inference.placement import Placement, predicted_wait_s, quickest
+from autoglm.inference.queue import LIFT_EVERY, Waiter, WaitQueue, next_of
 from autoglm.inference.settings import PoolSettings, SchedulerSettings
 
-Wish = tuple[str, str]
-"""(model, API): requests with the same wish can start on the same instances."""
 NOTHING: frozenset[str] = frozenset()
+Wish = tuple[str, str, frozenset[str]]
+"""(model, API, instances that failed it): requests with the same wish can start on the same instances."""
 _DRAIN_LOOK_S = 0.05
 
 
@@ -34,8 +49,15 @@ class Scheduler:
         self.waiting = 0
         self.on_queued: Callable[[], None] | None = None
         """Called when a request begins to wait: a worker may have to be started for it."""
-        self._by_wish: dict[Wish, list[Instance]] = {}
+        self.shares = FairShares(
+            input_weight=settings.input_weight, output_weight=settings.output_weight, weights=settings.shares
+        )
+        self.placement = Placement(self.shares, settings.first_token_s)
+        self.shed = 0
+        """Requests refused because they would have come too late, since the start."""
+        self._serving: dict[tuple[str, str], list[Instance]] = {}
         self._queues: dict[Wish, WaitQueue] = {}
+        self._since_lift = LIFT_EVERY
         self._arrivals = 0
         self._wake_up: asyncio.TimerHandle | None = None
         self._wake_s = math.inf
@@ -67,18 +89,18 @@ class Scheduler:
 
     def changed(self) -> None:
         """Call after an instance's models, state or pause changed: who waits may start, move, or has waited in vain."""
-        self._by_wish.clear()
+        self._serving.clear()
         self._recall()
         self._fail_hopeless()
         self._dispatch()
 
     def candidates(self, model: str, api: str) -> list[Instance]:
         """The instances that serve `model` by `api`, whatever their state."""
-        found = self._by_wish.get((model, api))
+        found = self._serving.get((model, api))
         if found is None:
             found = [instance for instance in self.instances.values() if instance.serves(model, api)]
             if found:  # names that nobody serves come from outside: they must not fill the memory
-                self._by_wish[model, api] = found
+                self._serving[model, api] = found
         return found
 
     def models(self) -> list[str]:
@@ -88,7 +110,11 @@ class Scheduler:
 
     def waiting_for(self, instance: Instance) -> int:
         """How many waiting requests this instance could take."""
-        return sum(queue.alive for (model, api), queue in self._queues.items() if instance.serves(model, api))
+        return sum(
+            queue.alive
+            for (model, api, excluded), queue in self._queues.items()
+            if instance.serves(model, api) and instance.name not in excluded
+        )
 
     def has_other(self, call: Call, excluded: frozenset[str]) -> bool:
         """True when an instance outside `excluded` may take the call, now or when it has started or has a free slot."""
@@ -102,31 +128,123 @@ class Scheduler:
     # --- slots ---
 
     def try_acquire(self, call: Call, excluded: frozenset[str] = NOTHING) -> Slot | None:
-        """A slot of the free instance that should answer soonest; None when none is free."""
+        """A slot of the free instance that should be done soonest; None when none is free, or none in time."""
         now_s = monotonic_s()
         if now_s >= self._wake_s:
             self._dispatch()  # a pause has just ended, and those who waited for that come first
         candidates = self.candidates(call.model, call.api)
-        best = _soonest(candidates, excluded, now_s)
-        if best is None:
-            in_panic = self.ejections.in_panic(candidates, excluded, now_s)
-            if not in_panic:
-                return None
-            best = min(in_panic, key=_load)
-        return best.start(call, now_s)
+        best: Instance | None
+        if len(candidates) == 1 and not excluded and candidates[0].is_free(now_s):
+            best = candidates[0]
+        else:
+            best = self.placement.soonest(call, self._free(candidates, excluded, now_s), now_s)
+        if best is None or (best.held and self.placement.lateness(call, [best], now_s) is not None):
+            return None
+        return self._start(call, best, now_s, has_choice=len(candidates) > 1)
 
     async def acquire(self, call: Call, excluded: frozenset[str] = NOTHING) -> Slot:
-        """Wait for a slot. Raises UnknownModel, NotOffered, NoInstanceFree, QueueFull, DeadlineExceeded."""
+        """Wait for a slot. Raises UnknownModel, NotOffered, NoInstanceFree, QueueFull, DeadlineExceeded, Overloaded."""
         # No waiter is overtaken: a slot that one could use was given to it when it came free.
         slot = self.try_acquire(call, excluded)
         if slot is not None:
             return slot
         return await self._wait(call, excluded, self._admit(call, excluded))
 
-    def release(self, slot: Slot) -> None:
-        slot.instance.finish(slot, monotonic_s())
+    def release(self, slot: Slot, tokens_in: int = 0, tokens_out: int = 0) -> None:
+        """Give a slot back. tokens_in, tokens_out: what the instance says that the answer took; 0 when it does not."""
+        now_s = monotonic_s()
+        slot.instance.finish(slot, now_s)
+        if slot.charge is not None:  # else it was given back before
+            self._account(slot, slot.charge, now_s, tokens_in, tokens_out)
         if self.waiting:
             self._dispatch()
+
+    def _free(self, candidates: list[Instance], excluded: frozenset[str], now_s: float) -> list[Instance]:
+        """Those with a free slot outside `excluded`; where too few are healthy, ejected ones do, too."""
+        free = [entry for entry in candidates if entry.is_free(now_s)]
+        if excluded:
+            free = [entry for entry in free if entry.name not in excluded]
+        return free or self.ejections.in_panic(candidates, excluded, now_s)
+
+    def _start(self, call: Call, instance: Instance, now_s: float, *, has_choice: bool) -> Slot:
+        slot = instance.start(call, now_s)
+        call.was_started = True
+        charge = slot.charge = self.shares.charge(call)
+        uncached_tokens = charge.prompt_tokens
+        if has_choice:
+            if call.prefix is None:
+                call.prefix = prefix_of(call)
+            if call.prefix:
+                home, tokens = self.placement.prefixes.home_of(call.prefix)
+                if home == instance.name:
+                    uncached_tokens = max(0.0, uncached_tokens - tokens)
+                self.placement.prefixes.note(call.prefix, instance.name, charge.prompt_tokens)
+        latency = instance.latency
+        slot.uncached_tokens, slot.ahead_tokens, slot.beside = uncached_tokens, latency.ahead_tokens, instance.load
+        latency.ahead_tokens += uncached_tokens
+        return slot
+
+    def _account(self, slot: Slot, charge: Charge, now_s: float, tokens_in: int, tokens_out: int) -> None:
+        """Charge what the attempt really took, and learn from its times.
+
+        A failed attempt costs its tenant nothing; one that the client left, the prompt and what was produced so far.
+        """
+        slot.charge = None
+        latency, first_byte_s = slot.instance.latency, slot.first_byte_s
+        prompt_tokens = tokens_in or charge.prompt_tokens
+        if not first_byte_s:
+            latency.ahead_tokens = max(0.0, latency.ahead_tokens - slot.uncached_tokens)
+            self.shares.settle(charge, prompt_tokens if slot.was_left else 0.0, 0.0, is_whole=False)
+            return
+        running = (slot.beside + slot.instance.load + 1) * 0.5
+        produced = tokens_out or charge.output_tokens
+        if slot.came_whole:
+            latency.answered(slot.uncached_tokens, slot.ahead_tokens, first_byte_s, produced, running)
+        else:
+            rest_s = now_s - slot.started_s - first_byte_s
+            if slot.is_complete:
+                latency.ended(rest_s, produced, running)
+            elif not tokens_out:
+                produced = min(produced, latency.produced(rest_s, running))
+        self.shares.settle(charge, prompt_tokens, produced, is_whole=slot.is_complete and tokens_out > 0)
+        if slot.call.prefix:
+            self.placement.prefixes.note(slot.call.prefix, slot.instance.name, charge.prompt_tokens + produced)
+
+    # --- predictions ---
+
+    def predicted(self, call: Call, instance: Instance) -> Prediction:
+        """How long the call would take there, were it to start now; of one without a record, a guess."""
+        return self.placement.predicted(call, instance)
+
+    def predicted_for(self, model: str, api: str, prompt_tokens: float, output_tokens: float) -> Prediction:
+        """How long a new request would take from its arrival, the wait for a slot included; infinite for none."""
+        now_s = monotonic_s()
+        candidates = self.candidates(model, api)
+        free = [entry for entry in candidates if entry.is_free(now_s)]
+        coming = [entry for entry in candidates if entry.may_recover(now_s) is not None]
+        best = quickest(free or coming, prompt_tokens, output_tokens)
+        if free or not coming:
+            return best
+        ahead = sum(queue.alive for queue in self._rivals(candidates))
+        wait_s = predicted_wait_s(candidates, ahead, now_s) or 0.0
+        return Prediction(wait_s + best.first_token_s, wait_s + best.finish_s)
+
+    def predicted_wait_s(self, call: Call) -> float:
+        """A forecast for Retry-After: the queue ahead, served at the recent pace; 1 to 60 s."""
+        candidates = self.candidates(call.model, call.api)
+        wait_s = predicted_wait_s(candidates, self._ahead_of(call, candidates), monotonic_s())
+        return min(60.0, max(1.0, 1.0 if wait_s is None else wait_s))
+
+    def _rivals(self, candidates: list[Instance]) -> list[WaitQueue]:
+        """The queues that wait for any of these instances."""
+        return [
+            queue
+            for (model, api, _), queue in self._queues.items()
+            if any(entry.serves(model, api) for entry in candidates)
+        ]
+
+    def _ahead_of(self, call: Call, candidates: list[Instance]) -> int:
+        return sum(queue.ahead_of(call) for queue in self._rivals(candidates))
 
     # --- admission ---
 
@@ -141,11 +259,22 @@ class Scheduler:
             if call.deadline_s <= now_s:
                 raise DeadlineExceeded(call.patience_s)
             wait_s = min(wait_s, call.deadline_s - now_s)
-        hopeless = _hopeless(call, candidates, excluded, now_s, wait_s)
+        fitting = [entry for entry in candidates if entry.name not in excluded]
+        hopeless = _hopeless(call, fitting, now_s, wait_s)
         if hopeless is not None:
             raise hopeless
         if self.waiting >= self.settings.max_queue:
             raise QueueFull(self.waiting, self.predicted_wait_s(call))
+        by_s = self.placement.first_token_by_s(call)
+        if by_s is not None or call.deadline_s is not None:
+            # Free, but not taken: it would be late.
+            best = self.placement.soonest(call, self._free(fitting, NOTHING, now_s), now_s)
+            late = self.placement.hopelessly_late(call, fitting, best, self._ahead_of(call, fitting), now_s)
+            if late is not None:
+                self.shed += 1
+                raise late
+        if by_s is not None:
+            wait_s = min(wait_s, max(0.0, by_s - now_s))
         return wait_s
 
     def explain_absence(self, call: Call) -> HubError:
@@ -166,27 +295,16 @@ class Scheduler:
             return NoInstanceFree(call.model, 0.0, f"{why}: {entry.error}" if entry.error else why, 2.0)
         return UnknownModel(call.model, self.models(), pull=self.pull)
 
-    def predicted_wait_s(self, call: Call) -> float:
-        """A forecast for Retry-After: the queue ahead, served at the recent pace; 1 to 60 s."""
-        candidates = self.candidates(call.model, call.api)
-        slots = sum(int(entry.limit) for entry in candidates if entry.state == "ready") or 1
-        pace_s = max((entry.held_s for entry in candidates), default=0.0) or 1.0
-        queue = self._queues.get((call.model, call.api))
-        ahead = queue.alive if queue is not None else 0
-        return min(60.0, max(1.0, (ahead + 1) * pace_s / slots))
-
     # --- waiting ---
 
     async def _wait(self, call: Call, excluded: frozenset[str], wait_s: float) -> Slot:
         started_s = monotonic_s()
-        wish = (call.model, call.api)
         if not call.arrival:
             self._arrivals += 1
             call.arrival = self._arrivals
         ready: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
-        waiter = Waiter(call, excluded, started_s + wait_s, ready)
-        self._queues.setdefault(wish, WaitQueue()).push(waiter)
-        self.waiting += 1
+        waiter = Waiter(call, started_s + wait_s, ready)
+        queue = self._enter((call.model, call.api, excluded), waiter)
         if self.on_queued is not None:
             self.on_queued()
         self._set_wake_up()
@@ -196,43 +314,81 @@ class Scheduler:
                 slot = await ready
             return slot
         except TimeoutError:
-            waited_s = monotonic_s() - started_s
-            if call.deadline_s is not None and monotonic_s() >= call.deadline_s:
-                raise DeadlineExceeded(call.patience_s) from None
-            reasons = [f"{entry.name}: {entry.error}" for entry in self.candidates(*wish) if entry.error]
-            raise NoInstanceFree(call.model, waited_s, "; ".join(reasons), self.predicted_wait_s(call)) from None
+            raise self._gave_up(call, started_s) from None
         finally:
-            self._leave(wish, waiter)
+            self._leave(queue, waiter)
             if slot is None and ready.done() and not ready.cancelled() and ready.exception() is None:
                 self.release(ready.result())  # it came in the very moment in which the caller gave up
 
-    def _leave(self, wish: Wish, waiter: Waiter) -> None:
+    def _gave_up(self, call: Call, started_s: float) -> HubError:
+        now_s = monotonic_s()
+        if call.deadline_s is not None and now_s >= call.deadline_s:
+            return DeadlineExceeded(call.patience_s)
+        by_s = self.placement.first_token_by_s(call)
+        if by_s is not None and now_s >= by_s:
+            self.shed += 1
+            return Overloaded(call.model, now_s - by_s, self.predicted_wait_s(call))
+        reasons = [f"{entry.name}: {entry.error}" for entry in self.candidates(call.model, call.api) if entry.error]
+        return NoInstanceFree(call.model, now_s - started_s, "; ".join(reasons), self.predicted_wait_s(call))
+
+    def _enter(self, wish: Wish, waiter: Waiter) -> WaitQueue:
+        tenant = self.shares.tenant(waiter.call.tenant)
+        self.shares.enter(tenant)
+        queue = self._queues.get(wish)
+        if queue is None:
+            queue = self._queues[wish] = WaitQueue(wish)
+        queue.push(waiter, tenant)
+        self.waiting += 1
+        return queue
+
+    def _leave(self, queue: WaitQueue, waiter: Waiter) -> None:
         """Count the waiter out, however it ended; the second time does nothing."""
-        if waiter.is_waiting:
+        if waiter.is_waiting and waiter.lane is not None:
             self.waiting -= 1
-            queue = self._queues[wish]
+            self.shares.leave(waiter.lane.tenant)
             queue.leave(waiter)
             if not queue.alive:
-                del self._queues[wish]
+                del self._queues[queue.wish]
+
+    def _fitting(self, queue: WaitQueue) -> list[Instance]:
+        model, api, excluded = queue.wish
+        candidates = self.candidates(model, api)
+        return [entry for entry in candidates if entry.name not in excluded] if excluded else candidates
 
     def _dispatch(self) -> None:
-        """Give free slots to those who wait, in their order over all models."""
+        """Give free slots to those who wait, in their order over all models; refuse whom that comes too late for."""
+        passed: set[WaitQueue] = set()
         while self.waiting:
             now_s = monotonic_s()
-            best: tuple[Waiter, Instance, Wish] | None = None
-            for wish, queue in self._queues.items():
-                candidates = self.candidates(*wish)
-                free = [entry for entry in candidates if entry.is_free(now_s)]
-                free = free or self.ejections.in_panic(candidates, NOTHING, now_s)
-                waiter = queue.most_urgent(free) if free else None
-                if waiter is not None and (best is None or waiter.key < best[0].key):
-                    instance = min((entry for entry in free if entry.name not in waiter.excluded), key=_load)
-                    best = waiter, instance, wish
-            if best is None:
+            open_queues = {
+                queue: free
+                for queue in self._queues.values()
+                if queue not in passed and (free := self._free(self._fitting(queue), NOTHING, now_s))
+            }
+            may_lift = self._since_lift >= LIFT_EVERY - 1
+            following = next_of(tuple(open_queues), now_s, self.settings.aging_s, may_lift=may_lift)
+            if following is None:
                 break
-            waiter, instance, wish = best
-            self._leave(wish, waiter)
-            waiter.ready.set_result(instance.start(waiter.call, now_s))
+            waiter, queue, is_lifted = following
+            if waiter.ready.done():
+                self._leave(queue, waiter)
+                continue  # it was cancelled in this very turn of the event loop
+            call = waiter.call
+            instances = self._fitting(queue)
+            instance = self.placement.soonest(call, open_queues[queue], now_s)
+            assert instance is not None, "the queue is open because one of them is free"
+            if self.placement.lateness(call, [instance], now_s) is not None:
+                late = self.placement.hopelessly_late(call, instances, instance, 0, now_s)
+                if late is None:
+                    passed.add(queue)  # a slot elsewhere, soon, is better than this one now
+                    continue
+                self._leave(queue, waiter)
+                self.shed += 1
+                waiter.ready.set_exception(late)
+                continue
+            self._leave(queue, waiter)
+            self._since_lift = 0 if is_lifted else self._since_lift + 1
+            waiter.ready.set_result(self._start(call, instance, now_s, has_choice=len(instances) > 1))
         self._set_wake_up()
 
     def _recall(self) -> None:
@@ -247,17 +403,18 @@ class Scheduler:
     def _fail_hopeless(self) -> None:
         """Who waits for what can no longer come in time is told now, not when the wait is over."""
         now_s = monotonic_s()
-        for wish, queue in tuple(self._queues.items()):
-            candidates = self.candidates(*wish)
+        for queue in tuple(self._queues.values()):
+            fitting = self._fitting(queue)
+            if any(entry.may_recover(now_s, in_panic=True) == 0.0 for entry in fitting):
+                continue  # whoever waits there waits for no more than a slot
             for waiter in queue.living():
-                wait_s = waiter.give_up_s - now_s
                 hopeless = (
-                    _hopeless(waiter.call, candidates, waiter.excluded, now_s, wait_s)
-                    if candidates
+                    _hopeless(waiter.call, fitting, now_s, waiter.give_up_s - now_s)
+                    if self.candidates(waiter.call.model, waiter.call.api)
                     else self.explain_absence(waiter.call)
                 )
                 if hopeless is not None:
-                    self._leave(wish, waiter)
+                    self._leave(queue, waiter)
                     waiter.ready.set_exception(hopeless)
 
     def _set_wake_up(self) -> None:
@@ -282,29 +439,8 @@ class Scheduler:
         self._dispatch()
 
 
-def _soonest(instances: list[Instance], excluded: frozenset[str], now_s: float) -> Instance | None:
-    """The free one with the least predicted time to its first byte; of equals the one with the least to do."""
-    if len(instances) == 1 and not excluded:
-        return instances[0] if instances[0].is_free(now_s) else None
-    best: Instance | None = None
-    best_s = math.inf
-    for instance in instances:
-        if instance.is_free(now_s) and instance.name not in excluded:
-            predicted_s = instance.predicted_s()
-            if predicted_s < best_s or (best is not None and predicted_s == best_s and instance.running < best.running):
-                best, best_s = instance, predicted_s
-    return best
-
-
-def _load(instance: Instance) -> tuple[float, int]:
-    return instance.predicted_s(), instance.running
-
-
-def _hopeless(
-    call: Call, candidates: list[Instance], excluded: frozenset[str], now_s: float, wait_s: float
-) -> NoInstanceFree | None:
-    """The reason why none of the candidates can take the call within wait_s; None while one may."""
-    fitting = [entry for entry in candidates if entry.name not in excluded]
+def _hopeless(call: Call, fitting: list[Instance], now_s: float, wait_s: float) -> NoInstanceFree | None:
+    """The reason why none of the instances can take the call within wait_s; None while one may."""
     possible = (entry.may_recover(now_s, in_panic=True) for entry in fitting)
     recoveries = [recovery for recovery in possible if recovery is not None]
     if any(recovery <= wait_s for recovery in recoveries):

@@ -274,6 +274,22 @@ class SchedulerSettings(BaseModel, frozen=True, extra="forbid"):
     max_queue: int = Field(default=1000, ge=0, le=1_000_000, description="Waiting requests; more get 429")
     max_wait_s: float = Field(default=120.0, gt=0, le=86_400, description="Longest wait for a slot")
     retries: int = Field(default=10, ge=0, le=100, description="Other instances to try before the first byte went out")
+    first_token_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        description="Requests that wait and would get their first token later than this get 503",
+    )
+    aging_s: float = Field(
+        default=10.0, gt=0, le=86_400, description="A request that waits so long counts as one class of priority higher"
+    )
+    input_weight: float = Field(
+        default=1.0, ge=0, le=1000, description="What a token of a prompt counts in fair shares"
+    )
+    output_weight: float = Field(default=2.0, ge=0, le=1000, description="What a token of an answer counts there")
+    shares: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(
+        default={}, max_length=10_000, description="Weights of tenants; 1 for those that are not named"
+    )
 
 
 class PoolSettings(BaseModel, frozen=True, extra="forbid"):
