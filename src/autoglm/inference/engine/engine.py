@@ -106,17 +106,17 @@ class Engine:
         now_s = monotonic_s()
         options = []
         for model in self._scheduler.models():
-            expected = forecast(self._scheduler, call, model, now_s, excluded) if allows(model) else None
-            if expected is None:
+            if not allows(model):
                 continue
             settings = self._models.get(model, _UNKNOWN_MODEL)
             ruled_out = _unfit(settings, features)
             for profile in settings.profiles:
                 arm = Arm(model, profile)
-                cost = expected.compute_s
-                if self._has_prices:
-                    output_tokens = lessons.output_tokens(arm, features.intent)
-                    cost = price_of(settings, features.prompt_tokens, output_tokens)
+                tokens = features.prompt_tokens, lessons.output_tokens(arm, features.intent)
+                expected = forecast(self._scheduler, model, call.api, *tokens, now_s, excluded)
+                if expected is None:
+                    continue
+                cost = price_of(settings, *tokens) if self._has_prices else expected.compute_s
                 options.append(Option(arm=arm, latency_s=expected.latency_s, cost=cost, ruled_out=ruled_out))
         return options
 
@@ -131,7 +131,7 @@ class Engine:
         for candidate in sorted(decision.candidates, key=lambda candidate: -candidate.score):
             model = candidate.arm.model
             is_possible = not candidate.ruled_out and allows(model)
-            if is_possible and forecast(self._scheduler, call, model, now_s, excluded) is not None:
+            if is_possible and forecast(self._scheduler, model, call.api, 0, 0, now_s, excluded) is not None:
                 self._apply(call, candidate.arm)
                 return
         call.name_model(first_in_order(self._scheduler, call, allows, excluded))
