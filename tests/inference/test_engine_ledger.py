@@ -158,3 +158,9 @@ async def test_an_answer_of_another_model_teaches_nothing_of_the_chosen_one(tmp_
         ledger.concluded(decision(random.Random(8)), Outcome(status=200, moved_to="other", signals={"not_empty": 1.0}))
         await until(lambda: ledger.lessons is not None and ledger.lessons.events == 1)
         assert ledger.lessons.learner.state() == before
+
+
+def test_who_answers_in_place_of_another_is_the_one_that_is_judged() -> None:
+    made = decision(random.Random(9))
+    assert judgeable(made).arm == made.candidates[made.chosen].arm
+    assert judgeable(made, "other").arm == Arm("other")

@@ -113,14 +113,12 @@ class DecisionsGateway:
         account = await self._account(principal, body.decision)
         if account.outcome is None:
             raise InvalidField("decision", "its request has not ended yet")
-        if account.outcome.moved_to:
-            raise InvalidField("decision", f"{account.outcome.moved_to} answered in place of the model that was chosen")
         if len(account.feedback) >= MAX_FEEDBACK:
             raise InvalidField("decision", f"has been judged {MAX_FEEDBACK} times already")
         quality = _THUMBS[body.thumb] if body.thumb is not None else body.quality
         assert quality is not None, "one of the two is there"
         source = "person" if body.thumb is not None else "program"
-        await self._ledger.judged(judgeable(account.decision), quality, source)
+        await self._ledger.judged(judgeable(account.decision, account.outcome.moved_to), quality, source)
         exchange.respond_json(200, Noted(decision=body.decision, quality=quality, source=source))
 
     async def replay(self, exchange: Exchange, _: dict[str, str]) -> None:

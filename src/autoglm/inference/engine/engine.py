@@ -113,7 +113,10 @@ class Engine:
             for profile in settings.profiles:
                 arm = Arm(model, profile)
                 tokens = features.prompt_tokens, lessons.output_tokens(arm, features.intent)
-                expected = forecast(self._scheduler, model, call.api, *tokens, now_s, excluded)
+                expected = forecast(
+                    self._scheduler, model, call.api, now_s=now_s, prompt_tokens=tokens[0], output_tokens=tokens[1],
+                    excluded=excluded,
+                )  # fmt: skip
                 if expected is None:
                     continue
                 cost = price_of(settings, *tokens) if self._has_prices else expected.compute_s
@@ -131,7 +134,7 @@ class Engine:
         for candidate in sorted(decision.candidates, key=lambda candidate: -candidate.score):
             model = candidate.arm.model
             is_possible = not candidate.ruled_out and allows(model)
-            if is_possible and forecast(self._scheduler, model, call.api, 0, 0, now_s, excluded) is not None:
+            if is_possible and forecast(self._scheduler, model, call.api, now_s=now_s, excluded=excluded) is not None:
                 self._apply(call, candidate.arm)
                 return
         call.name_model(first_in_order(self._scheduler, call, allows, excluded))

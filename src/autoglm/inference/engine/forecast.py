@@ -13,8 +13,8 @@ class Forecast(NamedTuple):
 
 
 def forecast(
-    scheduler: Scheduler, model: str, api: str, prompt_tokens: float, output_tokens: float, now_s: float,
-    excluded: frozenset[str] = NOTHING,
+    scheduler: Scheduler, model: str, api: str, *, now_s: float, prompt_tokens: float = 0.0,
+    output_tokens: float = 0.0, excluded: frozenset[str] = NOTHING,
 ) -> Forecast | None:  # fmt: skip
     """For a request that came now; None when no instance outside `excluded` can take it."""
     able = [

@@ -21,8 +21,10 @@ class Judgeable(msgspec.Struct, frozen=True):
     arm: Arm
 
 
-def judgeable(decision: Decision) -> Judgeable:
-    return Judgeable(decision.id, decision.features, decision.candidates[decision.chosen].arm)
+def judgeable(decision: Decision, moved_to: str = "") -> Judgeable:
+    """moved_to: the model that answered in place of the one that was chosen; it is the one that is judged."""
+    arm = Arm(moved_to) if moved_to else decision.candidates[decision.chosen].arm
+    return Judgeable(decision.id, decision.features, arm)
 
 
 class _Messages(msgspec.Struct):
