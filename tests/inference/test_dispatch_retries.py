@@ -119,6 +119,7 @@ async def test_garbage_of_each_kind_ejects_after_five_though_its_probes_are_well
         async with running_pool(*settings, pool=pool) as dispatcher:
             lying = dispatcher.scheduler.instances["i0"]
             for _ in range(20):
+                await until(lambda: not lying.is_suspect)  # each failure has it probed, and meanwhile it gets nothing
                 make_known(dispatcher.scheduler.instances["i1"], 60.0)
                 assert '"well"' in await text(dispatcher)
             assert (lying.failures, lying.is_ejected, lying.state) == (5, True, "ready")
