@@ -47,7 +47,8 @@ class Race:
         return (await rest_of(await self.dispatcher.answer(call("echo-model", **fields)))).decode()
 
     def begin(self, **behaviours: Behaviour) -> None:
-        """From now on the two behave so, and the first one is preferred."""
+        """From now on the two behave so, the first one is preferred, and hedges are counted."""
+        self.dispatcher.hedges = self.dispatcher.hedges_won = 0  # a machine under load is late now and then
         for name, behaviour in behaviours.items():
             getattr(self, name).behaviour = behaviour
         make_known(self.dispatcher.scheduler.instances["second"], 60.0)
