@@ -105,7 +105,9 @@ def test_json_has_the_answer_and_who_gave_it(model: ScriptedModel, data: Path) -
     usage = b'data: {"choices": [], "usage": {"total_tokens": 12}}\n\n'
     model.behaviour = streaming(event("你"), event("好", "stop"), usage, b"data: [DONE]\n\n")
     finished = autoglm("ask", "hi", "--json", data=data)
-    assert json.loads(finished.out) == {
+    told = json.loads(finished.out)
+    told.pop("decision")  # null until the hub has loaded what it has learned
+    assert told == {
         "text": "你好",
         "model": "echo-model",
         "instance": "echo-1",

@@ -16,7 +16,7 @@ from autoglm.inference.engine.account import SUBJECT
 from autoglm.inference.engine.learner import LearnerSettings
 from autoglm.inference.engine.ledger import SNAPSHOT, Ledger
 from autoglm.inference.engine.lessons import Lessons
-from autoglm.inference.engine.retries import judgeable
+from autoglm.inference.engine.retries import SOON_S, Retries, digest_of, judgeable
 from autoglm.inference.features import Features
 from autoglm.store import Store, StoreSettings, open_store
 from eventually import until
@@ -164,3 +164,16 @@ def test_who_answers_in_place_of_another_is_the_one_that_is_judged() -> None:
     made = decision(random.Random(9))
     assert judgeable(made).arm == made.candidates[made.chosen].arm
     assert judgeable(made, "other").arm == Arm("other")
+
+
+def test_only_the_first_repeat_is_a_complaint() -> None:
+    retries, made = Retries(), decision(random.Random(10))
+    digest = digest_of("ward", b'{"messages": [1], "temperature": 0}')
+    assert digest == digest_of("ward", b'{"temperature": 1, "messages": [1]}')
+    assert digest != digest_of("lab", b'{"messages": [1]}')
+    assert retries.asked(digest, 0.0) is None
+    retries.answered(digest, made, 0.0)
+    assert retries.asked(digest, SOON_S + 1) is None, "much later it is just wanted again"
+    assert retries.asked(digest, 1.0) == judgeable(made)
+    retries.answered(digest, made, 2.0)
+    assert retries.asked(digest, 3.0) is None, "a program that asks the same again and again"

@@ -180,3 +180,15 @@ def test_how_many_are_ahead_counts_fair_turns(line: Line) -> None:
     assert line.queue.ahead_of(call_of(1, tenant="new")) == 2  # the urgent one, and one of the heavy tenant
     assert line.queue.ahead_of(call_of(1, tenant="heavy")) == 51
     assert line.queue.ahead_of(call_of(1, tenant="heavy", priority=9)) == 1
+
+
+def test_a_call_that_waits_once_more_keeps_its_place_beside_what_is_left_of_it(line: Line) -> None:
+    first = line.add("first")
+    line.add("second")
+    line.leave(first)
+    again = Waiter(first.call, 1e9, line.loop.create_future())
+    owner = line.shares.tenant("t")
+    line.shares.enter(owner)
+    line.queue.push(again, owner)
+    assert line.queue.alive == 2
+    assert next_of([line.queue], line.now_s, AGING_S, may_lift=True) is not None

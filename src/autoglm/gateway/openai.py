@@ -253,6 +253,9 @@ class OpenAIGateway:
             stripper = Stripper(markers)
             is_json = body.lstrip().startswith(b"{")
             body = stripper.whole(body) if is_json else stripper.feed(body, is_last=True)
+        if answer.call.is_stream and answer.status < 300 and has_content(body):  # it came at once
+            exchange.first_token_s = monotonic_s() - exchange.started_s
+            self._metrics.observe_first_token(exchange.model, exchange.instance, exchange.first_token_s)
         if permit is not None:
             if permit.hides_usage:
                 body = without_usage_event(body)

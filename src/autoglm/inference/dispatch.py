@@ -169,7 +169,7 @@ class Dispatcher:
                 if found is not None:
                     shunned = found
                     tries += 1
-                elif names & revived or not slot.instance.fell():
+                elif names & revived or not await slot.instance.fell():
                     raise failure
                 else:  # it may have fallen by this very request, which is sent there once more, not for ever
                     revived |= names

@@ -25,6 +25,8 @@ Pause = Literal["none", "throttled", "cooling", "broken", "slow"]
 
 _SMOOTHING = 0.2  # weight of the newest answer in the running means: the last ~10 answers count
 _FIRST_HINT_GAP_S = 0.5
+_FALL_S = 1.0
+"""A process whose connections have closed is gone within this time, or it lives: it has its memory to give back."""
 _MAX_HINT_GAP_S = 60.0
 """An instance that closes idle connections as a habit is probed for it less and less often."""
 
@@ -419,12 +421,16 @@ class Instance:
         self._drained = None
         self._set_open()
 
-    def fell(self) -> bool:
+    async def fell(self) -> bool:
         """True when its process has ended and will be started again; it then is shown so, and is worth waiting for."""
-        if self.process is None or self.state not in ("ready", "starting") or not self.process.has_ended():
+        if self.process is None or self.state not in ("ready", "starting"):
             return False
-        self.move("starting", self.error)
-        return True
+        pid = self.process.pid
+        if not await self.process.ends_within(_FALL_S):
+            return False
+        if self.state == "ready" and self.process.pid == pid:  # its supervisor has not seen it yet
+            self.move("starting", self.error)
+        return self.state in ("ready", "starting")
 
     def resume(self) -> None:
         """The operator says that the cause is gone: forget blocks, pauses, refused models, draining, and its times."""

@@ -1,6 +1,7 @@
 """What the pool knows of an instance that is a process of its own on this machine."""
 
-from pathlib import Path
+import asyncio
+import os
 
 import msgspec
 
@@ -21,12 +22,25 @@ class WorkerProcess(msgspec.Struct, kw_only=True):
     is_asleep: bool = False
     """The model is out of memory; the next request brings it back."""
 
-    def has_ended(self) -> bool:
-        """True when there is no process, or only its remains: known before its supervisor has looked."""
-        if not self.pid:
-            return True
+    async def ends_within(self, timeout_s: float) -> bool:
+        """True when there is no process, or it ends now: its connections close before it is gone.
+
+        Known before its supervisor has looked. Source: pidfd_open(2), which is readable once the process has ended.
+        """
         try:
-            stat = Path(f"/proc/{self.pid}/stat").read_bytes()
-        except OSError:
+            descriptor = os.pidfd_open(self.pid) if self.pid else -1
+        except ProcessLookupError:
+            descriptor = -1
+        if descriptor < 0:
             return True
-        return stat.rpartition(b")")[2].split()[0] in (b"Z", b"X")  # proc(5): zombie, dead
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(descriptor, ended.set)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await ended.wait()
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)

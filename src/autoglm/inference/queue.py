@@ -57,31 +57,34 @@ class Waiter:
 class _Heap:
     """Waiters by a key. Who left stays in it until he comes up, or until half of it are such: leaving costs O(1)."""
 
-    __slots__ = ("_entries", "alive")
+    __slots__ = ("_entries", "_pushed", "alive")
 
     def __init__(self) -> None:
-        self._entries: list[tuple[float, int, Waiter]] = []
+        self._entries: list[tuple[float, int, int, Waiter]] = []
+        self._pushed = 0
+        """Tells entries of one key apart: a call that waits once more keeps its arrival, and its former entry stays."""
         self.alive = 0
 
     def push(self, key: tuple[float, int], waiter: Waiter) -> None:
-        heapq.heappush(self._entries, (*key, waiter))
+        self._pushed += 1
+        heapq.heappush(self._entries, (*key, self._pushed, waiter))
         self.alive += 1
 
     def first(self) -> Waiter | None:
         entries = self._entries
-        while entries and not entries[0][2].is_waiting:
+        while entries and not entries[0][3].is_waiting:
             heapq.heappop(entries)
-        return entries[0][2] if entries else None
+        return entries[0][3] if entries else None
 
     def left(self) -> None:
         """One of them waits no more."""
         self.alive -= 1
         if len(self._entries) > 2 * self.alive + _SLACK:
-            self._entries = [entry for entry in self._entries if entry[2].is_waiting]
+            self._entries = [entry for entry in self._entries if entry[3].is_waiting]
             heapq.heapify(self._entries)
 
     def __iter__(self) -> Iterator[Waiter]:
-        return (entry[2] for entry in self._entries if entry[2].is_waiting)
+        return (entry[3] for entry in self._entries if entry[3].is_waiting)
 
 
 class Lane:

@@ -4,6 +4,7 @@ Until the past has been folded, and where learning is switched off, the rule of 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -104,7 +105,7 @@ class Engine:
         from autoglm.inference.engine.learner import Option  # loaded with the lessons
 
         now_s = monotonic_s()
-        options = []
+        options: list[tuple[bool, Option]] = []
         for model in self._scheduler.models():
             if not allows(model):
                 continue
@@ -120,8 +121,12 @@ class Engine:
                 if expected is None:
                     continue
                 cost = price_of(settings, *tokens) if self._has_prices else expected.compute_s
-                options.append(Option(arm=arm, latency_s=expected.latency_s, cost=cost, ruled_out=ruled_out))
-        return options
+                if expected.pause_s > self._scheduler.settings.max_wait_s:
+                    ruled_out = ruled_out or f"its instances pause for {expected.pause_s:.0f} s"
+                option = Option(arm=arm, latency_s=expected.latency_s, cost=cost, ruled_out=ruled_out)
+                options.append((not expected.is_free, option))
+        # Where nothing is known, the first leads: one that is free, by the order of the settings.
+        return [option for _, option in sorted(options, key=itemgetter(0))]
 
     def _apply(self, call: Call, arm: Arm) -> None:
         provider = cast(ProviderName, self._scheduler.candidates(arm.model, call.api)[0].provider)
@@ -131,12 +136,20 @@ class Engine:
     def _move(self, call: Call, decision: Decision, allows: Callable[[str], bool], excluded: frozenset[str]) -> None:
         """The next best: the instances of the one that was chosen have failed the call."""
         now_s = monotonic_s()
+        waiting: Arm | None = None
         for candidate in sorted(decision.candidates, key=lambda candidate: -candidate.score):
             model = candidate.arm.model
-            is_possible = not candidate.ruled_out and allows(model)
-            if is_possible and forecast(self._scheduler, model, call.api, now_s=now_s, excluded=excluded) is not None:
+            if candidate.ruled_out or not allows(model):
+                continue
+            expected = forecast(self._scheduler, model, call.api, now_s=now_s, excluded=excluded)
+            if expected is not None and expected.is_free:
                 self._apply(call, candidate.arm)
                 return
+            if expected is not None and waiting is None and not expected.pause_s:
+                waiting = candidate.arm
+        if waiting is not None:
+            self._apply(call, waiting)
+            return
         call.name_model(first_in_order(self._scheduler, call, allows, excluded))
 
     # --- afterwards ---

@@ -10,6 +10,10 @@ class Forecast(NamedTuple):
     """To the last byte, with the wait for a slot."""
     compute_s: float
     """Of an instance that does nothing else."""
+    pause_s: float
+    """Until an instance may take requests again; 0 where one may, or only its slots are taken."""
+    is_free: bool
+    """It could start at once."""
 
 
 def forecast(
@@ -26,4 +30,6 @@ def forecast(
         return None
     compute_s = min(entry.latency.predict(prompt_tokens, output_tokens, 0).finish_s for entry in able)
     latency_s = scheduler.predicted_for(model, api, prompt_tokens, output_tokens).finish_s
-    return Forecast(max(latency_s, compute_s), compute_s)
+    pause_s = min(entry.may_recover(now_s) or 0.0 for entry in able)
+    is_free = any(entry.is_free(now_s) for entry in able)
+    return Forecast(max(latency_s, compute_s), compute_s, pause_s, is_free)

@@ -32,7 +32,7 @@ VERSION = 1
 _DIGEST_BYTES = 16
 """Before the state: a damaged number would be learned from for ever."""
 
-JUDGED = 0.25
+JUDGED = 0.5
 """Outcomes of less weight say little: from any number of them, no arm counts as known."""
 
 _FIRST_ARMS = 8

@@ -54,6 +54,8 @@ class Retries:
 
     def __init__(self) -> None:
         self._answered: OrderedDict[bytes, tuple[Judgeable, float]] = OrderedDict()
+        self._repeated: OrderedDict[bytes, None] = OrderedDict()
+        """What was asked more than once."""
 
     def answered(self, digest: bytes, decision: Decision, now_s: float) -> None:
         """now_s: monotonic."""
@@ -63,6 +65,14 @@ class Retries:
             self._answered.popitem(last=False)
 
     def asked(self, digest: bytes, now_s: float) -> Judgeable | None:
-        """The decision whose answer this asks for again, once; None when it is no retry."""
-        before = self._answered.pop(digest, None)
-        return before[0] if before is not None and now_s - before[1] <= SOON_S else None
+        """The decision whose answer this asks for again; None when it is no retry.
+
+        Who goes on asking the same is a program that wants just that: only the first repeat says something.
+        """
+        before = self._answered.get(digest)
+        if before is None or now_s - before[1] > SOON_S or digest in self._repeated:
+            return None
+        self._repeated[digest] = None
+        if len(self._repeated) > _MAX_REMEMBERED:
+            self._repeated.popitem(last=False)
+        return before[0]
