@@ -7,7 +7,7 @@ one that failed, two retries, no queue of its own (its documentation, "routing":
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from autoglm.core.ports import Reply
 from autoglm.inference.call import Call
 from autoglm.inference.dispatch import Dispatcher
 from autoglm.inference.engine.engine import Engine
-from autoglm.inference.instance import Instance
+from autoglm.inference.instance import Instance, Slot
 from autoglm.inference.providers.health import watch_health
 from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import PoolSettings, SchedulerSettings
@@ -121,6 +121,25 @@ class Cooldown(Direct):
         self.cools_until_s[number] = asyncio.get_running_loop().time() + COOLDOWN_S
 
 
+class _InOrder(set[Slot]):
+    """A set that gives its members as they came. A plain one goes by their places in memory, other in each run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._order: dict[Slot, None] = {}
+
+    def add(self, slot: Slot) -> None:
+        super().add(slot)
+        self._order[slot] = None
+
+    def remove(self, slot: Slot) -> None:
+        super().remove(slot)
+        del self._order[slot]
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._order)
+
+
 class Hub:
     """The real scheduler and dispatcher, with the real health probes."""
 
@@ -130,6 +149,7 @@ class Hub:
         for model in models:
             instance = Instance(model.name, "openai", models=("m",), slots=SLOTS, apis=("/chat/completions",))
             instance.backend = model
+            instance.held = _InOrder()
             instance.move("ready")
             self.scheduler.add(instance)
 

@@ -73,7 +73,7 @@ class SimulatedModel:
         """Requests that came."""
         self.cached: dict[int, int] = {}
         self._asks = asks
-        self._speed: float | None = schedule[0][1]
+        self.speed: float | None = schedule[0][1]
         self._slots = asyncio.Semaphore(SLOTS)
         self._reading = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -86,7 +86,7 @@ class SimulatedModel:
         return self.running + self.queued
 
     def _set(self, speed: float | None) -> None:
-        self._speed = speed
+        self.speed = speed
         if speed is None:
             self.cached.clear()
         changed, self._changed = self._changed, asyncio.Event()
@@ -97,7 +97,7 @@ class SimulatedModel:
         loop = asyncio.get_running_loop()
         left_s, silent_s = takes_s, 0.0
         while left_s > 1e-9:
-            speed, changed, began_s = self._speed, self._changed, loop.time()
+            speed, changed, began_s = self.speed, self._changed, loop.time()
             if speed is None:
                 raise UpstreamFailed(self.name, "connection refused")
             wait_s = left_s / speed if speed else SILENCE_S - silent_s
@@ -123,7 +123,8 @@ class SimulatedModel:
         try:
             await reply.begin()
         except BaseException:
-            ask.failed_attempts += 1
+            if not self.speed:  # else the client left, or another attempt was quicker
+                ask.failed_attempts += 1
             reply.leave()
             raise
         return reply
@@ -156,7 +157,7 @@ class SimulatedModel:
 
     async def read(self, ask: Ask) -> None:
         """Its prompt. What it has of the conversation already, it need not read again."""
-        if self._speed is None:
+        if self.speed is None:
             raise UpstreamFailed(self.name, "connection refused")
         async with self._reading:
             ask.cached_tokens = min(self.cached.get(ask.conversation, 0), ask.prompt_tokens - 1)
@@ -184,7 +185,7 @@ class SimulatedReply:
         self._pieces = 0
 
     async def begin(self) -> None:
-        if self._model._speed is None:
+        if self._model.speed is None:
             raise UpstreamFailed(self._model.name, "connection refused")
         await self._model.enter()
         self._is_inside = True

@@ -626,8 +626,11 @@ async def test_a_new_instance_is_tried_by_one_request_and_gets_more_once_it_has_
 
 async def test_a_conversation_goes_on_where_it_began_unless_that_is_busier() -> None:
     pool = scheduler(*(known(name, 1.0, slots=9) for name in "abc"))
+    elsewhere = [await pool.acquire(call()) for _ in range(2)]
     first = await pool.acquire(talk(1))
     home = first.instance
+    for slot in elsewhere:
+        pool.release(slot)
     answer(pool, first)
     second = await pool.acquire(talk(2))
     assert second.instance is home
