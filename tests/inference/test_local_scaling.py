@@ -105,7 +105,7 @@ async def until_on(pool: LocalPool, name: str, tasks: anyio.abc.TaskGroup) -> an
     done = anyio.Event()
 
     async def ask() -> None:
-        await pool.ask("a", 350)  # longer than it takes to notice that there is one worker too many
+        await pool.ask("a", 220)  # longer than it takes to notice that there is one worker too many
         done.set()
 
     tasks.start_soon(ask)
