@@ -7,6 +7,7 @@ one that failed, two retries, no queue of its own (its documentation, "routing":
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -34,7 +35,7 @@ class Router(Protocol):
         ...
 
 
-class Direct:
+class Direct(ABC):
     """Chooses an instance at arrival."""
 
     retries = 1
@@ -45,10 +46,11 @@ class Direct:
         self.outstanding = [0] * len(models)
         self.turn = -1
 
+    @abstractmethod
     def choose(self, allowed: list[int]) -> int:
-        raise NotImplementedError
+        """The number of one of `allowed`."""
 
-    def failed(self, number: int) -> None:
+    def failed(self, number: int) -> None:  # noqa: B027  # most do not care
         """An attempt there came to nothing."""
 
     async def serve(self, index: int, ask: Ask) -> None:
