@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python benchmarks/rou
 
 from autoglm.inference.decision import Arm
 from autoglm.inference.engine.learner import Learner, LearnerSettings, Option
-from autoglm.inference.engine.objective import PREFERENCES
+from autoglm.inference.engine.objective import FLOORS, PREFERENCES
 from autoglm.inference.features import Features
 from autoglm.inference.settings import EngineSettings
 from benchmarks.answers import MODELS, TABLE, Table, body_of, load_table
@@ -173,7 +173,7 @@ def decide(
 ) -> Arm:  # fmt: skip
     arms = [Option(arm=Arm(model), latency_s=took_s, cost=took_s) for model, took_s in forecasts.items()]
     choice = learner.decide(
-        features, arms, PREFERENCES[prefer], seed=seed, slo_s=engine.slo_s,
+        features, arms, PREFERENCES[prefer], seed=seed, slo_s=engine.slo_s, floor=FLOORS[prefer],
         cost_scale=2 * fmean(forecasts.values()),
     )  # fmt: skip
     return choice.candidates[choice.chosen].arm
