@@ -173,6 +173,9 @@ class Gate:
         return behave
 
 
+_TURNS_TO_ACCEPT = 5
+
+
 class ScriptedModel:
     """`with ScriptedModel() as model:` listens; `model.behaviour` decides on a POST, `model.requests` has them all."""
 
@@ -189,6 +192,7 @@ class ScriptedModel:
         """How often it was asked for its models."""
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
@@ -223,9 +227,14 @@ class ScriptedModel:
         started.set()
         await self._stopped.wait()
         server.close()
+        for _ in range(_TURNS_TO_ACCEPT):  # a connection that came last has a transport before it has a task
+            await asyncio.sleep(0)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()  # closing would wait for a client that takes nothing
+        await asyncio.sleep(0)
 
     def answer_to_get(self, request: Request) -> bytes:
         data = [{"id": name, "object": "model"} for name in self.models]
@@ -235,6 +244,7 @@ class ScriptedModel:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         self.open_connections += 1
         try:
             while True:
@@ -258,6 +268,8 @@ class ScriptedModel:
             self._tasks.discard(task)
             self.open_connections -= 1
             writer.close()
+            if not self._stopped.is_set():
+                self._writers.discard(writer)
 
 
 async def _read(reader: asyncio.StreamReader) -> Request | None:

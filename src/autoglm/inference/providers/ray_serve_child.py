@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -24,15 +25,20 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 _ORDER_LIMIT_BYTES = 65_536
 _LOOK_S = 0.5
 _ANSWER_TIMEOUT_S = 30.0
+_END_S = 5.0
+_END_LOOK_S = 0.02
 _OBJECT_STORE_BYTES = 80 << 20
 """Next to Ray's minimum: nothing large goes through it."""
 
 
 def main() -> int:
-    """Exit status 0 when it was told to end, 1 when the cluster could not be had or was lost (an event says why)."""
+    """Exit status 0 when it was told to end, 1 when the cluster could not be had or was lost (an event says why).
+
+    Ray lives in a child of this process and may take it down with it, at any moment and in any way; this one stays to
+    leave nothing behind.
+    """
     signal.signal(signal.SIGTERM, _leave)
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    _end_with_parent()
     events = _take_stdout()
     line = sys.stdin.buffer.readline(_ORDER_LIMIT_BYTES)
     if not line.endswith(b"\n"):
@@ -40,11 +46,39 @@ def main() -> int:
     order = msgspec.json.decode(line, type=RayOrder)
     if os.getppid() != order.parent_pid:  # it died before the kernel knew of our wish
         return 0
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until both know what to do with it
+    driver_pid = os.fork()
+    if driver_pid:
+        signal.signal(signal.SIGTERM, lambda *_: _tell(driver_pid))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        return _outlive(driver_pid, order)
+    _end_with_parent()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     threading.Thread(target=_watch_stdin, name="stdin", daemon=True).start()
-    try:
-        return _live(order, events)
-    finally:
-        shutil.rmtree(order.temporary, ignore_errors=True)
+    return _live(order, events)
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+
+
+def _tell(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+
+
+def _outlive(driver_pid: int, order: RayOrder) -> int:
+    """Wait for the end of the process that speaks to Ray, end what it left, remove its files, pass on its status."""
+    _, status = os.waitpid(driver_pid, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the number of the process is no longer ours
+    _end_rest()
+    shutil.rmtree(order.temporary, ignore_errors=True)
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        sys.stderr.write(f"the process that speaks to Ray was killed by {signal.Signals(-code).name}\n")
+        return 1
+    return code
 
 
 def _live(order: RayOrder, events: BinaryIO) -> int:
@@ -131,6 +165,32 @@ def _take_down(order: RayOrder, ray: Any, serve: Any) -> None:
         if order.address is not None:
             serve.delete(order.name)
         ray.shutdown()
+
+
+def _end_rest() -> None:
+    """Ray's agents outlive its end for a minute and would go on writing into a folder that is being removed.
+
+    They are in this process's group, which `run_cluster` began; waits for a few seconds at most.
+    """
+    give_up_s = time.monotonic() + _END_S
+    while (rest := _group()) and time.monotonic() < give_up_s:
+        for pid in rest:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_END_LOOK_S)
+
+
+def _group() -> list[int]:
+    """The others of this group that live. Source: proc(5), `stat`: state, parent, group after the name."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group, *_ = stat.read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            continue  # it has ended meanwhile
+        if int(group) == os.getpgrp() and state not in b"ZX" and int(stat.parent.name) != os.getpid():
+            found.append(int(stat.parent.name))
+    return found
 
 
 def _watch_stdin() -> None:
