@@ -29,9 +29,12 @@ class RunningHub(NamedTuple):
 
 
 @contextmanager
-def running_hub(data_dir: Path, config: str = "", *, core: int | None = None) -> Iterator[RunningHub]:
+def running_hub(
+    data_dir: Path, config: str = "", *, core: int | None = None, source: Path | None = None
+) -> Iterator[RunningHub]:  # fmt: skip
     """A hub with a new data folder on a free port; its log is `data_dir.log`. config: the text of autoglm.toml.
 
+    source: the folder of another version's package; without it the installed one runs.
     Raises RuntimeError with the log when it does not start.
     """
     shutil.rmtree(data_dir, ignore_errors=True)
@@ -44,6 +47,8 @@ def running_hub(data_dir: Path, config: str = "", *, core: int | None = None) ->
     command += ["--config", str(config_file)]
     # Settings of whoever runs the benchmark must not change what is measured.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AUTOGLM_")}  # noqa: TID251
+    if source is not None:
+        environ["PYTHONPATH"] = str(source)
     started_s = now_s()
     with running(command, log_file, core=core, environ=environ, stdout=-1) as process:
         assert process.stdout is not None

@@ -173,8 +173,11 @@ class FairShares:
         prompt_tokens = len(body) / _BYTES_PER_TOKEN
         output_tokens = (tenant.output_tokens if tenant is not None else 0.0) or self._output_tokens
         prompt_tokens = min(prompt_tokens, MOST_ESTIMATED_TOKENS)
-        if b'"max_' in body and (limit := _MAX_TOKENS.search(body)) is not None:
-            output_tokens = min(output_tokens, float(limit[1]))
+        at = body.find(b'"max_')
+        if at >= 0:
+            limit = _MAX_TOKENS.match(body, at) or _MAX_TOKENS.search(body, at + 1)
+            if limit is not None:
+                output_tokens = min(output_tokens, float(limit[1]))
         call.estimate = estimate = (prompt_tokens, output_tokens)
         return estimate
 

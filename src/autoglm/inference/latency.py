@@ -31,7 +31,7 @@ UNKNOWN_TOKEN_S = 0.03
 _FIRST_PER_TOKEN = 10.0
 """How much longer the first token takes than a later one, where an answer came as a whole and nothing else tells."""
 _WAITING = 16
-_LOOK_S = 0.01
+_LOOK_S = 0.04
 
 _Seen = tuple[Literal["first", "rest", "whole"], float, float, float, float, float]
 """What it is, then: uncached tokens, tokens ahead, seconds, tokens of the answer, requests that ran."""
@@ -104,24 +104,24 @@ class LinearModel:
 class LatencyModel:
     """Of one instance. What is seen waits until somebody asks for a prediction: most requests have no choice to make.
 
-    Of more than _WAITING answers the newest are looked at, and that at most every _LOOK_S: beyond 1,000 answers a
+    Of more than _WAITING answers the newest are looked at, and that at most every _LOOK_S: beyond 400 answers a
     second the rest teaches nothing new.
     """
 
-    __slots__ = ("_each", "_first", "_looked_s", "_seen", "ahead_tokens")
+    __slots__ = ("_each", "_first", "_look_s", "_ranks", "_seen", "ahead_tokens", "is_known")
 
     def __init__(self) -> None:
         self._first = LinearModel()
         self._each = LinearModel()
         self._seen: deque[_Seen] = deque(maxlen=_WAITING)
-        self._looked_s = -math.inf
+        self._look_s = -math.inf
+        """When the next look is due; monotonic."""
+        self._ranks = (0.0, 0.0, 0.0, 0.0, 0.0)
+        """The coefficients of both models per token and per request, for `rank_s`."""
+        self.is_known = False
+        """False until the first answer."""
         self.ahead_tokens = 0.0
         """Of the prompts that wait for their first token there now."""
-
-    @property
-    def is_known(self) -> bool:
-        """False until the first answer."""
-        return self._first.seen > 0 or len(self._seen) > 0
 
     # --- predictions ---
 
@@ -137,14 +137,15 @@ class LatencyModel:
 
     def rank_s(self, uncached_tokens: float, output_tokens: float, running: int, now_s: float) -> float:
         """The predicted finish, to compare instances by; 0 when nothing is known."""
-        first, each = self._first, self._each
-        if self._seen and (now_s - self._looked_s >= _LOOK_S or first.seen < _WAITING):
-            self._looked_s = now_s
+        if now_s >= self._look_s and self._seen:
             self._look()
+            self._look_s = now_s + _LOOK_S if self._first.seen >= _WAITING else -math.inf
+        first_s, per_prompt_token_s, per_ahead_token_s, each_s, each_beside_s = self._ranks
         return (
-            first.t0
-            + (first.t1 * uncached_tokens + first.t2 * self.ahead_tokens) * _KILO
-            + (each.t0 + each.t1 * (running + 1) * _DECI) * output_tokens
+            first_s
+            + per_prompt_token_s * uncached_tokens
+            + per_ahead_token_s * self.ahead_tokens
+            + (each_s + each_beside_s * running) * output_tokens
         )
 
     def first_s(self, uncached_tokens: float) -> float:
@@ -161,16 +162,19 @@ class LatencyModel:
 
     def began(self, uncached_tokens: float, ahead_tokens: float, first_s: float) -> None:
         """The first token of a stream came. ahead_tokens: when the request started."""
+        self.is_known = True
         self._seen.append(("first", uncached_tokens, ahead_tokens, first_s, 0.0, 0.0))
 
     def ended(self, rest_s: float, tokens: float, running: float) -> None:
         """A stream is over, `rest_s` after its first token. running: requests there, the mean of its time."""
+        self.is_known = True
         self._seen.append(("rest", 0.0, 0.0, rest_s, tokens, running))
 
     def answered(
         self, uncached_tokens: float, ahead_tokens: float, took_s: float, tokens: float, running: float
     ) -> None:
         """An answer came as a whole."""
+        self.is_known = True
         self._seen.append(("whole", uncached_tokens, ahead_tokens, took_s, tokens, running))
 
     def _look(self) -> None:
@@ -187,6 +191,9 @@ class LatencyModel:
                 case "whole":
                     self._split(prompt, ahead, took_s, max(0.0, tokens - 1.0), crowd)
         self._seen.clear()
+        first, each = self._first, self._each
+        later_s = each.t1 * _DECI
+        self._ranks = (first.t0, first.t1 * _KILO, first.t2 * _KILO, each.t0 + later_s, later_s)
 
     def _split(self, prompt: float, ahead: float, took_s: float, later: float, crowd: float) -> None:
         """The time of a whole answer goes to both models, in the proportion that they predicted."""

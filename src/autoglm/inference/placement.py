@@ -39,37 +39,37 @@ class Placement:
         """
         if len(free) < 2:
             return free[0] if free else None
-        prompt_tokens, output_tokens = self.shares.estimate(call)
+        prompt_tokens, output_tokens = call.estimate or self.shares.estimate(call)
         if call.prefix is None:
             call.prefix = prefix_of(call)
         home, cached_tokens = self.prefixes.home_of(call.prefix) if call.prefix else ("", 0.0)
-        by_s = self.first_token_by_s(call)
+        by_s = self.first_token_by_s(call) if self.has_objective(call) else None
         best = at_home = None
-        best_s = home_s = math.inf
-        least = free[0].load
+        best_s = home_s = least = fewest = math.inf
         for entry in free:
-            running = entry.load
-            least = min(least, running)
+            held, latency = len(entry.held), entry.latency
+            running = held + entry.foreign_running
+            least = running if running < least else least  # `min` takes 0.1 us for each instance
             uncached_tokens = prompt_tokens
-            if entry.name == home:
+            if home and entry.name == home:
                 at_home = entry
                 uncached_tokens = max(0.0, prompt_tokens - cached_tokens)
-            if entry.is_ejected and not entry.held:
+            if entry.is_ejected and not held:
                 finish_s = 0.0
-            elif not entry.latency.is_known:
-                finish_s = (UNKNOWN_FIRST_TOKEN_S if entry.held else 0.0) + running / entry.limit
-            else:
-                finish_s = entry.latency.rank_s(uncached_tokens, output_tokens, running, now_s)
+            elif latency.is_known:
+                finish_s = latency.rank_s(uncached_tokens, output_tokens, running, now_s)
                 finish_s *= 1.0 + _CROWD * running / entry.limit
-            if by_s is not None and now_s + entry.latency.first_s(uncached_tokens) > by_s:
+            else:
+                finish_s = (UNKNOWN_FIRST_TOKEN_S if held else 0.0) + running / entry.limit
+            if by_s is not None and now_s + latency.first_s(uncached_tokens) > by_s:
                 finish_s += _TOO_LATE_S
             if entry is at_home:
                 home_s = finish_s
-            if best is None or finish_s < best_s or (finish_s == best_s and running < best.load):
-                best, best_s = entry, finish_s
-        if at_home is not None and home_s <= _AT_HOME * best_s and may_stay(at_home.load, least):
+            if finish_s < best_s or (finish_s == best_s and running < fewest):
+                best, best_s, fewest = entry, finish_s, running
+        if at_home is not None and home_s <= _AT_HOME * best_s and may_stay(at_home.load, int(least)):
             return at_home
-        return best
+        return best or free[0]
 
     def predicted(self, call: Call, instance: Instance) -> Prediction:
         """How long the call would take there, were it to start now; of one without a record, a guess."""
@@ -78,6 +78,10 @@ class Placement:
         if home == instance.name:
             prompt_tokens = max(0.0, prompt_tokens - cached_tokens)
         return instance.latency.predict(prompt_tokens, output_tokens, instance.load)
+
+    def has_objective(self, call: Call) -> bool:
+        """False for a call that cannot come too late."""
+        return call.deadline_s is not None or call.first_token_by_s is not None or self._first_token_s is not None
 
     def first_token_by_s(self, call: Call) -> float | None:
         """When its first token should come, by its own wish or by the settings; None when no objective holds.

@@ -138,7 +138,9 @@ class Scheduler:
             best = candidates[0]
         else:
             best = self.placement.soonest(call, self._free(candidates, excluded, now_s), now_s)
-        if best is None or (best.held and self.placement.lateness(call, [best], now_s) is not None):
+        if best is None:
+            return None
+        if best.held and self.placement.has_objective(call) and self.placement.lateness(call, [best], now_s):
             return None
         return self._start(call, best, now_s, has_choice=len(candidates) > 1)
 
@@ -161,7 +163,12 @@ class Scheduler:
 
     def _free(self, candidates: list[Instance], excluded: frozenset[str], now_s: float) -> list[Instance]:
         """Those with a free slot outside `excluded`; where too few are healthy, ejected ones do, too."""
-        free = [entry for entry in candidates if entry.is_free(now_s)]
+        # The usual case is written out: a call for each instance would cost each request.
+        free = [
+            entry
+            for entry in candidates
+            if (entry.is_open and not entry.open_until_s and len(entry.held) + 1 <= entry.limit) or entry.is_free(now_s)
+        ]
         if excluded:
             free = [entry for entry in free if entry.name not in excluded]
         return free or self.ejections.in_panic(candidates, excluded, now_s)
@@ -180,7 +187,8 @@ class Scheduler:
                     uncached_tokens = max(0.0, uncached_tokens - tokens)
                 self.placement.prefixes.note(call.prefix, instance.name, charge.prompt_tokens)
         latency = instance.latency
-        slot.uncached_tokens, slot.ahead_tokens, slot.beside = uncached_tokens, latency.ahead_tokens, instance.load
+        slot.uncached_tokens, slot.ahead_tokens = uncached_tokens, latency.ahead_tokens
+        slot.beside = len(instance.held) + instance.foreign_running
         latency.ahead_tokens += uncached_tokens
         return slot
 
@@ -190,13 +198,14 @@ class Scheduler:
         A failed attempt costs its tenant nothing; one that the client left, the prompt and what was produced so far.
         """
         slot.charge = None
-        latency, first_byte_s = slot.instance.latency, slot.first_byte_s
+        instance, first_byte_s = slot.instance, slot.first_byte_s
+        latency = instance.latency
         prompt_tokens = tokens_in or charge.prompt_tokens
         if not first_byte_s:
             latency.ahead_tokens = max(0.0, latency.ahead_tokens - slot.uncached_tokens)
             self.shares.settle(charge, prompt_tokens if slot.was_left else 0.0, 0.0, is_whole=False)
             return
-        running = (slot.beside + slot.instance.load + 1) * 0.5
+        running = (slot.beside + len(instance.held) + instance.foreign_running + 1) * 0.5
         produced = tokens_out or charge.output_tokens
         if slot.came_whole:
             latency.answered(slot.uncached_tokens, slot.ahead_tokens, first_byte_s, produced, running)
@@ -208,7 +217,7 @@ class Scheduler:
                 produced = min(produced, latency.produced(rest_s, running))
         self.shares.settle(charge, prompt_tokens, produced, is_whole=slot.is_complete and tokens_out > 0)
         if slot.call.prefix:
-            self.placement.prefixes.note(slot.call.prefix, slot.instance.name, charge.prompt_tokens + produced)
+            self.placement.prefixes.note(slot.call.prefix, instance.name, charge.prompt_tokens + produced)
 
     # --- predictions ---
 
