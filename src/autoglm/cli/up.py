@@ -52,6 +52,8 @@ def up(
     loaded = load_settings(config_file_or_default(config_file, data_dir), options=options)
     if fetch:
         _fetch_first_model(loaded.settings, data_dir)
+    # numpy comes later. What it multiplies here is small, and a second thread would take the event loop's core.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # noqa: TID251  # for a library that has no other setting
     try:
         anyio.run(
             _run, loaded.settings, data_dir, log_stream, is_terminal, as_json, open_page,
