@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Sequence
 from hashlib import blake2b
+from statistics import pstdev
 
 import msgspec
 import pytest
@@ -88,6 +89,28 @@ def test_of_a_new_intent_the_arm_is_expected_to_be_as_it_was_elsewhere() -> None
     assert bad.quality < 0.5
 
 
+def test_where_the_features_tell_nothing_the_mean_of_an_arm_counts() -> None:
+    """Outcomes are a coin's, whatever the request: what looks like a difference between requests is chance."""
+    toss = random.Random(3)
+    learner, spread = Learner(LearnerSettings()), []
+    for number in range(600):
+        features = request(f"intent {number}", toss.choice(LANGUAGES), int(10 ** toss.uniform(0, 5)))
+        spread.append(decide(learner, features, options(GOOD)).candidates[0].quality)
+        learner.learn(features, GOOD, float(toss.random() < 0.5))
+    assert pstdev(spread[300:]) < 0.05
+
+
+def test_where_the_features_tell_something_again_they_are_soon_trusted() -> None:
+    toss, learner = random.Random(3), Learner(LearnerSettings())
+    for number in range(600):
+        learner.learn(request(f"intent {number}"), GOOD, float(toss.random() < 0.5))
+    for _ in range(60):
+        learner.learn(request("code"), GOOD, 1.0)
+        learner.learn(request("poems"), GOOD, 0.0)
+    on_code, on_poems = (decide(learner, request(intent), options(GOOD)).candidates[0] for intent in ("code", "poems"))
+    assert on_code.quality - on_poems.quality > 0.7
+
+
 def test_what_is_little_known_has_a_wider_deviation() -> None:
     learner = taught((request("code"), GOOD, 0.5))
     (known,), (unknown,) = (decide(learner, request("code"), options(arm)).candidates for arm in (GOOD, Arm("new")))
@@ -146,6 +169,23 @@ def test_the_first_judgements_have_the_others_tried_more() -> None:
     learner = taught((request(), BAD, 0.0))
     choice = decide(learner, request(), options(BAD, GOOD))
     assert sum(candidate.propensity for candidate in choice.candidates[1:]) >= 0.3
+
+
+def test_in_the_beginning_the_least_known_are_tried_most() -> None:
+    learner = taught((request(), GOOD, 0.7), times=8)
+    learner.learn(request(), BAD, 0.7)
+    by_arm = {
+        candidate.arm.model: candidate.propensity
+        for candidate in decide(learner, request(), options(GOOD, BAD, Arm("third"))).candidates
+    }
+    first, second, third = by_arm["good"], by_arm["bad"], by_arm["third"]
+    assert (first, second, third) == pytest.approx((0.7, 0.3 * 9 / 19, 0.3 * 10 / 19))
+
+
+def test_the_beginning_is_over_when_all_are_known() -> None:
+    learner = taught((request(), GOOD, 0.9), (request(), BAD, 0.2), times=10)
+    _, bad = decide(learner, request(), options(GOOD, BAD)).candidates
+    assert bad.propensity <= LearnerSettings().explore_share
 
 
 def test_a_new_model_gets_no_more_than_the_exploration_share_until_it_is_known() -> None:

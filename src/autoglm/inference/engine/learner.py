@@ -26,7 +26,7 @@ from autoglm.inference.features import Features
 ARMS = 256
 """Beyond it the arm that learned the longest ago is given up."""
 
-VERSION = 1
+VERSION = 2
 """Of the state. Another one is refused: the ledger's records make a new state."""
 
 _DIGEST_BYTES = 16
@@ -60,6 +60,15 @@ _NOISE_RATE = 0.01
 
 _LEAST_NOISE = 0.02
 """However sure the judges seem: a tenth of a coin's."""
+
+_MOST_TRUST = 5.0
+"""Of the logarithm of the odds: 0.993, so that a change of the world is seen within some dozen outcomes."""
+
+_FIRST_TRUST = 1.5
+"""Features usually tell something: odds of 4.5 to 1."""
+
+_TRUST_KEEPS = 0.998
+"""Share of the evidence for or against the features that one more outcome leaves."""
 
 _HALF_ROOT = 1.0 / math.sqrt(2.0)
 
@@ -115,6 +124,10 @@ class Known(msgspec.Struct, kw_only=True):
     """Sum of the weights it learned with, of those that say enough (JUDGED)."""
     learned_at: int = 0
     """The step of its last outcome."""
+    weight: float = 0.0
+    """Of all its outcomes, discounted up to then."""
+    quality: float = 0.0
+    """Their weighted sum."""
     drift: Drift = msgspec.field(default_factory=Drift)
 
 
@@ -127,6 +140,7 @@ class _State(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     scale: float
     noise: float
+    trust: float
     known: list[Known]
     cells: list[tuple[tuple[float, ...], int]]
     figures: bytes
@@ -143,6 +157,10 @@ class _Belief(NamedTuple):
     """Outcomes like this request that would say as much."""
     near: float
     """Outcomes in the narrow circle."""
+    alike: float
+    """The quality by outcomes of like requests alone."""
+    overall: float
+    """The quality by all outcomes of the arm, whatever the request."""
     outcomes: float
     """Judged ones of the arm, of any kind of request."""
     is_settled: bool
@@ -161,6 +179,9 @@ class Learner:
         self._lines = Lines(_FIRST_ARMS)
         self._noise = _COIN
         """Variance of an outcome around its prediction: near 0.2 for thumbs, far less for graded scores."""
+        self._trust = _FIRST_TRUST
+        """Logarithm of the odds that the features tell anything: by how much better a prediction from like requests
+        was than the arm's mean. Where they tell nothing, what looks like a difference is noise, and costs."""
         self._gamma: float = 2.0 ** (-1.0 / settings.half_life)
 
     def decide(
@@ -218,6 +239,9 @@ class Learner:
         known = self._known[row - 1]
         expected = self._believe(context, [arm])[0]
         surprise = (quality - expected.quality) ** 2
+        gain = (quality - expected.overall) ** 2 - (quality - expected.alike) ** 2
+        trust = self._trust * _TRUST_KEEPS + weight * gain / (2.0 * self._noise)
+        self._trust = min(max(trust, -_MOST_TRUST), _MOST_TRUST)
         self._noise = max(self._noise + weight * _NOISE_RATE * (surprise - self._noise), _LEAST_NOISE)
         self._steps += 1
         self._scale *= self._gamma
@@ -230,6 +254,8 @@ class Learner:
         keep = self._gamma ** (self._steps - known.learned_at)
         self._lines.add(row, context.linear, weight, quality - self.settings.prior_quality, keep)
         known.learned_at = self._steps
+        known.weight = known.weight * keep + weight
+        known.quality = known.quality * keep + weight * quality
         if weight >= JUDGED:
             known.outcomes += weight
 
@@ -242,6 +268,7 @@ class Learner:
                 steps=self._steps,
                 scale=self._scale,
                 noise=self._noise,
+                trust=self._trust,
                 known=self._known,
                 cells=self._neighbours.keys(),
                 figures=self._neighbours.figures[:arms, :, : self._neighbours.used].tobytes(),
@@ -266,7 +293,8 @@ class Learner:
             raise StateBroken("the learner", str(error)) from error
         arms, cells = len(read.known) + 1, len(read.cells)
         learner = cls(settings)
-        learner._steps, learner._scale, learner._noise, learner._known = read.steps, read.scale, read.noise, read.known
+        learner._steps, learner._scale, learner._known = read.steps, read.scale, read.known
+        learner._noise, learner._trust = read.noise, read.trust
         learner._rows = {known.arm: row for row, known in enumerate(read.known, 1)}
         learner._make_room(arms)
         neighbours, lines = learner._neighbours, learner._lines
@@ -279,7 +307,11 @@ class Learner:
         return learner
 
     def _believe(self, context: Context, arms: Sequence[Arm]) -> list[_Belief]:
-        """Near outcomes, then far ones and the line, then the mean of the other arms: each counts by its evidence."""
+        """Near outcomes, then far ones and the line, then the mean of the other arms: each counts by its evidence.
+
+        That, and the mean of all of the arm's outcomes, are two experts, mixed by the odds that each has earned
+        (Vovk 1990, "Aggregating strategies").
+        """
         settings, scale = self.settings, self._scale
         prior, relative_noise = settings.prior_quality, self._noise / _COIN
         near_worth, base_worth = settings.neighbours * relative_noise, _PRIOR_WORTH * relative_noise
@@ -287,6 +319,7 @@ class Learner:
         near = self._neighbours.nearby(context, rows)
         lines, line_evidence = self._lines.predict(rows, context.linear)
         all_wide, all_sum = sum(near.wide), sum(near.wide_sum)
+        trust = 1.0 / (1.0 + math.exp(-self._trust))
         beliefs = []
         for place, (line, counted) in enumerate(zip(lines.tolist(), line_evidence.tolist(), strict=True)):
             row, wide, wide_sum = rows[place], near.wide[place], near.wide_sum[place]
@@ -304,15 +337,18 @@ class Learner:
                 far_counts + line_counts + base_worth
             )
             near_counts = near.narrow[place] * scale
-            quality = (near.narrow_sum[place] * scale + near_worth * afar) / (near_counts + near_worth)
-            quality = min(max(quality, 0.0), 1.0)
+            alike = (near.narrow_sum[place] * scale + near_worth * afar) / (near_counts + near_worth)
+            alike = min(max(alike, 0.0), 1.0)
+            weight, total = (known.weight, known.quality) if known else (0.0, 0.0)
+            overall = (total + base_worth * base) / (weight + base_worth)
+            quality = trust * alike + (1.0 - trust) * overall
             evidence = near_counts + far_counts + line_counts
             # Of a coin at most; the rest keeps a prediction of 0 or 1 from being certain.
             variance = min(self._noise, quality * (1.0 - quality) + 0.02)
             deviation = math.sqrt(variance / (evidence + _PRIOR_WORTH))
             outcomes = 0.0 if known is None else known.outcomes
             is_settled = outcomes >= settings.settled_after
-            beliefs.append(_Belief(quality, deviation, evidence, near_counts, outcomes, is_settled))
+            beliefs.append(_Belief(quality, deviation, evidence, near_counts, alike, overall, outcomes, is_settled))
         return beliefs
 
     def _below(self, belief: _Belief, floor: float) -> str:
@@ -329,8 +365,10 @@ class Learner:
         """
         settings, slack = self.settings, self.settings.floor_deviations
         judged = sum(beliefs[index].outcomes for index in able)
-        # Until all could have got known by the share of the young; later, who is unknown is new here.
-        is_beginning = judged * settings.young_share < settings.settled_after * len(able)
+        # Until all are known, or could have got known by the share of the young; later, who is unknown is new here.
+        is_beginning = judged * settings.young_share < settings.settled_after * len(able) and not all(
+            beliefs[index].is_settled for index in able
+        )
         settled = [index for index in able if beliefs[index].is_settled and not is_beginning]
         leading = settled or able
         floor = share * max(beliefs[index].quality for index in leading)
@@ -349,8 +387,10 @@ class Learner:
             self._add_young(propensities, others, odds, beliefs)
         elif others:
             trying = settings.young_share if judged else settings.explore_share
-            for index in others:
-                propensities[index] = trying / len(others)
+            # Each a little, most to those that are farthest from being known.
+            needs = [max(1.0, settings.settled_after - beliefs[index].outcomes) for index in others]
+            for index, need in zip(others, needs, strict=True):
+                propensities[index] = trying * need / sum(needs)
         propensities[leader] = 1.0 - sum(propensities)
         return leader, propensities, floor
 
@@ -389,7 +429,10 @@ class Learner:
         return row
 
     def _forget(self, row: int) -> None:
+        known = self._known[row - 1]
         keep = min(1.0, self.settings.drift_keeps / max(self._neighbours.total(row) * self._scale, 1.0))
+        known.weight *= keep
+        known.quality *= keep
         self._neighbours.forget(row, keep)
         self._lines.forget(row, keep)
 
