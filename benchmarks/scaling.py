@@ -38,6 +38,8 @@ BURST_S = (600.0, 720.0)
 CROWD_S = 1700.0
 END_S = 1800.0
 SETTINGS = ScalingSettings()
+POINT_S = 10.0
+"""Between the points of a saved course."""
 CALM = SETTINGS.model_copy(update={"panic_threshold": 1e9})
 BOUNDS = Bounds(replicas_min=0, replicas_max=MOST, slots=SLOTS)
 
@@ -59,6 +61,16 @@ class Worker:
         self.is_leaving = False
 
 
+class Point(NamedTuple):
+    """One stretch of POINT_S of a course, for plots."""
+
+    arrived: int
+    waiting: int
+    """The most that waited for a slot."""
+    workers: int
+    """The most that there were, those that start or leave included: what it costs."""
+
+
 class Course(msgspec.Struct, frozen=True, kw_only=True):
     """What came of one policy."""
 
@@ -69,6 +81,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     most: int
     broken: int
     """Requests that ran on workers as these were sent away: they end, because a worker is drained first."""
+    points: list[Point]
 
 
 def main() -> int:
@@ -77,9 +90,8 @@ def main() -> int:
     seeds = range(3 if chosen.is_quick else 20)
     arrivals = [list(requests(random.Random(seed))) for seed in seeds]
     best = [run(list(row), all_the_time) for row in arrivals]
-    figures = {
-        name: over_seeds([run(list(row), policy) for row in arrivals], best) for name, policy in POLICIES.items()
-    }
+    courses = {name: [run(list(row), policy) for row in arrivals] for name, policy in POLICIES.items()}
+    figures = {name: over_seeds(rows, best) for name, rows in courses.items()}
     for name, row in figures.items():
         say(
             f"{name:20} burst p50 {row['burst_wait_p50_s']:7.2f} s, p99 {row['burst_wait_p99_s']:7.2f} s, "
@@ -105,7 +117,19 @@ def main() -> int:
         ),
         Target(claim="requests without an answer", measured=ours["unanswered"], bound=0, unit=""),
     ]  # fmt: skip
-    return conclude("scaling", chosen, machine, {"policies": figures, "start_s": START_S, "most": MOST}, targets)
+    saved = {
+        "policies": figures,
+        "start_s": START_S,
+        "most": MOST,
+        "point_s": POINT_S,
+        "courses": {name: course_of(rows[0].points) for name, rows in courses.items()},
+    }
+    return conclude("scaling", chosen, machine, saved, targets)
+
+
+def course_of(points: list[Point]) -> dict[str, tuple[int, ...]]:
+    """Of the first seed."""
+    return dict(zip(Point._fields, zip(*points, strict=True), strict=True))
 
 
 def stable_and_panic(samples: list[Sample], now_s: float, quiet_s: float) -> int:
@@ -186,6 +210,8 @@ def run(arrivals: list[Request], policy: Policy) -> Course:
     samples: list[Sample] = []
     waits: list[tuple[float, float]] = []
     worker_s, most, broken, next_sample_s, quiet_since_s, wanted = 0.0, 1, 0, 0.0, 0.0, 1
+    points: list[Point] = []
+    arrived, waiting, present = 0, 0, 0
     heapq.heapify(arrivals)
     for tick in range(int(END_S / TICK_S)):
         now_s = tick * TICK_S
@@ -194,6 +220,7 @@ def run(arrivals: list[Request], policy: Policy) -> Course:
         workers = [worker for worker in workers if worker.ends_s or not worker.is_leaving]
         while arrivals and arrivals[0].at_s <= now_s:
             queue.append(heapq.heappop(arrivals))
+            arrived += 1
         running = sum(len(worker.ends_s) for worker in workers)
         if running or queue:
             quiet_since_s = now_s
@@ -219,7 +246,13 @@ def run(arrivals: list[Request], policy: Policy) -> Course:
                 worker.ends_s.append(now_s + request.serve_s)
         worker_s += len(workers) * TICK_S
         most = max(most, len(workers))
-    return Course(waits=waits, worker_s=worker_s, unanswered=len(queue) + len(arrivals), most=most, broken=broken)
+        waiting, present = max(waiting, len(queue)), max(present, len(workers))
+        if (tick + 1) % round(POINT_S / TICK_S) == 0:
+            points.append(Point(arrived, waiting, present))
+            arrived = waiting = present = 0
+    return Course(
+        waits=waits, worker_s=worker_s, unanswered=len(queue) + len(arrivals), most=most, broken=broken, points=points
+    )
 
 
 if __name__ == "__main__":

@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
-import msgspec
-
-mpl.use("svg")
 import matplotlib.pyplot as plt
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for `python benchmarks/plots/frontier.py`
 
-from benchmarks.outcome import RESULTS, Outcome
+from benchmarks.plots.canvas import IMAGES, figures_of
 
 Language = Literal["en", "zh"]
-IMAGES = Path(__file__).parents[2] / "docs" / "images"
-FILES: dict[Language, Path] = {"en": IMAGES / "frontier.svg", "zh": IMAGES / "frontier.zh-CN.svg"}
+FILES: dict[Language, str] = {"en": "frontier.svg", "zh": "frontier.zh-CN.svg"}
 WORDS: dict[Language, dict[str, str]] = {
     "en": {
         "x": "compute time, share of the best single model's",
@@ -49,14 +45,17 @@ WORDS: dict[Language, dict[str, str]] = {
 }
 
 
-def main() -> int:
-    figures = msgspec.json.decode((RESULTS / "routing.json").read_bytes(), type=Outcome).figures
+def main(folder: Path = IMAGES) -> int:
+    figures = figures_of("routing")
+    if figures is None:
+        return 0
+    mpl.rcParams.update(mpl.rcParamsDefault)
     # Text stays text, so that each reader's own fonts show it; ids and dates would change the file at each run.
     mpl.rcParams["svg.fonttype"] = "none"
     mpl.rcParams["svg.hashsalt"] = "frontier"
     mpl.rcParams["font.family"] = ["Noto Sans CJK SC", "sans-serif"]
     for language, file in FILES.items():
-        draw(figures, WORDS[language], file)
+        draw(figures, WORDS[language], folder / file)
     return 0
 
 
@@ -107,8 +106,9 @@ def _dots(axes: Any, rows: dict[str, Any], marker: str, color: str, label: str, 
         named.setdefault((round(row["compute_share"], 2), round(row["score_share"], 2)), []).append(name)
     for place, names in named.items():
         axes.annotate(
-            ", ".join(names), place, xytext=(4, -16 if is_below else 18), textcoords="offset points",
-            ha="right" if place[0] > 0.8 else "left", fontsize=8, color=color,
+            ", ".join(names), place, xytext=(8, 9 if not is_below else -22 if place[0] > 0.8 else -8), textcoords="offset points",
+            ha="right" if place[0] > 0.8 or not is_below else "left", fontsize=8, color=color, zorder=4,
+            bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.5},
         )  # fmt: skip
 
 
