@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python benchmarks/added.py`
 
-from benchmarks import wrk
+from benchmarks import routing_tables, wrk
 from benchmarks.gateway import (
     CONFIG,
     GATEWAY_CORE,
@@ -32,6 +32,7 @@ from benchmarks.gateway import (
     wait_until_it_answers,
 )
 from benchmarks.hub import running_hub
+from benchmarks.markdown import aligned
 from benchmarks.mock_upstream import MockUpstream, running_mock
 from benchmarks.outcome import SCRATCH, Target, conclude, options, say, this_machine
 from benchmarks.peers import ALL
@@ -92,6 +93,7 @@ def main() -> int:
         "added_us": {str(count): value for count, value in added.items()},
         "nginx_us_per_chunk": middle(chunk_us),
     }
+    say("\n" + aligned(routing_tables.added(figures, "en")))
     return conclude("added", chosen, machine, figures, targets(added, middle(chunk_us)), [] if nginx else [NGINX])
 
 

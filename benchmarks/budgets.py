@@ -16,8 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python benchmarks/budgets.py`
 
-from benchmarks import gateway, wrk
+from benchmarks import gateway, routing_tables, wrk
 from benchmarks.hub import running_hub
+from benchmarks.markdown import aligned
 from benchmarks.mock_upstream import running_mock
 from benchmarks.outcome import SCRATCH, Target, conclude, options, say, this_machine
 from benchmarks.processes import priority
@@ -59,6 +60,7 @@ def main() -> int:
         say(f"{name:7} {figure}")
     claim = "CPU of a request that budgets and cache do not concern, more than without any"
     target = Target(claim=claim, measured=figures["idle"]["added_us"], bound=IDLE_US, unit="us")
+    say("\n" + aligned(routing_tables.budgets(figures, "en")))
     return conclude("budgets", chosen, machine, figures, [target])
 
 

@@ -23,8 +23,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python benchmarks/faults.py`
 
+from benchmarks import routing_tables
 from benchmarks.faulty_upstream import DELAY_S, MODEL, Upstream, running_upstreams
 from benchmarks.hub import RunningHub, running_hub
+from benchmarks.markdown import aligned
 from benchmarks.outcome import SCRATCH, Target, conclude, options, say, this_machine
 
 SLOTS = 4
@@ -261,6 +263,7 @@ def main() -> int:
         Target(claim=claim, measured=float("inf") if measured is None else measured, bound=bound, unit=unit)
         for claim, measured, bound, unit in wanted
     ]
+    say("\n" + aligned(routing_tables.faults(figures, "en")))
     return conclude("faults", chosen, machine, figures, targets)
 
 

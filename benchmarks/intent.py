@@ -33,6 +33,8 @@ from autoglm.inference.intent.encoder import check_encoder
 from autoglm.inference.intent.examples import default_examples
 from autoglm.inference.intent.features import read_request
 from autoglm.inference.intent.reader import IntentReader
+from benchmarks import routing_tables
+from benchmarks.markdown import aligned
 from benchmarks.outcome import Target, conclude, options, say, this_machine
 
 SEED = 7
@@ -78,6 +80,7 @@ def main() -> int:
         absent.append(f"the sentence encoder: {error}")
     else:
         figures["encoder"] = measure_encoder(clinc if clinc.exists() else None, is_quick=chosen.is_quick)
+    say("\n" + aligned(routing_tables.intent(figures, "en")))
     return conclude("intent", chosen, machine, figures, targets(figures), absent)
 
 

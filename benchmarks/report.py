@@ -1,6 +1,7 @@
-"""Writes the tables of docs/performance.md and its Chinese twin from benchmarks/results/*.json.
+"""Writes the tables of docs/performance.md, docs/routing.md and their Chinese twins from benchmarks/results/*.json.
 
-Each table lies between two comments, `<!-- figures: NAME -->` and `<!-- end -->`; what is between them is replaced.
+Each table lies between two comments, `<!-- figures: NAME -->` and `<!-- end -->`; what is between them is replaced, by
+a line that says so where nothing has been measured yet.
 `--check` changes nothing and exits 1 when a page is not up to date.
 """
 
@@ -9,21 +10,28 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python benchmarks/report.py`
 
+from benchmarks import routing_tables
+from benchmarks.markdown import Cell, Language, table
 from benchmarks.outcome import RESULTS, Outcome
 
-Language = Literal["en", "zh"]
-PAGES: dict[Language, Path] = {
-    "en": Path(__file__).parents[1] / "docs" / "performance.md",
-    "zh": Path(__file__).parents[1] / "docs" / "performance.zh-CN.md",
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES: dict[Language, tuple[Path, ...]] = {
+    "en": (DOCS / "performance.md", DOCS / "routing.md"),
+    "zh": (DOCS / "performance.zh-CN.md", DOCS / "routing.zh-CN.md"),
 }
-_PLACE = re.compile(r"(<!-- figures: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-Cell = str | float | int | None
+_PLACE = re.compile(r"(<!-- figures: ([a-z_]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+ABSENT: dict[Language, str] = {
+    "en": "*Not measured yet: {command} has no saved result.*",
+    "zh": "*尚未测量：{command} 还没有保存的结果。*",
+}
 
 
 def main() -> int:
@@ -32,7 +40,7 @@ def main() -> int:
     is_check = parser.parse_args().check
     outcomes = load(RESULTS)
     stale = []
-    for language, page in PAGES.items():
+    for language, page in ((language, page) for language, pages in PAGES.items() for page in pages):
         before = page.read_text()
         after = fill(before, outcomes, language)
         if after != before:
@@ -50,12 +58,15 @@ def load(folder: Path) -> dict[str, Outcome]:
 
 
 def fill(page: str, outcomes: dict[str, Outcome], language: Language) -> str:
-    """The page with all its tables written anew. A benchmark without a result keeps what is there."""
+    """The page with all its tables written anew."""
 
     def write(found: re.Match[str]) -> str:
         outcome = outcomes.get(found[2])
-        if outcome is None:
+        if found[2] not in TABLES:
             return found[0]
+        if outcome is None:
+            command = f"`python benchmarks/{found[2]}.py --save`"
+            return f"{found[1]}{ABSENT[language].format(command=command)}\n\n{found[3]}"
         return f"{found[1]}{caption(outcome, language)}\n\n{TABLES[found[2]](outcome.figures, language)}\n\n{found[3]}"
 
     return _PLACE.sub(write, page)
@@ -74,23 +85,6 @@ def caption(outcome: Outcome, language: Language) -> str:
     text = f"*{outcome.at} UTC; {place}, Python {machine.python}; load of the machine at the start {machine.load}. "
     text += "A short run, not for the record. " if outcome.is_quick else ""
     return text + ("Not met: " + "; ".join(missed) + ".*" if missed else "All targets are met.*")
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    lines = [head, ["---"] * len(head), *([_text(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _text(cell: Cell) -> str:
-    match cell:
-        case None:
-            return "–"
-        case float():
-            return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
-        case int():
-            return f"{cell:,}"
-        case _:
-            return cell
 
 
 def gateway_table(figures: dict[str, Any], language: Language) -> str:
@@ -184,6 +178,15 @@ TABLES: dict[str, Callable[[dict[str, Any], Language], str]] = {
     "messages": messages_table,
     "startup": startup_table,
     "local": local_table,
+    "added": routing_tables.added,
+    "budgets": routing_tables.budgets,
+    "intent": routing_tables.intent,
+    "engine": routing_tables.engine,
+    "scheduling": routing_tables.scheduling,
+    "faults": routing_tables.faults,
+    "scaling": routing_tables.scaling,
+    "routing": routing_tables.routing,
+    "routing_hub": routing_tables.routing_hub,
 }
 
 if __name__ == "__main__":

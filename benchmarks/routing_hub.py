@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python benchmarks/routing_hub.py`
 
+from benchmarks import routing_tables
 from benchmarks.answers import (
     MODELS,
     TABLE,
@@ -36,6 +37,7 @@ from benchmarks.answers import (
     worker_pid,
 )
 from benchmarks.hub import RunningHub, running_hub
+from benchmarks.markdown import aligned
 from benchmarks.outcome import SCRATCH, conclude, options, say, this_machine
 from benchmarks.policies import Point, measured, shares, single
 from benchmarks.recorded_models import recorded_models
@@ -96,6 +98,7 @@ def main() -> int:
     with start as (hub, spent):
         figures = run(hub, spent, tasks, table, step=4 if chosen.is_quick else 1)
     figures["models_are"] = "real" if own.real else "recorded"
+    say("\n" + aligned(routing_tables.routing_hub(figures, "en")))
     return conclude("routing_hub", chosen, machine, figures, targets(figures["auto"], THROUGH))
 
 

@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python benchmarks/sca
 
 from autoglm.inference.scaling.desired import Bounds, Sample, desired_replicas, kept_s
 from autoglm.inference.scaling.settings import ScalingSettings
+from benchmarks import routing_tables
+from benchmarks.markdown import aligned
 from benchmarks.outcome import Target, conclude, options, say, this_machine
 from benchmarks.samples import percentile
 
@@ -92,11 +94,7 @@ def main() -> int:
     best = [run(list(row), all_the_time) for row in arrivals]
     courses = {name: [run(list(row), policy) for row in arrivals] for name, policy in POLICIES.items()}
     figures = {name: over_seeds(rows, best) for name, rows in courses.items()}
-    for name, row in figures.items():
-        say(
-            f"{name:20} burst p50 {row['burst_wait_p50_s']:7.2f} s, p99 {row['burst_wait_p99_s']:7.2f} s, "
-            f"over after {row['recovered_s']:6.1f} s, worker-seconds {row['share_of_most']:.2f} of the most"
-        )
+    say(aligned(routing_tables.scaling({"policies": figures}, "en")))
     ours = figures["stable_and_panic"]
     targets = [
         Target(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are no part of the package
 
-from benchmarks import mailbox, raw_sqlite, report, wrk
+from benchmarks import mailbox, markdown, raw_sqlite, report, wrk
 from benchmarks.long_poll import Delays, Order
 from benchmarks.messages import waiting_readers
 from benchmarks.outcome import RESULTS, Machine, Options, Outcome, Target, conclude, options, status, this_machine
@@ -204,7 +204,7 @@ def outcome_of(verdict: float) -> dict[str, Outcome]:
 
 
 def test_a_table_replaces_the_one_before_and_nothing_else() -> None:
-    page = "before\n<!-- figures: startup -->\nstale\n<!-- end -->\n<!-- figures: local -->\nkept\n<!-- end -->\n"
+    page = "before\n<!-- figures: startup -->\nstale\n<!-- end -->\n<!-- figures: another -->\nkept\n<!-- end -->\n"
     once = report.fill(page, outcome_of(1.0), "en")
     assert "| ready without a model, s | 0.61 |" in once
     assert "first token of smollm2-135m after a cold start, s | 1.58" in once
@@ -222,7 +222,20 @@ def test_a_page_says_which_target_was_missed() -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_each_page_has_a_place_for_each_table_and_is_up_to_date(language: report.Language) -> None:
-    page = report.PAGES[language].read_text()
-    assert all(f"<!-- figures: {name} -->\n" in page for name in report.TABLES)
-    assert report.fill(page, report.load(RESULTS), language) == page
+def test_each_page_has_a_place_for_each_table_and_is_up_to_date(language: markdown.Language) -> None:
+    pages = [page.read_text() for page in report.PAGES[language]]
+    assert all("".join(pages).count(f"<!-- figures: {name} -->\n") == 1 for name in report.TABLES)
+    assert [report.fill(page, report.load(RESULTS), language) for page in pages] == pages
+
+
+def test_a_terminal_shows_a_table_in_columns_of_one_width() -> None:
+    text = markdown.table(["", "longest"], [["a", 1234.5], ["bcd", None]])
+    assert markdown.aligned(text) == "     longest\na    1,234  \nbcd  –      "
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_page_says_what_has_not_been_measured(language: markdown.Language) -> None:
+    once = report.fill("<!-- figures: local -->\nstale\n<!-- end -->\n", {}, language)
+    assert report.ABSENT[language].format(command="`python benchmarks/local.py --save`") in once
+    assert "stale" not in once
+    assert report.fill(once, {}, language) == once

@@ -105,8 +105,9 @@ def _dots(axes: Any, rows: dict[str, Any], marker: str, color: str, label: str, 
     for name, row in rows.items():  # those that lie on one another share a label
         named.setdefault((round(row["compute_share"], 2), round(row["score_share"], 2)), []).append(name)
     for place, names in named.items():
+        below_points = -22 if place[0] > 0.8 else -8
         axes.annotate(
-            ", ".join(names), place, xytext=(8, 9 if not is_below else -22 if place[0] > 0.8 else -8), textcoords="offset points",
+            ", ".join(names), place, xytext=(8, below_points if is_below else 9), textcoords="offset points",
             ha="right" if place[0] > 0.8 or not is_below else "left", fontsize=8, color=color, zorder=4,
             bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.5},
         )  # fmt: skip
