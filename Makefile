@@ -62,9 +62,9 @@ bench: $(VENV)/.test console
 	@$(BIN)/python tools/system.py wrk nginx gcc
 	@$(BIN)/python benchmarks/peers.py
 	@for model in smollm2-135m qwen2.5-coder-0.5b; do $(BIN)/autoglm models pull $$model --data data || exit 1; done
-	@for name in gateway added messages startup local intent scheduling faults scaling engine budgets routing; do \
+	@for name in gateway added messages startup local intent scheduling faults scaling engine budgets routing routing_hub; do \
 	    $(BIN)/python benchmarks/$$name.py --check --save || failed=1; done; \
-	    $(BIN)/python benchmarks/report.py; exit $${failed:-0}
+	    $(BIN)/python -m benchmarks.plots; $(BIN)/python benchmarks/report.py; exit $${failed:-0}
 
 soak: $(VENV)/.test
 	@AUTOGLM_TEST_KILL_MESSAGES=200000 AUTOGLM_TEST_KILLS=50 $(BIN)/python -m pytest tests/gateway/test_nothing_lost.py
