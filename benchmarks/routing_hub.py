@@ -41,7 +41,7 @@ from benchmarks.markdown import aligned
 from benchmarks.outcome import SCRATCH, conclude, options, say, this_machine
 from benchmarks.policies import Point, measured, shares, single
 from benchmarks.recorded_models import recorded_models
-from benchmarks.routing import BOUNDS, SEED, targets
+from benchmarks.routing import BOUNDS, SEED, goals, targets
 from benchmarks.samples import now_s
 from benchmarks.tasks.grading import score
 from benchmarks.tasks.task import Task, halves, load_tasks
@@ -99,6 +99,7 @@ def main() -> int:
         figures = run(hub, spent, tasks, table, step=4 if chosen.is_quick else 1)
     figures["models_are"] = "real" if own.real else "recorded"
     say("\n" + aligned(routing_tables.routing_hub(figures, "en")))
+    goals(figures["auto"], THROUGH)
     return conclude("routing_hub", chosen, machine, figures, targets(figures["auto"], THROUGH))
 
 

@@ -3,14 +3,17 @@
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks are no part of the package
 
 from benchmarks.answers import MODELS, Answer, Table, load_table
 from benchmarks.policies import Point, best_by_group, ceiling, even_mix, measured, mix_at, oracle, shares, single
+from benchmarks.routing import goals, least_compute, told_everything
 from benchmarks.tasks.grading import score
-from benchmarks.tasks.task import ByPython, Task, load_tasks, shuffled
+from benchmarks.tasks.task import ByPython, Halves, Task, load_tasks, shuffled
+from benchmarks.told import predicted
 
 SMALL, MIDDLE, LARGE = MODELS
 COSTS_S = {SMALL: 1.0, MIDDLE: 2.0, LARGE: 4.0}
@@ -78,3 +81,27 @@ def test_the_checked_in_scores_are_what_the_graders_give() -> None:
     for task in (*rest, *shuffled(code, seed=3)[:10]):
         for model in MODELS:
             assert score(task, table[task.id, model].reply) == table[task.id, model].score, (task.id, model)
+
+
+def test_who_is_told_everything_predicts_what_the_words_tell() -> None:
+    """Of tasks of one kind, the small model solves those on adding and none on dividing: the words tell them apart."""
+    kind = [task for task in TASKS if task.kind == "arithmetic" and task.language == "en"][:40]
+    words = ["add these" if number % 2 else "divide those" for number in range(40)]
+    tasks = [msgspec.structs.replace(task, prompt=f"{word} {task.id}") for task, word in zip(kind, words, strict=True)]
+    table = table_of(tasks, {SMALL: set(range(1, 40, 2)), MIDDLE: set(), LARGE: set(range(40))})
+    split = Halves(tuple(tasks[:20]), tuple(tasks[20:]))
+    scores, times_s = predicted(split, table)
+    assert scores[1::2, 0].min() > 0.7
+    assert scores[::2, 0].max() < 0.3
+    assert times_s == pytest.approx(times_s * 0 + [COSTS_S[model] for model in MODELS])
+    best = measured(single(LARGE, split.measure), table)
+    reached = told_everything(split, table, best)
+    assert least_compute(reached, 1.0) == pytest.approx((1.0 + 4.0) / 2 / 4.0)
+    assert least_compute(reached[:1], 1.0) == 1.0
+
+
+def test_a_goal_that_is_missed_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    goals({"balanced": {"score_share": 0.98, "compute_share": 0.6}, "fast": {"score_share": 0.9, "compute_share": 0.6}})
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("goal met: auto: 98.0%")
+    assert second.startswith("goal missed: auto, prefer fast: 90.0%")

@@ -26,7 +26,7 @@ WORDS: dict[Language, dict[str, str]] = {
         "even": "each model by turns",
         "auto": "auto, by preference",
         "settings": "auto with a lower quality floor, shorter objective",
-        "told": "best model of each kind (told the kind)",
+        "told": "told words, kind and all outcomes of the other half",
         "ceiling": "ceiling: all answers known beforehand",
         "target": "target",
     },
@@ -38,7 +38,7 @@ WORDS: dict[Language, dict[str, str]] = {
         "even": "三个模型均匀随机",
         "auto": "auto（按偏好）",
         "settings": "auto（质量下限更低、时间目标更短）",
-        "told": "每类任务用最好的模型（已知类别）",
+        "told": "已知用词、类别和另一半的全部结果",
         "ceiling": "上限：事先知道所有答案",
         "target": "目标",
     },
@@ -78,8 +78,8 @@ def draw(figures: dict[str, Any], words: dict[str, str], file: Path) -> None:
     )  # fmt: skip
     _dots(axes, figures["auto"], "D", "#0b6bcb", words["auto"], is_below=False)
     axes.plot(
-        [row["compute_share"] for row in figures["told_the_kind"]],
-        [row["score_share"] for row in figures["told_the_kind"]],
+        [row["compute_share"] for row in figures["told"]],
+        [row["score_share"] for row in figures["told"]],
         color="#c2571a", linewidth=1.0, marker=".", label=words["told"],
     )  # fmt: skip
     for number, target in enumerate(figures["bounds"]):
