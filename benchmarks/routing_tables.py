@@ -141,8 +141,8 @@ def faults(figures: dict[str, Any], language: Language) -> str:
         ("stopped (SIGSTOP): noticed after, s", "暂停（SIGSTOP）：多久发现，秒", hung["noticed_s"]),
         ("the same: requests that failed", "同上：失败的请求", hung["failed_requests"]),
         (
-            "slow: requests until it gets under half its share",
-            "变慢：多少请求后所得不到应有的一半",
+            "slow: requests that it got until it was taken out",
+            "变慢：被移出之前得到的请求",
             slow["requests_until_noticed"],
         ),
         ("drained: requests lost", "排空：丢失的请求", figures["drain"]["lost"]),
