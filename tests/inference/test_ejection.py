@@ -1,6 +1,7 @@
 """Who may be ejected, for how long, and when that is ignored. Time is given, so nothing here waits."""
 
 import itertools
+import random
 
 import pytest
 from hypothesis import given
@@ -26,9 +27,11 @@ def crowd(count: int) -> list[Instance]:
     return [ready(f"i{number}", slots=9) for number in range(count)]
 
 
-def answer(instance: Instance, took_s: float, times: int = 1) -> None:
+def answer(instance: Instance, took_s: float, times: int = 1, *, tokens: float = 0.0, ahead: float = 0.0) -> None:
+    """tokens: of its prompt; ahead: of one other that it had to wait for."""
     for _ in range(times):
         slot = instance.start(call(), after_the_pause(instance) if instance.open_until_s else monotonic_s())
+        slot.uncached_tokens, slot.ahead_tokens, slot.beside = tokens, ahead, 2 if ahead else 1
         instance.succeeded(slot, took_s, is_complete=True)
         instance.finish(slot, monotonic_s())
 
@@ -225,6 +228,59 @@ def test_streams_are_not_compared_with_whole_answers() -> None:
             instance.succeeded(slot, took_s, is_complete=True)
             instance.finish(slot, monotonic_s())
     assert scheduler.ejections.eject_slow() == []
+
+
+def reads(instance: Instance, tokens: float, *, slower: float = 1.0, ahead: float = 0.0) -> None:
+    """It answers as one that needs 50 ms and 1 ms a token."""
+    answer(instance, slower * (0.05 + 0.001 * (tokens + ahead)), tokens=tokens, ahead=ahead)
+
+
+def test_an_instance_that_gets_the_long_prompts_is_not_slow() -> None:
+    reader, *others = crowd(4)
+    scheduler = pool(reader, *others)
+    for _ in range(40):
+        reads(reader, 4000)
+        for instance in others:
+            reads(instance, 40)
+        assert scheduler.ejections.eject_slow() == []
+
+
+def test_nor_is_one_whose_short_prompts_wait_for_a_long_one() -> None:
+    reader, *others = crowd(4)
+    scheduler = pool(reader, *others)
+    for _ in range(40):
+        reads(reader, 40, ahead=4000)
+        for instance in others:
+            reads(instance, 40)
+        assert scheduler.ejections.eject_slow() == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_with_prompts_of_all_lengths_the_slow_one_is_found_within_20_requests_and_no_other(seed: int) -> None:
+    chance = random.Random(seed)
+    slow, *others = crowd(4)
+    scheduler = pool(slow, *others)
+    ejected: set[Instance] = set()
+    for _ in range(20):
+        for instance in others:
+            reads(instance, chance.choice((20, 100, 500, 4000)))
+        reads(slow, chance.choice((20, 100, 500, 4000)), slower=10.0)
+        ejected.update(scheduler.ejections.eject_slow())
+        if ejected:
+            break
+    assert ejected == {slow}
+
+
+def test_a_long_prompt_ends_the_pause_of_one_that_was_slow() -> None:
+    slow, *others = crowd(3)
+    scheduler = pool(slow, *others)
+    for _ in range(MIN_SAMPLES):
+        reads(slow, 40, slower=20.0)
+        for instance in others:
+            reads(instance, 40)
+    assert scheduler.ejections.eject_slow() == [slow]
+    reads(slow, 4000)  # the trial
+    assert not slow.is_ejected
 
 
 def test_slowness_too_is_subject_to_the_share() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.ports import Backend
 from autoglm.inference.call import Call
-from autoglm.inference.ejection import SAMPLES, Ejections, Kind, decayed, ejection_s
+from autoglm.inference.ejection import SAMPLES, Ejections, Kind, Sample, decayed, ejection_s
 from autoglm.inference.engine_load import EngineLoad
 from autoglm.inference.latency import LatencyModel
 from autoglm.inference.process import WorkerProcess
@@ -69,6 +69,10 @@ class Slot:
         self.is_complete = False
         self.was_left = False
         """True when nobody wants the answer any more."""
+
+    def took(self, first_byte_s: float) -> Sample:
+        """Its time, as it is compared with others."""
+        return first_byte_s, self.uncached_tokens, self.ahead_tokens, self.beside
 
     def recall(self) -> None:
         """Break off the wait for the first byte: the instance is down, and another could answer."""
@@ -131,7 +135,7 @@ class Instance:
         self.mean_s = self.held_s = 0.0
         """Running means of seconds to the first byte, and for which a slot was taken; 0 until there is one, so that a
         new instance gets tried."""
-        self.times_s: dict[Kind, deque[float]] = {}
+        self.times_s: dict[Kind, deque[Sample]] = {}
         """The newest times to the first byte, to compare with those of its peers."""
         self.is_unseen = False
         """There are new ones."""
@@ -243,7 +247,7 @@ class Instance:
         times = self.times_s.get(kind)
         if times is None:
             times = self.times_s[kind] = deque(maxlen=SAMPLES)
-        times.append(first_byte_s)
+        times.append((first_byte_s, slot.uncached_tokens, slot.ahead_tokens, slot.beside))
         self.is_unseen = True
         if slot.era != self._era:
             return
@@ -259,7 +263,7 @@ class Instance:
         """A good answer during a pause: of a trial it ends the pause, unless it is as slow as before."""
         if not slot.is_trial:
             return True  # in panic, or from before: it proves nothing
-        if self._pause == "slow" and self.pool is not None and self.pool.is_slow(self, kind, first_byte_s):
+        if self._pause == "slow" and self.pool is not None and self.pool.is_slow(self, kind, slot.took(first_byte_s)):
             self.eject("slow", f"still {first_byte_s:.2g} s to the first byte")
             return False
         self._end_pause()
@@ -300,7 +304,7 @@ class Instance:
         """A request waits for its first byte for longer than it should: as good as an answer that was so slow."""
         slot.is_overdue = True
         kind = (slot.call.model, slot.call.is_stream)
-        self.times_s.setdefault(kind, deque(maxlen=SAMPLES)).append(waited_s)
+        self.times_s.setdefault(kind, deque(maxlen=SAMPLES)).append(slot.took(waited_s))
         self.is_unseen = True
 
     def throttled(self, slot: Slot, reason: str, pause_s: float) -> None:

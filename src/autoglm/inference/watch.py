@@ -70,7 +70,7 @@ class Watch:
         late_s = self._times.late_s(kind)
         if late_s is not None and waited_s > late_s:
             self._hedge(slot)
-            if not slot.is_overdue and self._scheduler.ejections.is_slow(slot.instance, kind, waited_s):
+            if not slot.is_overdue and self._scheduler.ejections.is_slow(slot.instance, kind, slot.took(waited_s)):
                 slot.instance.overdue(slot, waited_s)
 
     def _suspicion_s(self, instance: Instance) -> float:
