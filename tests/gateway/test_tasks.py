@@ -1,6 +1,7 @@
 """Tasks: submitted once, worked on in the background, waited for, cancelled, and not taken for another's."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
         yield inside
 
 
-def chosen(model: ScriptedModel) -> Settings:
-    instance = {"name": "glm-a", "provider": "openai", "base_url": model.url, "models": ["echo-model"]}
+def chosen(model: ScriptedModel, **fields: Any) -> Settings:
+    instance = {"name": "glm-a", "provider": "openai", "base_url": model.url, "models": ["echo-model"], **fields}
     others = [{"name": name, "value": f"sk-{name}", "scopes": ["model:use:*"]} for name in ("other", "lister")]
     return Settings(
         gateway=settings().gateway,
@@ -93,6 +94,53 @@ def test_a_running_task_is_cancelled_once(hub: Inside) -> None:
         assert call(hub.port, hub.key, "DELETE", f"/api/tasks/{id}").json() == {"id": id, "state": "cancelled"}
     assert get(hub, f"/api/tasks/{id}?wait=20") == {"id": id, "state": "cancelled"}
     wait_until(lambda: get(hub, "/api/pool")["instances"][0]["running"] == 0)
+
+
+def progress(hub: Inside, id: str) -> Any:
+    return get(hub, f"/api/tasks/{id}").get("progress", {})
+
+
+def test_progress_tells_who_works_on_a_task_and_how_many_are_before_one_that_waits(tmp_path: Path) -> None:
+    with ScriptedModel(held) as model, hub_inside(tmp_path / "data", chosen(model, slots=1)) as hub:
+        wait_until(lambda: get(hub, "/api/pool")["instances"][0]["state"] == "ready")
+        done = submit(hub, "hello").json()["id"]  # so that the pace is known
+        assert "progress" not in get(hub, f"/api/tasks/{done}?wait=20")
+        started_ms = time.time_ns() // 1_000_000
+        first = submit(hub, "hold").json()["id"]
+        wait_until(lambda: progress(hub, first).get("phase") == "asking")
+        working = progress(hub, first)
+        assert (working["attempts"], working["model"], working["instance"]) == (1, "echo-model", "glm-a")
+        assert started_ms - 100 <= working["running_since"] <= time.time_ns() // 1_000_000
+        waiting = []
+        for ahead in (0, 1):
+            id = submit(hub, "hold").json()["id"]
+            wait_until(lambda id=id: progress(hub, id).get("phase") == "waiting_for_slot")  # type: ignore[misc]
+            found = progress(hub, id)
+            assert found["ahead"] == ahead
+            waiting.append(found["starts_in_s"])
+        urgent = submit(hub, "hold", priority=9).json()["id"]
+        wait_until(lambda: progress(hub, urgent).get("phase") == "waiting_for_slot")
+        assert progress(hub, urgent)["ahead"] == 0
+        assert progress(hub, id)["ahead"] == 2
+        assert 0 <= waiting[0] <= waiting[1] < 60
+
+
+def test_progress_tells_of_failed_attempts_and_when_the_next_one_is(tmp_path: Path) -> None:
+    async def broken(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if request.path.endswith("/models"):
+            await echo(request, reader, writer)
+        else:
+            writer.write(b"HTTP/1.1 500 x\r\nContent-Length: 4\r\n\r\nboom")
+
+    with ScriptedModel(broken) as model, hub_inside(tmp_path / "data", chosen(model)) as hub:
+        wait_until(lambda: get(hub, "/api/pool")["instances"][0]["state"] == "ready")
+        id = submit(hub, "hello").json()["id"]
+        wait_until(lambda: progress(hub, id).get("phase") == "pausing")
+        found = progress(hub, id)
+        assert found["attempts"] >= 1
+        assert 0 <= found["starts_in_s"] <= 1.2 * 2 ** (found["attempts"] - 1)
+        assert "glm-a" in found["error"]
+        wait_until(lambda: progress(hub, id).get("attempts", 0) > found["attempts"])
 
 
 def test_nobody_forges_a_result(hub: Inside) -> None:

@@ -237,7 +237,7 @@ class Client:
         return str(self._connection.call("POST", "/api/tasks", body=task)[1]["id"])
 
     def task(self, id: str, *, wait_s: float = 0.0) -> Json:
-        """`{"id", "state", "result"?, "error"?}`; waits up to wait_s, 60 at most, for the end."""
+        """`{"id", "state", "result"?, "error"?, "progress"?}`; waits up to wait_s, 60 at most, for the end."""
         params = {"wait": wait_s} if wait_s else {}
         return self._get(f"/api/tasks/{_quoted(id)}", params, timeout_s=30.0 + wait_s)
 

@@ -21,6 +21,7 @@ from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S
 from autoglm.gateway.router import Route
 from autoglm.inference.correspondent import Correspondent, answer_id
+from autoglm.inference.progress import Progress
 
 TaskState = Literal["queued", "running", "done", "failed", "expired", "cancelled"]
 
@@ -58,6 +59,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The chat completion, once the task is done; not in lists."""
     error: str = ""
     """Why it failed."""
+    progress: Progress | None = None
+    """While it is queued or running: what it waits for, or who works on it."""
     seq: int = 0
     """Its place in the log; in lists."""
 
@@ -188,7 +191,8 @@ class TasksGateway:
             return Task(id=id, state="failed", error=steps["failed"].detail)
         if "expired" in steps or (envelope.expires_at is not None and envelope.expires_at <= now_ms()):
             return Task(id=id, state="expired")
-        return Task(id=id, state="running" if self._correspondent.is_running(id) else "queued")
+        state: TaskState = "running" if self._correspondent.is_running(id) else "queued"
+        return Task(id=id, state=state, progress=self._correspondent.progress(id))
 
 
 def _as_message(task: NewTask, sender: str) -> Envelope:

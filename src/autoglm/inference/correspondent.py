@@ -37,6 +37,7 @@ from autoglm.inference.control_text import Stripper, TextStripper
 from autoglm.inference.decision import Outcome
 from autoglm.inference.dispatch import Dispatcher, error_message
 from autoglm.inference.kept import Kept
+from autoglm.inference.progress import Progress, Work
 from autoglm.inference.sse import Events, Tail
 from autoglm.inference.usage import usage_of
 
@@ -104,6 +105,7 @@ class Correspondent:
         self._budgets = budgets
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._running: set[str] = set()
+        self._works: dict[str, Work] = {}
         self._rooms: dict[str, anyio.Semaphore] = {}
         """By recipient: messages to a model that is down must not hold up those to another."""
         self._open: dict[int, None] = {}
@@ -115,6 +117,11 @@ class Correspondent:
     def is_running(self, id: str) -> bool:
         """True while a model is asked; a message that waits for its next attempt is not running."""
         return id in self._running
+
+    def progress(self, id: str) -> Progress | None:
+        """None for one that is not in work: it is settled, or waits in the log behind MAX_OPEN others."""
+        work = self._works.get(id)
+        return None if work is None else work.progress(self._dispatcher.scheduler)
 
     def cancel(self, id: str) -> None:
         """Stop working on a message, if it is in work. The caller has stored the cancellation."""
@@ -181,9 +188,17 @@ class Correspondent:
 
         Each attempt reads the message anew, so that one that waits costs little memory and may be settled meanwhile.
         """
+        work = self._works[id] = Work()
+        try:
+            await self._try_on(id, work)
+        finally:
+            del self._works[id]
+
+    async def _try_on(self, id: str, work: Work) -> None:
         failures, back_off_s = 0, 1.0
         first_failure_s = math.inf
         while True:
+            work.attempts += 1
             try:
                 message, _ = await self._post.get(id)
             except NotFound:
@@ -194,7 +209,7 @@ class Correspondent:
                 if message.from_.startswith("model:"):
                     await self._give_up(id, "models do not answer models: that could go on for ever")
                     return
-                await self._attempt(message)
+                await self._attempt(message, work)
                 return
             except DeadlineExceeded:
                 return  # the mailbox reports the expiry
@@ -208,25 +223,30 @@ class Correspondent:
                     await self._give_up(id, str(error))
                     return
                 log.info("answer_delayed", envelope_id=id, code=error.code, retry_in_s=back_off_s)
+                work.error = str(error)
             del message  # its content may be large, and the wait long
-            await anyio.sleep(back_off_s * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+            pause_s = back_off_s * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
+            work.next_s = monotonic_s() + pause_s
+            await anyio.sleep(pause_s)
+            work.next_s = 0.0
             back_off_s = min(back_off_s * 2, _MAX_BACK_OFF_S)
 
-    async def _attempt(self, message: Envelope) -> None:
+    async def _attempt(self, message: Envelope, work: Work) -> None:
         """Ask once and store the answer. Raises DeadlineExceeded when the message expires meanwhile."""
         left_s = None if message.expires_at is None else (message.expires_at - now_ms()) / 1000
         with anyio.move_on_after(left_s) as limit:
             async with self._rooms.setdefault(message.to, anyio.Semaphore(MAX_RUNNING)):
                 self._running.add(message.id)
                 try:
-                    content, model = await self._ask(message)
+                    content, model = await self._ask(message, work)
                 finally:
+                    work.call = None
                     self._running.discard(message.id)
         if limit.cancelled_caught:
             raise DeadlineExceeded(left_s or 0.0)
         await self._post.answer(message, _answer_to(message, content, model))
 
-    async def _ask(self, message: Envelope) -> tuple[Content, str]:
+    async def _ask(self, message: Envelope, work: Work) -> tuple[Content, str]:
         """One attempt. Returns the content and the model that wrote it."""
         is_task = message.kind == "task"
         body = _task_request(message) if is_task else await self._chat_request(message)
@@ -235,6 +255,7 @@ class Correspondent:
             deadline_s = monotonic_s() + (message.expires_at - now_ms()) / 1000
         key, tenant = self._payer(message.from_)
         call = Call("/chat/completions", body, priority=message.priority, deadline_s=deadline_s, tenant=tenant)
+        work.call = call
         charge = None if self._budgets is None else self._budgets.charge(key, tenant, call)
         if charge is not None:
             call.ask_for_usage()

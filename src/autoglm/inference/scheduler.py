@@ -244,6 +244,17 @@ class Scheduler:
         wait_s = predicted_wait_s(candidates, self._ahead_of(call, candidates), monotonic_s())
         return min(60.0, max(1.0, 1.0 if wait_s is None else wait_s))
 
+    def outlook(self, call: Call) -> tuple[int, float | None]:
+        """Of a call that waits: how many came before it, in its class or a higher one; seconds until it has a slot.
+
+        Fair shares and aging may change the order. None when nobody knows the pace yet.
+        """
+        candidates = self.candidates(call.model, call.api)
+        mine = (-call.priority, call.arrival)
+        waiters = (waiter.call for queue in self._rivals(candidates) for waiter in queue.living())
+        ahead = sum((-other.priority, other.arrival) < mine for other in waiters)
+        return ahead, predicted_wait_s(candidates, ahead, monotonic_s())
+
     def _rivals(self, candidates: list[Instance]) -> list[WaitQueue]:
         """The queues that wait for any of these instances."""
         return [
