@@ -20,6 +20,7 @@ from autoglm.channels.groups import Groups
 from autoglm.channels.mailbox import Mailbox
 from autoglm.core.errors import PULL, QueueFull, SettingsError, StorageFull, StoreBroken
 from autoglm.core.ports import Provider
+from autoglm.core.preference import PreferenceName
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
 from autoglm.gateway.admission import Admission
@@ -241,7 +242,14 @@ class Hub:
         strip = {model.name: model.strip for model in settings.model if model.strip}
         self._budgets = budgets = _budgets(settings, store)
         self._correspondent = Correspondent(
-            self._mailbox, store.keyvalue, dispatcher, publish, strip=strip, payer=self._payer, budgets=budgets
+            self._mailbox,
+            store.keyvalue,
+            dispatcher,
+            publish,
+            strip=strip,
+            payer=self._payer,
+            prefers=self._prefers,
+            budgets=budgets,
         )
         metrics = Metrics(dispatcher)
         cache = None if settings.cache.mode == "off" else Cache(settings.cache)
@@ -323,6 +331,10 @@ class Hub:
         """Key and tenant on whose account a message from this address goes."""
         sender = self._keys.sender(address)
         return ("", address) if sender is None else (sender.name, sender.tenant)
+
+    def _prefers(self, address: str) -> PreferenceName | None:
+        sender = self._keys.sender(address)
+        return None if sender is None else sender.prefer
 
     def _open_tracing(self, metrics: Metrics) -> "Tracing | None":
         """Raises MissingExtra."""

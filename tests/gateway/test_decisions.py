@@ -1,5 +1,6 @@
 """`auto` chooses by what it has learned, says why, and keeps it over a restart."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from autoglm.cli.explanation import explanation
 from eventually import wait_until
 from hub import HubProcess, instance_config, running_hub
-from scripted_model import ScriptedModel
+from scripted_model import Behaviour, Request, ScriptedModel, echo
 
 KEYS = """
 [[key]]
@@ -23,6 +25,7 @@ scopes = ["model:use:*"]
 name = "lab"
 value = "sk-lab"
 scopes = ["model:use:*"]
+prefer = "fast"
 """
 
 
@@ -75,8 +78,9 @@ class Asker:
 
 
 @contextmanager
-def asking(data: Path, more: str = "") -> Iterator[Asker]:
-    with ScriptedModel(models=("small",)) as small, ScriptedModel(models=("large",)) as large:
+def asking(data: Path, more: str = "", behaviour: Behaviour = echo) -> Iterator[Asker]:
+    """behaviour: of `small`."""
+    with ScriptedModel(behaviour, models=("small",)) as small, ScriptedModel(models=("large",)) as large:
         config = (
             KEYS
             + more
@@ -175,6 +179,70 @@ def test_one_decision_is_judged_ten_times_at_most(shared: Asker) -> None:
     shared.concluded(id)
     statuses = [shared.feedback(id, quality=index / 20).status_code for index in range(11)]
     assert statuses == [200] * 10 + [400]
+
+
+@pytest.mark.parametrize(
+    ("key", "header", "prefer", "source", "words"),
+    [
+        ("sk-lab", "best", "best", "header", "wanted: best ("), ("sk-lab", None, "fast", "key", "said its key"),
+        ("sk-ward", None, "balanced", "settings", "by engine.prefer"),
+    ],
+)  # fmt: skip
+def test_the_request_says_what_matters_else_its_key_else_the_settings(
+    shared: Asker, key: str, header: str | None, prefer: str, source: str, words: str
+) -> None:
+    headers = {"Authorization": f"Bearer {key}"} | ({"x-autoglm-prefer": header} if header else {})
+    account = shared.concluded(shared.ask("How far is it?", headers=headers).headers["x-autoglm-decision"])
+    decision = account["decision"]
+    assert (decision["prefer"], decision["preferred_by"]) == (prefer, source)
+    assert words in explanation(account)
+
+
+def test_a_task_is_done_as_its_key_prefers(shared: Asker) -> None:
+    headers = {"Authorization": "Bearer sk-lab"}
+    task = {"request": {"model": "auto", "messages": [{"role": "user", "content": "a task of the lab"}]}}
+
+    def decisions() -> dict[str, Any]:
+        found = shared.client.get("/api/decisions", headers=headers).json()["decisions"]
+        return {entry["decision"]["id"]: entry["decision"] for entry in found}
+
+    before = decisions()
+    id = shared.client.post("/api/tasks", json=task, headers=headers).json()["id"]
+    done = shared.client.get(f"/api/tasks/{id}", params={"wait": 20}, headers=headers).json()
+    assert done["state"] == "done"
+    wait_until(lambda: len(decisions()) > len(before))
+    [decision] = [entry for id, entry in decisions().items() if id not in before]
+    assert (decision["prefer"], decision["preferred_by"]) == ("fast", "key")
+
+
+async def short(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """As llama.cpp's server with a context of 300 tokens."""
+    if len(request.body) < 2000:
+        await echo(request, reader, writer)
+        return
+    message = "request (2500 tokens) exceeds the available context size (300 tokens), try increasing it"
+    error = {"code": 400, "message": message, "type": "exceed_context_size_error", "n_ctx": 300}
+    body = json.dumps({"error": error}).encode()
+    writer.write(b"HTTP/1.1 400 x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
+def test_a_prompt_longer_than_the_context_that_a_model_has_told_is_not_offered_to_it(tmp_path: Path) -> None:
+    with asking(tmp_path / "data", behaviour=short) as asker:
+        asker.wait_until_it_learns()
+
+        def ruled_out(text: str) -> str:
+            decision = asker.concluded(asker.ask(text).headers["x-autoglm-decision"])["decision"]
+            [small] = [entry for entry in decision["candidates"] if entry["arm"]["model"] == "small"]
+            return str(small.get("ruled_out", ""))
+
+        long = "word " * 2000
+        assert ruled_out(long) == ""
+        body = {"model": "small", "messages": [{"role": "user", "content": long}]}
+        assert asker.client.post("/v1/chat/completions", json=body).status_code == 400
+        assert ruled_out(long + "again") == "its context of 300 tokens, as it told, is too short"
+        assert ruled_out("hi") == ""
+        asker.client.post("/api/pool/a/resume").raise_for_status()
+        assert ruled_out(long + "once more") == "", "the operator may have given it more"
 
 
 def test_an_unknown_preference_or_intent_is_refused_by_name(shared: Asker) -> None:

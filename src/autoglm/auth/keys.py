@@ -16,6 +16,7 @@ from autoglm.auth.settings import TENANT_PATTERN, KeySettings
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import Forbidden, InvalidField, RateLimited, SettingsError, Unauthorized
 from autoglm.core.ports import KeyValue
+from autoglm.core.preference import PreferenceName
 
 PREFIX = "auth/key/"
 _ADMIN = "admin"
@@ -38,15 +39,19 @@ class StoredKey(msgspec.Struct, frozen=True, kw_only=True, tag="key", tag_field=
 class Principal:
     """Who sent a request. Scope questions are answered from a cache after the first time."""
 
-    __slots__ = ("_allowed", "_level", "_refilled_s", "address", "name", "rate_per_minute", "scopes", "tenant")
+    __slots__ = (
+        "_allowed", "_level", "_refilled_s", "address", "name", "prefer", "rate_per_minute", "scopes", "tenant",
+    )  # fmt: skip
 
     def __init__(
         self, name: str, address: str, scopes: Iterable[str], rate_per_minute: int | None = None,
-        tenant: str | None = None,
+        tenant: str | None = None, *, prefer: PreferenceName | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.tenant = tenant or name
         """On whose account its requests go."""
+        self.prefer = prefer
+        """What matters for its requests that do not say; None when the hub's own setting does."""
         self.address = address
         self.scopes = tuple(scopes)
         self.rate_per_minute = rate_per_minute
@@ -125,7 +130,9 @@ class KeyRing:
         check_fixed_keys(fixed)
         for key in fixed:
             address = key.address or f"device:{key.name}"
-            self._by_hash[_fixed_hash(key)] = Principal(key.name, address, key.scopes, key.rate_per_minute, key.tenant)
+            self._by_hash[_fixed_hash(key)] = Principal(
+                key.name, address, key.scopes, key.rate_per_minute, key.tenant, prefer=key.prefer
+            )
 
     async def open(self, admin_key_file: Path) -> str | None:
         """Load the stored keys; make the admin key where its file is not there or holds no key of this hub.

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator, model_validat
 
 from autoglm.core.address import check_address
 from autoglm.core.errors import InvalidField
+from autoglm.core.preference import PreferenceName
 
 TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$"
 """Tenants' names get into headers, logs and metrics."""
@@ -33,6 +34,10 @@ class KeySettings(BaseModel, frozen=True, extra="forbid"):
         default=("model:use:*",),
         description="admin:* | model:use:NAME | send:message[:FROM] | read:message[:TO] | tenant:NAME | read:metrics; "
         "NAME, FROM and TO may end in *, and without FROM or TO it is for every address",
+    )
+    prefer: PreferenceName | None = Field(
+        default=None,
+        description="fast | balanced | best | cheap, for its requests that do not say; 'engine.prefer' when absent",
     )
     rate_per_minute: int | None = Field(default=None, ge=1, le=10_000_000, description="Requests; no limit when absent")
 

@@ -6,6 +6,8 @@ from autoglm.cli.screen import local_time, table
 
 Json = dict[str, Any]
 
+_SOURCES = {"header": ", said the request", "key": ", said its key", "settings": ", by engine.prefer"}
+
 
 def explanation(account: Json) -> str:
     """Of what `GET /api/decisions/{id}` answers."""
@@ -15,7 +17,7 @@ def explanation(account: Json) -> str:
         f"decision {decision['id']}, {local_time(decision['time_ms'])}, for {decision['tenant'] or '(nobody)'}",
         f"understood: {understood(decision['features'])}",
         f"wanted: {decision['prefer']} (quality {weights['quality']:g}, latency {weights['latency']:g}, "
-        f"cost {weights['cost']:g})",
+        f"cost {weights['cost']:g}){_SOURCES.get(decision.get('preferred_by'), '')}",
         "",
         candidates(decision),
         "",

@@ -47,6 +47,8 @@ class Admission:
             for name, value in headers.items()
             if name.startswith(b"x-autoglm-") and name not in _NO_HINTS
         )
+        if call.prefer is not None and call.preferred_by == "key":
+            hints.append(b"prefer:" + call.prefer.encode())
         return question_key(call.tenant, rights, hints, call.api, call.body), wish == b"refresh"
 
 

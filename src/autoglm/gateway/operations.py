@@ -6,6 +6,7 @@ from autoglm.auth.settings import TENANT_PATTERN
 from autoglm.channels.groups import Group
 from autoglm.core.address import ADDRESS_PATTERN, GROUP_NAME_PATTERN, MAX_ADDRESS
 from autoglm.core.envelope import ID_PATTERN, Envelope
+from autoglm.core.preference import PreferenceName
 from autoglm.gateway.budgets import BudgetList
 from autoglm.gateway.decisions import MAX_LIMIT as MAX_DECISIONS
 from autoglm.gateway.decisions import DecisionAccount, DecisionList, NewFeedback, NewReplay, Noted
@@ -17,7 +18,6 @@ from autoglm.gateway.state import Capabilities, Drained, Health, InstanceState, 
 from autoglm.gateway.tasks import NewTask, SubmittedTask, Task, TaskList
 from autoglm.inference.engine.whatif import WhatIf
 from autoglm.inference.features import INTENT_PATTERN, Features
-from autoglm.inference.settings import PreferenceName
 
 Schema = dict[str, Any]
 

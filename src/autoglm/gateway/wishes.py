@@ -7,10 +7,10 @@ from typing import get_args
 from autoglm.auth.keys import Principal
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import InvalidField
+from autoglm.core.preference import PreferenceName
 from autoglm.gateway.exchange import Exchange
 from autoglm.inference.call import AUTO, Api, Call
 from autoglm.inference.features import INTENT_PATTERN
-from autoglm.inference.settings import PreferenceName
 
 PREFERENCE_NAMES: tuple[PreferenceName, ...] = get_args(PreferenceName)
 _is_intent = re.compile(INTENT_PATTERN).fullmatch
@@ -26,7 +26,9 @@ def read_call(exchange: Exchange, principal: Principal, api: Api, body: bytes) -
     if b"x-autoglm-priority" in headers:
         call.priority = _priority(headers[b"x-autoglm-priority"])
     if b"x-autoglm-prefer" in headers:
-        call.prefer = _prefer(headers[b"x-autoglm-prefer"])
+        call.prefer, call.preferred_by = _prefer(headers[b"x-autoglm-prefer"]), "header"
+    elif principal.prefer is not None:
+        call.prefer, call.preferred_by = principal.prefer, "key"
     if b"x-autoglm-intent" in headers:
         call.hint = _hint(headers[b"x-autoglm-intent"])
     if b"x-autoglm-deadline" in headers:

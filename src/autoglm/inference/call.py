@@ -7,8 +7,8 @@ import msgspec
 from autoglm.core.clock import monotonic_s
 from autoglm.core.envelope import invalid_field
 from autoglm.core.errors import InvalidField, InvalidJson
-from autoglm.inference.decision import Decision
-from autoglm.inference.settings import PreferenceName
+from autoglm.core.preference import PreferenceName
+from autoglm.inference.decision import Decision, PreferenceSource
 
 Api = Literal["/chat/completions", "/completions", "/embeddings", "/responses"]
 
@@ -50,6 +50,8 @@ class Call:
     """The intent, where the client names it."""
     prefer: PreferenceName | None = None
     """What the client wants of a model that the hub chooses."""
+    preferred_by: PreferenceSource = "settings"
+    """Who said so; the settings where `prefer` is None."""
     decision: Decision | None = None
     """Why it goes where it goes, where the hub chose; until the engine has heard what came of it."""
     client_body = b""

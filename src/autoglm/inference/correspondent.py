@@ -28,6 +28,7 @@ from autoglm.core.errors import (
     UpstreamTimeout,
 )
 from autoglm.core.ports import KeyValue, Record
+from autoglm.core.preference import PreferenceName
 from autoglm.inference.answer import Answer
 from autoglm.inference.budget.budgets import Budgets
 from autoglm.inference.budget.charge import Charge
@@ -85,16 +86,21 @@ def _payer(address: str) -> tuple[str, str]:
     return "", address
 
 
+def _nothing(_: str) -> PreferenceName | None:
+    return None
+
+
 class Correspondent:
     """`run` in a task. Takes up where it stopped, also after a kill -9."""
 
     def __init__(
         self, post: Post, keyvalue: KeyValue, dispatcher: Dispatcher, publish: PublishDelta, *,
         strip: Mapping[str, tuple[str, ...]] | None = None,
-        payer: Callable[[str], tuple[str, str]] = _payer, budgets: Budgets | None = None,
+        payer: Callable[[str], tuple[str, str]] = _payer, prefers: Callable[[str], PreferenceName | None] = _nothing,
+        budgets: Budgets | None = None,
     ) -> None:  # fmt: skip
         """strip: control text to take out of answers, by model. payer: by a sender's address, key and tenant whose
-        account its messages go on.
+        account its messages go on. prefers: by a sender's address, what its key says that matters.
         """
         self._post = post
         self._keyvalue = keyvalue
@@ -102,6 +108,7 @@ class Correspondent:
         self._publish = publish
         self._strip = strip or {}
         self._payer = payer
+        self._prefers = prefers
         self._budgets = budgets
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._running: set[str] = set()
@@ -256,6 +263,8 @@ class Correspondent:
         key, tenant = self._payer(message.from_)
         call = Call("/chat/completions", body, priority=message.priority, deadline_s=deadline_s, tenant=tenant)
         work.call = call
+        if (prefer := self._prefers(message.from_)) is not None:
+            call.prefer, call.preferred_by = prefer, "key"
         charge = None if self._budgets is None else self._budgets.charge(key, tenant, call)
         if charge is not None:
             call.ask_for_usage()

@@ -3,9 +3,13 @@
 Kept in the store as it is here; `autoglm route explain`, `/api/decisions/{id}` and the replay read it.
 """
 
+from typing import Literal
+
 import msgspec
 
 from autoglm.inference.features import Features
+
+PreferenceSource = Literal["header", "key", "settings"]
 
 
 class Weights(msgspec.Struct, frozen=True):
@@ -57,6 +61,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     chosen: int
     """Index into `candidates`."""
     is_exploration: bool
+    preferred_by: PreferenceSource | None = None
+    """Who said what matters; None in records from before that was kept."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

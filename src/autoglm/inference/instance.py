@@ -356,6 +356,7 @@ class Instance:
             self.since_ms = now_ms()
         if state == "ready" and self.state != "ready":
             self._failures_in_row = 0
+            self.context_tokens.clear()  # it may have been started anew with another
             if self.is_ejected:  # it was restarted: what it did is that of an earlier life
                 told_until_s = self._told_until_s
                 self._end_pause()
@@ -441,6 +442,7 @@ class Instance:
         self.rejoin()
         self.latency, self.held_s = LatencyModel(), 0.0
         self.refused_models.clear()
+        self.context_tokens.clear()
         if self.open_until_s:
             self._end_pause()
         self._era += 1

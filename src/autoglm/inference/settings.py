@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, StringConstraints, field_validator, model_validator
 
+from autoglm.core.preference import PreferenceName
 from autoglm.inference.features import INTENT_PATTERN
 
 ProviderName = Literal["openai", "glm", "vllm", "sglang", "llamacpp", "ollama", "local"]
@@ -14,7 +15,6 @@ MODEL_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,255}$"
 """Models' names get into headers, logs and metrics."""
 ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME_PATTERN)]
 ProfileName = Literal["plain", "precise", "brief", "direct", "thinking"]
-PreferenceName = Literal["fast", "balanced", "best", "cheap"]
 IntentExample = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 StripMarker = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 

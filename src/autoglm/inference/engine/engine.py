@@ -93,6 +93,7 @@ class Engine:
         decision = call.decision = Decision(
             id=id, time_ms=now_ms(), tenant=call.tenant, prefer=prefer, weights=weights, features=features,
             candidates=choice.candidates, chosen=choice.chosen, is_exploration=choice.is_exploration,
+            preferred_by=call.preferred_by,
         )  # fmt: skip
         call.client_body = call.body
         self._apply(call, choice.candidates[choice.chosen].arm)
@@ -110,7 +111,7 @@ class Engine:
             if not allows(model):
                 continue
             settings = self._models.get(model, _UNKNOWN_MODEL)
-            ruled_out = _unfit(settings, features)
+            ruled_out = _unfit(settings, features) or self._too_short(call, model, features)
             for profile in settings.profiles:
                 arm = Arm(model, profile)
                 tokens = features.prompt_tokens, lessons.output_tokens(arm, features.intent)
@@ -127,6 +128,14 @@ class Engine:
                 options.append((not expected.is_free, option))
         # Where nothing is known, the first leads: one that is free, by the order of the settings.
         return [option for _, option in sorted(options, key=itemgetter(0))]
+
+    def _too_short(self, call: Call, model: str, features: Features) -> str:
+        """Why no instance can take so long a prompt, by what each of them has told in an error; else empty."""
+        told = [entry.context_tokens.get(model) for entry in self._scheduler.candidates(model, call.api)]
+        longest = max((tokens for tokens in told if tokens is not None), default=0)
+        if not longest or None in told or features.prompt_tokens <= longest:
+            return ""
+        return f"its context of {longest} tokens, as it told, is too short"
 
     def _apply(self, call: Call, arm: Arm) -> None:
         provider = cast(ProviderName, self._scheduler.candidates(arm.model, call.api)[0].provider)
