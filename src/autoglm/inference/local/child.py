@@ -7,12 +7,14 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import anyio
 import msgspec
 import structlog
 from anyio.abc import Process
 
+from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import HubError, MissingExtra, UpstreamFailed, UpstreamTimeout
 from autoglm.core.tasks import one_task_group
 from autoglm.inference.local.order import Event, Order, ServerReady
@@ -28,6 +30,10 @@ _LOG_GRACE_S = 1.0
 _KILL_GRACE_S = 10.0  # a killed process can linger in the kernel, in the middle of reading a bad disk
 _MISSES_TO_HANG = 3
 _SLEEP_LOOK_S = 2.0
+_DOUBT_TIMEOUT_S = 0.9
+"""For the health check of one in doubt: with the pool's `suspect_after_s` it keeps the whole below 2 s."""
+_BUSY_TICKS = 5
+"""Of processor time (10 ms each) within that: who took so many works, and is no more than slow to answer."""
 
 
 class LocalChild:
@@ -39,16 +45,24 @@ class LocalChild:
         self._tail: deque[str] = deque(maxlen=_LOG_LINES)
         self._log_ended = anyio.Event()
         self.pid = process.pid
+        self._doubted = anyio.Event()
         self.api_key = secrets.token_urlsafe(32)
         self.url = ""
         """Without /v1."""
         self.context_tokens = 0
         """For each slot."""
 
-    async def watch(self, on_sleep: Callable[[bool], None] | None = None) -> str:
+    def doubt(self) -> None:
+        """A request waits for it for longer than usual: `watch` is to look at once whether it hangs."""
+        self._doubted.set()
+
+    async def watch(
+        self, on_sleep: Callable[[bool], None] | None = None, on_well: Callable[[], None] | None = None
+    ) -> str:
         """Wait until the process ends, or hangs; returns the reason, a sentence for people.
 
-        on_sleep: told from time to time whether the worker is asleep, if it ever may be.
+        on_sleep: told from time to time whether the worker is asleep, if it ever may be. on_well: called after a doubt
+        that was none.
         """
         reasons: list[str] = []
         async with one_task_group() as tasks:
@@ -74,7 +88,18 @@ class LocalChild:
                     on_sleep(await self.is_asleep(self._spec.health_timeout_s))
 
             tasks.start_soon(ended)
+
+            async def doubted() -> None:
+                while True:
+                    await self._doubted.wait()
+                    if await self._seems_to_hang():
+                        await first("the worker hangs: neither a request nor a health check had an answer")
+                    self._doubted = anyio.Event()
+                    if on_well is not None:
+                        on_well()
+
             tasks.start_soon(hung)
+            tasks.start_soon(doubted)
             if self._spec.sleep_after_s is not None:
                 tasks.start_soon(slept)
         return reasons[0]
@@ -82,6 +107,22 @@ class LocalChild:
     async def answers(self, timeout_s: float) -> bool:
         """Ask /health. llama.cpp answers it beside running requests, and asleep, so silence means trouble."""
         return b" 200 " in await self._get("/health", timeout_s, limit_bytes=64)
+
+    async def _seems_to_hang(self) -> bool:
+        """True when it says nothing, not even that it loads its model, and does no work either."""
+        ticks, began_s = self._worked_ticks(), monotonic_s()
+        if await self._get("/health", _DOUBT_TIMEOUT_S, limit_bytes=64):
+            return False
+        is_silent = monotonic_s() - began_s >= _DOUBT_TIMEOUT_S / 2  # else it refused: it has ended, or soon will
+        return is_silent and self._worked_ticks() - ticks < _BUSY_TICKS
+
+    def _worked_ticks(self) -> int:
+        """Processor time so far, in user mode and in the kernel: proc_pid_stat(5), fields 14 and 15."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0
+        return int(fields[11]) + int(fields[12])
 
     async def is_asleep(self, timeout_s: float) -> bool:
         """Ask /props, which wakes nobody (/slots would). False also when it does not answer."""

@@ -22,17 +22,25 @@ class LocalProvider:
     def __init__(
         self, spec: LocalSpec, on_state: Callable[[LocalState], None], *, back_off: BackOff = _DEFAULT_BACK_OFF,
         gives_up: bool = False, on_sleep: Callable[[bool], None] | None = None,
+        on_well: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         """gives_up: end when a worker does not come up, for those who wait for it are to know at once.
 
-        on_sleep: told from time to time whether the worker is asleep, if it ever may be.
+        on_sleep: told from time to time whether the worker is asleep, if it ever may be. on_well: see `doubt`.
         """
         self._spec = spec
         self._on_state = on_state
         self._on_sleep = on_sleep
+        self._on_well = on_well
         self._back_off = back_off
         self._gives_up = gives_up
         self._failures = 0
+        self._child: LocalChild | None = None
+
+    def doubt(self) -> None:
+        """A request waits in vain: look at once whether the worker hangs. `on_well` tells that it does not."""
+        if self._child is not None:
+            self._child.doubt()
 
     async def run(self) -> str:
         """Until cancelled; then the worker is stopped, and `Down` without a retry is the last state.
@@ -58,8 +66,9 @@ class LocalProvider:
         try:
             async with run_child(self._spec) as child:
                 ready_s = monotonic_s()
+                self._child = child
                 self._ready(child, start_s=ready_s - began_s)
-                reason = await child.watch(self._on_sleep)
+                reason = await child.watch(self._on_sleep, self._on_well)
                 return self._fell(reason, healthy_s=monotonic_s() - ready_s)  # told before a hung worker is stopped
         except HubError as error:
             return self._did_not_come_up(str(error))

@@ -83,13 +83,18 @@ class Replica:
                     if backend is not None:
                         closing.start_soon(backend.aclose)
                     self._show(state)
+                    self.instance.watched(provider.doubt if isinstance(state, Ready) else None)
+                    changed()
+
+                def on_well() -> None:
+                    self.instance.cleared()
                     changed()
 
                 def on_sleep(is_asleep: bool) -> None:
                     self.process.is_asleep = is_asleep
 
+                provider = LocalProvider(self.spec, on_state, gives_up=gives_up, on_sleep=on_sleep, on_well=on_well)
                 try:
-                    provider = LocalProvider(self.spec, on_state, gives_up=gives_up, on_sleep=on_sleep)
                     reason = await provider.run()
                 finally:
                     self.is_running = False
