@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from autoglm.core.clock import monotonic_s
+from autoglm.core.errors import Overloaded
 from autoglm.gateway.histogram import MAX_SERIES
 from autoglm.gateway.metrics import Metrics
 from autoglm.inference.dispatch import Dispatcher
@@ -15,6 +17,7 @@ from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import SchedulerSettings
 from eventually import wait_until
 from gateway.budget_hub import BudgetHub, budget_hub
+from inference.calls import call, ready
 from scripted_model import STREAM_HEAD, Gate, Request, answering, chunk, echo, event
 
 LABELS = '{instance="a",model="echo-model"}'
@@ -136,6 +139,19 @@ def test_decisions_are_counted_by_model_preference_and_exploration() -> None:
     page = metrics.render().decode()
     assert 'autoglm_decisions_total{exploration="false",model="glm-4",prefer="fast"} 2.0' in page
     assert 'autoglm_decisions_total{exploration="true",model="glm-4",prefer="fast"} 1.0' in page
+
+
+async def test_a_request_that_would_be_late_counts_as_shed() -> None:
+    scheduler = Scheduler(SchedulerSettings())
+    metrics = Metrics(Dispatcher(scheduler, Engine(scheduler)))
+    scheduler.add(ready("a"))
+    await scheduler.acquire(call())
+    late = call()
+    late.first_token_by_s = monotonic_s() + 0.05
+    assert "autoglm_shed_total 0.0" in metrics.render().decode()
+    with pytest.raises(Overloaded):
+        await scheduler.acquire(late)
+    assert "autoglm_shed_total 1.0" in metrics.render().decode()
 
 
 def test_labels_are_bounded() -> None:

@@ -160,6 +160,7 @@ class Metrics(Collector):
         yield from (running, slots, up)
         yield from self._collect_troubles()
         yield GaugeMetricFamily("autoglm_queue_length", "Requests that wait for a slot", value=scheduler.waiting)
+        yield _counter("autoglm_shed", "Requests refused since their first token or end would be late", scheduler.shed)
         yield _counter("autoglm_retries", "Calls that were sent once more", self._dispatcher.retries)
         yield _counter("autoglm_hedges", "Calls that were sent to a second instance", self._dispatcher.hedges)
         yield _counter("autoglm_hedges_won", "Of these, the second one answered first", self._dispatcher.hedges_won)
