@@ -11,7 +11,7 @@ def until_alarm(change: float, seed: int, most: int = 1000) -> int:
     """Coins that come up with 0.7, then 0.7 + change, while 0.7 is predicted."""
     drift, chance = Drift(), random.Random(seed)
     for outcome in range(most):
-        if drift.observe((chance.random() < 0.7 + change) - 0.7):
+        if drift.observe((chance.random() < 0.7 + change) - 0.7) != 0.0:
             return outcome + 1
     return most
 
@@ -34,5 +34,16 @@ def test_a_small_error_of_the_prediction_is_no_drift_even_if_it_stays() -> None:
 def test_after_an_alarm_it_starts_again() -> None:
     drift = Drift()
     alarms = [drift.observe(-1.0) for _ in range(20)]
-    assert alarms.count(True) == drift.alarms == 2
+    assert sum(moved != 0.0 for moved in alarms) == drift.alarms == 2
     assert not drift.observe(-1.0)
+
+
+@pytest.mark.parametrize("change", [-0.4, 0.3])
+def test_an_alarm_tells_how_far_the_arm_has_moved(change: float) -> None:
+    sizes = []
+    for seed in range(50):
+        drift, chance = Drift(), random.Random(seed)
+        sizes.append(
+            next(moved for _ in range(1000) if (moved := drift.observe((chance.random() < 0.7 + change) - 0.7)))
+        )
+    assert sum(sizes) / len(sizes) == pytest.approx(change, abs=0.12)

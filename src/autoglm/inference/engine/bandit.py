@@ -22,19 +22,19 @@ class Lines:
     def __init__(self, arms: int) -> None:
         self.grams = np.zeros((arms, LINEAR_WIDTH, LINEAR_WIDTH))
         self.moments = np.zeros((arms, LINEAR_WIDTH))
-        self.inverses = np.zeros((arms, LINEAR_WIDTH, LINEAR_WIDTH))
-        self.coefficients = np.zeros((arms, LINEAR_WIDTH))
-        self.inverses[:] = np.eye(LINEAR_WIDTH) / RIDGE
+        self._solved = np.zeros((arms, LINEAR_WIDTH + 1, LINEAR_WIDTH))
+        """For each arm the inverse of its gram matrix, and below it the coefficients: one product gives both."""
+        self._solved[:, :LINEAR_WIDTH] = np.eye(LINEAR_WIDTH) / RIDGE
 
-    def predict(self, arms: Sequence[int], linear: Vector) -> tuple[Vector, Vector]:
+    def predict(self, arms: Sequence[int], linear: Vector) -> tuple[list[float], list[float]]:
         """(value, evidence) for each arm: evidence counts outcomes that would say as much about this very request.
 
         1 / (x V^-1 x) counts outcomes at x; what the ridge alone would give is taken off.
         """
-        values = self.coefficients[arms] @ linear
-        leverages = (self.inverses[arms].reshape(-1, LINEAR_WIDTH) @ linear).reshape(-1, LINEAR_WIDTH) @ linear
+        products = (self._solved[arms].reshape(-1, LINEAR_WIDTH) @ linear).reshape(-1, LINEAR_WIDTH + 1)
+        leverages: list[float] = (products[:, :LINEAR_WIDTH] @ linear).tolist()
         prior = RIDGE / float(linear @ linear)
-        return values, np.maximum(1.0 / leverages - prior, 0.0)
+        return products[:, LINEAR_WIDTH].tolist(), [max(1.0 / leverage - prior, 0.0) for leverage in leverages]
 
     def add(self, arm: int, linear: Vector, weight: float, value: float, keep: float) -> None:
         """keep: what is left of earlier outcomes, in (0, 1]."""
@@ -45,19 +45,21 @@ class Lines:
         moment += (weight * value) * linear
         self.solve(arm)
 
-    def forget(self, arm: int, keep: float) -> None:
+    def forget(self, arm: int, keep: float, moved: float) -> None:
+        """moved: added to the value of each outcome that is kept; the first feature is the constant."""
         self.grams[arm] *= keep
         self.moments[arm] *= keep
+        self.moments[arm] += moved * self.grams[arm, 0]
         self.solve(arm)
 
     def solve(self, arm: int) -> None:
         regular: NDArray[np.float64] = self.grams[arm] + RIDGE * np.eye(LINEAR_WIDTH)
-        self.inverses[arm] = np.linalg.inv(regular)
-        self.coefficients[arm] = self.inverses[arm] @ self.moments[arm]
+        inverse = np.linalg.inv(regular)
+        self._solved[arm, :LINEAR_WIDTH] = inverse
+        self._solved[arm, LINEAR_WIDTH] = inverse @ self.moments[arm]
 
     def grow(self, arms: int) -> None:
         more = Lines(arms - len(self.grams))
         self.grams = np.concatenate((self.grams, more.grams))
         self.moments = np.concatenate((self.moments, more.moments))
-        self.inverses = np.concatenate((self.inverses, more.inverses))
-        self.coefficients = np.concatenate((self.coefficients, more.coefficients))
+        self._solved = np.concatenate((self._solved, more._solved))

@@ -18,14 +18,29 @@ class Drift(msgspec.Struct, kw_only=True):
 
     fallen: float = 0.0
     risen: float = 0.0
+    fallen_weight: float = 0.0
+    risen_weight: float = 0.0
+    """Of the outcomes since the sum was last 0: since then, as it seems, the arm is another one."""
     alarms: int = 0
 
-    def observe(self, residual: float, weight: float = 1.0) -> bool:
-        """residual: outcome minus prediction. True when the arm has drifted: forget, then learn again."""
-        self.fallen = max(0.0, self.fallen + weight * (-residual - TOLERANCE))
-        self.risen = max(0.0, self.risen + weight * (residual - TOLERANCE))
+    def observe(self, residual: float, weight: float = 1.0) -> float:
+        """residual: outcome minus prediction. Returns by how much the arm's outcomes have moved, 0.0 without an alarm.
+
+        The size of the change is the mean residual since the sum left 0 (Page's own estimate).
+        """
+        self.fallen, self.fallen_weight = _summed(self.fallen, self.fallen_weight, -residual, weight)
+        self.risen, self.risen_weight = _summed(self.risen, self.risen_weight, residual, weight)
         if max(self.fallen, self.risen) < THRESHOLD:
-            return False
-        self.fallen = self.risen = 0.0
+            return 0.0
+        if self.fallen > self.risen:
+            moved = -(TOLERANCE + self.fallen / self.fallen_weight)
+        else:
+            moved = TOLERANCE + self.risen / self.risen_weight
+        self.fallen = self.risen = self.fallen_weight = self.risen_weight = 0.0
         self.alarms += 1
-        return True
+        return moved
+
+
+def _summed(total: float, counted: float, residual: float, weight: float) -> tuple[float, float]:
+    total += weight * (residual - TOLERANCE)
+    return (total, counted + weight) if total > 0.0 else (0.0, 0.0)

@@ -38,30 +38,29 @@ class Neighbours:
 
     def __init__(self, arms: int) -> None:
         self.used = 0
-        self.places = np.zeros((PLACE_WIDTH, CELLS), dtype=np.float32)
         self.intents = np.zeros(CELLS, dtype=np.int64)
         self.figures = np.zeros((arms, 2, CELLS), dtype=np.float32)
         """Weights of outcomes, and weighted qualities."""
+        self._doubled = np.zeros((PLACE_WIDTH, CELLS), dtype=np.float32)
         self._norms = np.zeros(CELLS, dtype=np.float32)
+        """Places times 2 * _WIDE, and their squared lengths times -_WIDE."""
         self._cells: dict[tuple[tuple[float, ...], int], int] = {}
 
     def nearby(self, context: Context, arms: Sequence[int]) -> Nearby:
         used = self.used
         place = np.array(context.place, dtype=np.float32)
-        distance = place @ self.places[:, :used]
-        distance *= -2.0
-        distance += self._norms[:used]
-        distance += self.intents[:used] != context.intent  # by 1: 0.25 of the weight far away, 0.004 of it near
-        distance += place @ place
-        distance *= -_WIDE
-        kernels = np.empty((used, 2), dtype=np.float32)
-        wide = np.exp(distance)
-        kernels[:, 0] = wide
-        wide *= wide
-        wide *= wide
-        kernels[:, 1] = wide
-        figures = self.figures[arms].reshape(-1, CELLS)[:, :used] @ kernels
-        (wides, narrows) = figures.T.tolist()
+        kernels = np.empty((2, used), dtype=np.float32)
+        wide, narrow = kernels
+        # -d^2 * _WIDE = 2 * _WIDE * <x, y> - _WIDE * |y|^2 - _WIDE * |x|^2
+        np.matmul(place, self._doubled[:, :used], out=wide)
+        wide += self._norms[:used]
+        wide -= _WIDE * (place @ place)
+        # Another intent adds 1 to d^2: 0.25 of the weight far away, 0.004 of it near.
+        np.subtract(wide, _WIDE, out=wide, where=self.intents[:used] != context.intent)
+        np.exp(wide, out=wide)
+        np.multiply(wide, wide, out=narrow)
+        narrow *= narrow
+        wides, narrows = (kernels @ self.figures[arms].reshape(-1, CELLS)[:, :used].T).tolist()
         return Nearby(wides[::2], wides[1::2], narrows[::2], narrows[1::2])
 
     def add(self, context: Context, arm: int, weight: float, quality: float) -> None:
@@ -81,8 +80,12 @@ class Neighbours:
         """All evidence of an arm, divided by the common scale."""
         return float(self.figures[arm, 0].sum())
 
-    def forget(self, arm: int, keep: float) -> None:
+    def forget(self, arm: int, keep: float, moved: float) -> None:
+        """moved: added to the quality of each outcome that is kept."""
         self.figures[arm] *= np.float32(keep)
+        weights, qualities = self.figures[arm]
+        qualities += np.float32(moved) * weights
+        np.clip(qualities, 0.0, weights, out=qualities)
 
     def grow(self, arms: int) -> None:
         more = np.zeros((arms - len(self.figures), 2, CELLS), dtype=np.float32)
@@ -106,8 +109,9 @@ class Neighbours:
             del self._cells[next(known for known, place in self._cells.items() if place == cell)]
             self.figures[:, :, cell] = 0.0
         place, intent = key
-        self.places[:, cell] = place
-        self._norms[cell] = self.places[:, cell] @ self.places[:, cell]
+        column = np.array(place, dtype=np.float32)
+        self._doubled[:, cell] = 2.0 * _WIDE * column
+        self._norms[cell] = -_WIDE * (column @ column)
         self.intents[cell] = intent
         self._cells[key] = cell
         return cell

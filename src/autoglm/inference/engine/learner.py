@@ -26,7 +26,7 @@ from autoglm.inference.features import Features
 ARMS = 256
 """Beyond it the arm that learned the longest ago is given up."""
 
-VERSION = 2
+VERSION = 3
 """Of the state. Another one is refused: the ledger's records make a new state."""
 
 _DIGEST_BYTES = 16
@@ -88,8 +88,8 @@ class LearnerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Outcomes after which an arm is known: a new one may lead, and extra exploration ends."""
     half_life: float = 2000.0
     """Learned outcomes (of all arms) after which one counts half."""
-    drift_keeps: float = 5.0
-    """Outcomes that all of an arm's count for once it was seen to drift: enough for a guess, little to unlearn."""
+    drift_keeps: float = 10.0
+    """All of an arm's outcomes count for so many, moved to its new level, once it was seen to drift."""
     prior_quality: float = 0.6
     """Of a model when there is no outcome at all."""
     hints: Mapping[str, float] = {}
@@ -248,8 +248,10 @@ class Learner:
         if self._scale < _RENORMALISE:
             self._neighbours.scale(self._scale)
             self._scale = 1.0
-        if expected.evidence >= self.settings.settled_after and known.drift.observe(quality - expected.quality, weight):
-            self._forget(row)
+        if expected.evidence >= self.settings.settled_after:
+            moved = known.drift.observe(quality - expected.quality, weight)
+            if moved:
+                self._forget(row, moved)
         self._neighbours.add(context, row, weight / self._scale, quality)
         keep = self._gamma ** (self._steps - known.learned_at)
         self._lines.add(row, context.linear, weight, quality - self.settings.prior_quality, keep)
@@ -321,7 +323,7 @@ class Learner:
         all_wide, all_sum = sum(near.wide), sum(near.wide_sum)
         trust = 1.0 / (1.0 + math.exp(-self._trust))
         beliefs = []
-        for place, (line, counted) in enumerate(zip(lines.tolist(), line_evidence.tolist(), strict=True)):
+        for place, (line, counted) in enumerate(zip(lines, line_evidence, strict=True)):
             row, wide, wide_sum = rows[place], near.wide[place], near.wide_sum[place]
             known = self._known[row - 1] if row else None
             base = settings.hints.get(arms[place].model, -1.0)
@@ -423,18 +425,19 @@ class Learner:
             del self._rows[self._known[oldest].arm]
             self._known[oldest] = Known(arm=arm, learned_at=self._steps)
             row = oldest + 1
-            self._neighbours.forget(row, 0.0)
-            self._lines.forget(row, 0.0)
+            self._neighbours.forget(row, 0.0, 0.0)
+            self._lines.forget(row, 0.0, 0.0)
         self._rows[arm] = row
         return row
 
-    def _forget(self, row: int) -> None:
+    def _forget(self, row: int, moved: float) -> None:
+        """Keep a few of its outcomes, as they would be now: it has moved, but what tells requests apart has not."""
         known = self._known[row - 1]
         keep = min(1.0, self.settings.drift_keeps / max(self._neighbours.total(row) * self._scale, 1.0))
         known.weight *= keep
-        known.quality *= keep
-        self._neighbours.forget(row, keep)
-        self._lines.forget(row, keep)
+        known.quality = min(max(known.quality * keep + moved * known.weight, 0.0), known.weight)
+        self._neighbours.forget(row, keep, moved)
+        self._lines.forget(row, keep, moved)
 
     def _make_room(self, rows: int) -> None:
         room = len(self._neighbours.figures)
