@@ -52,6 +52,7 @@ def candidates(decision: Json) -> str:
             ">" if index == decision["chosen"] else "",
             _name(entry["arm"]),
             f"{entry['quality']:.2f} ± {entry['deviation']:.2f}",
+            f"{entry['output_tokens']:.0f}",
             f"{entry['latency_s']:.2f} s",
             f"{entry['cost']:.4g}",
             f"{entry['score']:.3f}",
@@ -60,8 +61,8 @@ def candidates(decision: Json) -> str:
         )
         for index, entry in enumerate(decision["candidates"])
     ]
-    rows.sort(key=lambda row: -float(row[5]))
-    return table(("", "model", "quality", "latency", "cost", "score", "chance", "ruled out"), rows)
+    rows.sort(key=lambda row: -float(row[6]))
+    return table(("", "model", "quality", "tokens", "latency", "cost", "score", "chance", "ruled out"), rows)
 
 
 def _name(arm: Json) -> str:

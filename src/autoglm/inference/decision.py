@@ -40,6 +40,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """Predicted time to the last byte, on the instance that would have got it."""
     cost: float
     """Predicted, in the currency of the settings, or in seconds of computing where no price is set."""
+    output_tokens: float = 0.0
+    """Predicted; the two above follow from it. 0 in records from before it was learned."""
     score: float
     """The objective."""
     propensity: float

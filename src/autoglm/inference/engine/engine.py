@@ -114,7 +114,7 @@ class Engine:
             ruled_out = _unfit(settings, features) or self._too_short(call, model, features)
             for profile in settings.profiles:
                 arm = Arm(model, profile)
-                tokens = features.prompt_tokens, lessons.output_tokens(arm, features.intent)
+                tokens = features.prompt_tokens, lessons.lengths.expected(features, arm)
                 expected = forecast(
                     self._scheduler, model, call.api, now_s=now_s, prompt_tokens=tokens[0], output_tokens=tokens[1],
                     excluded=excluded,
@@ -124,7 +124,9 @@ class Engine:
                 cost = price_of(settings, *tokens) if self._has_prices else expected.compute_s
                 if expected.pause_s > self._scheduler.settings.max_wait_s:
                     ruled_out = ruled_out or f"its instances pause for {expected.pause_s:.0f} s"
-                option = Option(arm=arm, latency_s=expected.latency_s, cost=cost, ruled_out=ruled_out)
+                option = Option(
+                    arm=arm, latency_s=expected.latency_s, cost=cost, output_tokens=tokens[1], ruled_out=ruled_out
+                )
                 options.append((not expected.is_free, option))
         # Where nothing is known, the first leads: one that is free, by the order of the settings.
         return [option for _, option in sorted(options, key=itemgetter(0))]

@@ -103,6 +103,8 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     latency_s: float
     """To the last byte, with the time in the queue."""
     cost: float
+    output_tokens: float = 0.0
+    """Of the answer, from which the two were predicted; noted with the candidate."""
     ruled_out: str = ""
     """Why it cannot take it, decided before learning: context too short, no images, ..."""
 
@@ -213,6 +215,7 @@ class Learner:
                 deviation=belief.deviation,
                 latency_s=latency_s,
                 cost=cost,
+                output_tokens=option.output_tokens,
                 score=value,
                 propensity=propensity,
                 ruled_out=option.ruled_out or ("" if propensity else self._below(belief, lowest)),
