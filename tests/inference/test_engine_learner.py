@@ -389,3 +389,20 @@ def test_arms_intents_and_memory_are_bounded() -> None:
     assert len(learner.state()) < 8 << 20
     assert decide(learner, request("intent 1499"), options(Arm("model 5"))).chosen == 0
     assert Learner.restore(learner.state(), LearnerSettings()).state() == learner.state()
+
+
+def test_an_arm_that_fell_is_believed_to_be_at_its_new_level_from_the_alarm_on() -> None:
+    """And what tells requests apart stays: the kind that was worse still is."""
+    learner, kinds = Learner(LearnerSettings()), {"code": 0.9, "chat": 0.7}
+    for _ in range(200):
+        for kind, quality in kinds.items():
+            learner.learn(request(kind), GOOD, quality)
+    known = learner._known[0]
+    for _ in range(60):
+        for kind, quality in kinds.items():
+            if not known.drift.alarms:
+                learner.learn(request(kind), GOOD, quality - 0.5)
+    assert known.drift.alarms == 1
+    code, chat = (decide(learner, request(kind), options(GOOD)).candidates[0].quality for kind in kinds)
+    assert chat < code
+    assert (code + chat) / 2 == pytest.approx(0.3, abs=0.12)
