@@ -7,8 +7,8 @@ operator's trial run would give them; on the other half they choose, exploration
 coin, the best model of each kind and language (which only one who is told the kind can choose), and the oracle. The
 same again learned as a bandit: only the chosen model's outcome is seen, in one pass.
 
-Time and cost of a model are forecast as the hub does it: from the tokens of the prompt, and the mean length of the
-model's answers to requests of the same intent, by its latency model.
+Time and cost of a model are forecast as the hub does it, by its own classes: from the tokens of the prompt and the
+length that the engine expects of the answer, by the latency model.
 
 What of the bounds is within reach is measured, too (ADR 10): `told` is a regression on the words of the prompts that is
 told each task's kind and language, and the score and the time of every model on the half to learn. No chooser of the
@@ -16,7 +16,6 @@ hub's sees as much.
 """
 
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -28,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python benchmarks/rou
 
 from autoglm.inference.decision import Arm
 from autoglm.inference.engine.learner import Learner, LearnerSettings, Option
+from autoglm.inference.engine.lengths import Lengths
 from autoglm.inference.engine.objective import FLOORS, PREFERENCES
 from autoglm.inference.features import Features
 from autoglm.inference.latency import LatencyModel
@@ -208,21 +208,18 @@ def decide(
 def forecast(learn: Iterable[Task], table: Table, read: FeaturesOf) -> Forecast:
     """What an answer of each model takes, in seconds of a processor of its own."""
     latency = {model: LatencyModel() for model in MODELS}
-    lengths: dict[tuple[str, str], list[int]] = defaultdict(list)
+    lengths = Lengths()
     for task in learn:
         for model in MODELS:
             answer = table[task.id, model]
             tokens = read(task).prompt_tokens
             latency[model].answered(tokens, 0.0, answer.cpu_s, answer.tokens_out, 1.0)
             latency[model].predict(tokens, answer.tokens_out, 0)  # it learns when it is asked
-            lengths[model, read(task).intent].append(answer.tokens_out)
-            lengths[model, ""].append(answer.tokens_out)
+            lengths.add(read(task), Arm(model), answer.tokens_out)
 
     def of(features: Features) -> dict[str, float]:
         return {
-            model: latency[model]
-            .predict(features.prompt_tokens, fmean(lengths.get((model, features.intent)) or lengths[model, ""]), 0)
-            .finish_s
+            model: latency[model].predict(features.prompt_tokens, lengths.expected(features, Arm(model)), 0).finish_s
             for model in MODELS
         }
 
