@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm.inference.engine.signals import MAX_BYTES, signals_of
+from inference.growth import growth
 
 WEATHER = {
     "type": "function",
@@ -29,6 +30,23 @@ JSON_VALUES = st.recursive(
     ),
     max_leaves=20,
 )
+
+
+PLAIN = {"not_cut_off", "not_refused", "not_empty"}
+
+
+def doubling(levels: int) -> dict[str, Any]:
+    """Each definition refers to the next one twice: 2^levels to check."""
+    names = [f"#/$defs/{level}" for level in range(levels + 1)]
+    definitions: dict[str, Any] = {
+        str(level): {"allOf": [{"$ref": names[level + 1]}, {"$ref": names[level + 1]}]} for level in range(levels)
+    }
+    return {"$ref": names[0], "$defs": {**definitions, str(levels): {"type": "object"}}}
+
+
+def checked_by(schema: Any, text: str) -> dict[str, float]:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    return signals_of(request(response_format=form), answer(text))
 
 
 def request(**fields: Any) -> bytes:
@@ -100,7 +118,7 @@ def test_json_is_held_against_the_schema(text: str, is_valid: float) -> None:
 
 def test_a_schema_that_leads_elsewhere_is_not_fetched_and_says_nothing() -> None:
     form = {"type": "json_schema", "json_schema": {"schema": {"$ref": "http://127.0.0.1:9/x"}}}
-    assert signals_of(request(response_format=form), answer("{}"))["json_valid"] == 1.0
+    assert signals_of(request(response_format=form), answer("{}")).keys() == PLAIN
 
 
 @pytest.mark.parametrize(
@@ -133,6 +151,70 @@ def test_a_stream_is_read_as_its_whole() -> None:
         {"tool_calls": [{"index": 0, "function": {"arguments": 'ty": "Ulm"}'}}]},
     ]
     assert signals_of(request(tools=[WEATHER]), stream(*pieces, finish="tool_calls"))["tool_call_valid"] == 1.0
+
+
+WIDE = {"type": "object", "properties": {f"p{place}": {"type": "string"} for place in range(1_000)}}
+ORDER = {
+    "type": "object",
+    "properties": {"from": {"$ref": "#/$defs/a~1b"}, "to": {"$ref": "#/$defs/a~1b"}},
+    "$defs": {"a/b": {"type": "object", "properties": {"day": {"pattern": "^[0-9]{4}-[0-9]{2}$"}}}},
+}
+
+
+def test_a_schema_with_references_and_patterns_is_followed() -> None:
+    assert checked_by(ORDER, '{"from": {"day": "2026-01"}, "to": {}}')["json_valid"] == 1.0
+    assert checked_by(ORDER, '{"from": {"day": "2026-01"}, "to": {"day": "soon"}}')["json_valid"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        doubling(16),
+        {"$ref": "#"},
+        {"items": {"$ref": "#"}},
+        {"$ref": "#nowhere"},
+        {"$defs": {"a": {"$id": "other", "$defs": {"b": {}}, "$ref": "#/$defs/b"}, "b": {}}, "$ref": "#/$defs/a"},
+        {"$dynamicRef": "#x", "$defs": {"a": {"$dynamicAnchor": "x"}}},
+        {"anyOf": [{"properties": {"a": {"unevaluatedProperties": False}}}]},
+        WIDE,
+        {"allOf": [{"pattern": f"^a{place}"} for place in range(30)]},
+        {"pattern": "(a{1,1000}){1,100}"},
+        {"type": "no such type"},
+    ],
+)
+def test_of_a_schema_that_is_costly_or_wrong_nothing_is_said(schema: dict[str, Any]) -> None:
+    """Though the answer would fit: to find out could take the event loop for hours."""
+    assert checked_by(schema, "{}").keys() == PLAIN
+    tool = {"type": "function", "function": {"name": "x", "parameters": schema}}
+    calls = [tool_call("x", "{}")]
+    assert "tool_call_valid" not in signals_of(request(tools=[tool]), answer(None, "tool_calls", calls))
+    assert checked_by(schema, "no JSON")["json_valid"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"items": {"type": "integer"}}, f"[{'1,' * 40_000}1]"),
+        ({"items": {"allOf": [{"type": "integer"}] * 400}}, f"[{'1,' * 4_000}1]"),
+        ({"pattern": "[ab]*a[ab]{200}[^ab]"}, f'"{"ab" * 16_000}"'),
+    ],
+)
+def test_a_long_answer_is_not_held_against_a_schema(schema: dict[str, Any], text: str) -> None:
+    assert checked_by(schema, text).keys() == PLAIN
+
+
+def test_a_call_that_cannot_be_judged_leaves_the_verdict_to_the_others() -> None:
+    costly = {"type": "function", "function": {"name": "x", "parameters": doubling(16)}}
+    calls = [tool_call("x", "{}"), {**tool_call("weather", "{}"), "index": 1}]
+    assert signals_of(request(tools=[WEATHER, costly]), answer(None, "tool_calls", calls))["tool_call_valid"] == 0.0
+
+
+def test_blank_lines_after_a_fence_are_read_once() -> None:
+    """Not once for each that might be the end of the first line: eight times as many, so about eight times the work."""
+    few, many = (answer("```json" + "\n" * count + "x") for count in (4_000, 32_000))
+    form = request(response_format={"type": "json_object"})
+    assert signals_of(form, many)["json_valid"] == 0.0
+    assert growth(lambda said: signals_of(form, said), few, many) < 24
 
 
 def test_what_is_too_long_or_no_chat_is_not_judged() -> None:

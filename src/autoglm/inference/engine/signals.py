@@ -1,22 +1,24 @@
 """What an answer tells about its own quality, without a judge: is it complete, valid, no refusal?
 
-Each signal is in [0, 1], 1 is good, and absent where it does not apply. Alone they are weak evidence: an answer can be
-valid and wrong. Sources: OpenAI's API reference (`finish_reason`, `response_format`, `tools`).
+Each signal is in [0, 1], 1 is good, and absent where it does not apply or cannot be told. Alone they are weak evidence:
+an answer can be valid and wrong. Sources: OpenAI's API reference (`finish_reason`, `response_format`, `tools`).
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jsonschema_rs
 import msgspec
 
+from autoglm.inference.engine.schema import fits
 from autoglm.inference.kept import KEPT_BYTES
 from autoglm.inference.sse import Events
 
 MAX_BYTES = KEPT_BYTES
 """Longer answers and requests are not examined: it would hold up the event loop."""
-_MAX_PATTERN_BYTES = 1 << 20
+
+_MAX_CALLS = 4
+"""Calls of tools that are looked at; each may take as long as a schema may."""
 
 # How refusals begin. Only the beginning counts: a story may have somebody say so later on.
 _REFUSAL = re.compile(
@@ -27,7 +29,6 @@ _REFUSAL = re.compile(
     r"|我(?:无法|不能)(?:回答|提供|帮助|协助|满足)|作为(?:一个|一名)?(?:ai|人工智能)(?:语言)?(?:模型|助手)?[，,]?我(?:无法|不能))",
     re.IGNORECASE,
 )
-_FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?```\s*", re.DOTALL)
 
 
 class _Parts:
@@ -93,32 +94,21 @@ def _judged(wanted: Mapping[str, Any], parts: _Parts) -> dict[str, float]:
     form = wanted.get("response_format") or {}
     if form.get("type") in ("json_object", "json_schema") and not parts.calls:
         schema = (form.get("json_schema") or {}).get("schema") if form["type"] == "json_schema" else {"type": "object"}
-        signals["json_valid"] = float(_fits(text, schema))
+        if (is_valid := fits(text, schema)) is not None:
+            signals["json_valid"] = float(is_valid)
     tools = {
         tool["function"]["name"]: tool["function"].get("parameters") or {}
         for tool in wanted.get("tools") or ()
         if tool.get("type") == "function"
     }
     if parts.calls:
-        valid = [name in tools and _fits(arguments or "{}", tools[name]) for name, arguments in parts.calls.values()]
-        signals["tool_call_valid"] = sum(valid) / len(valid)
+        verdicts = [
+            name in tools and fits(arguments or "{}", tools[name])
+            for name, arguments in [*parts.calls.values()][:_MAX_CALLS]
+        ]
+        known = [verdict for verdict in verdicts if verdict is not None]
+        if known:
+            signals["tool_call_valid"] = sum(known) / len(known)
     elif tools and wanted.get("tool_choice") == "required":
         signals["tool_call_valid"] = 0.0
     return signals
-
-
-def _fits(text: str, schema: Any) -> bool:
-    """True when the text is JSON that fits. A schema that cannot be used says nothing against the answer."""
-    fenced = _FENCE.fullmatch(text)
-    try:
-        value = msgspec.json.decode(fenced[1] if fenced else text)
-    except msgspec.DecodeError:
-        return False
-    if not isinstance(schema, dict):
-        return True
-    try:
-        # Nothing is fetched, and patterns are matched in linear time: the schema is the client's.
-        limits = jsonschema_rs.RegexOptions(size_limit=_MAX_PATTERN_BYTES)
-        return jsonschema_rs.validator_for(schema, offline=True, pattern_options=limits).is_valid(value)
-    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError):
-        return True
