@@ -18,6 +18,7 @@ from autoglm.inference.budget.ledger import BudgetLedger
 from autoglm.inference.budget.period import Per, period_of
 from autoglm.inference.budget.settings import BudgetSettings
 from inference.calls import call
+from inference.growth import growth
 from inference.rows import Rows
 
 ZONES = ["UTC", "Asia/Shanghai", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/Sao_Paulo"]
@@ -332,3 +333,19 @@ def test_a_changed_period_keeps_what_was_used() -> None:
     assert monthly.lacks(Amounts(1)) == "tokens"
     assert monthly.end_ms == period_of("month", ZoneInfo("UTC"), NOON_MS)[1]
     assert datetime.fromtimestamp(monthly.end_ms / 1000, UTC).day == 1
+
+
+RUNS = st.sampled_from([1, 7, 1022, 1023, 1024, 1025, 2047, 2048, 2049, 5000])
+
+
+@given(st.lists(st.tuples(RUNS, st.sampled_from([b" ", b'"', b"\xe4\xbd\xa0", b"." * 1024]))))
+def test_every_run_of_base64_counts_as_an_attachment(runs: list[tuple[int, bytes]]) -> None:
+    body = b"".join(b"A" * count + end for count, end in runs)
+    attached = [count for count, _ in runs if count >= 1024]
+    assert prompt_tokens(body) == (len(body) - sum(attached)) // 3 + 1000 * len(attached)
+
+
+def test_what_is_almost_base64_takes_no_longer_than_prose() -> None:
+    """Runs one letter too short for an attachment once took 40 times as long."""
+    prose = b"Hello world, this is a text with words. " * 6_400
+    assert growth(prompt_tokens, prose, (b"x" * 1023 + b" ") * 250) < 8

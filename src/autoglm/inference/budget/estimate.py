@@ -7,8 +7,10 @@ import msgspec
 BYTES_PER_TOKEN = 3
 """English text has about 4 bytes a token, Chinese 3 to 4 (a character has 3 bytes); JSON around it counts as well."""
 _ATTACHMENT_TOKENS = 1000
+_ATTACHMENT_BYTES = 1024
 # Pictures and sound travel as base64: half a megabyte of it is no 170,000 tokens.
-_BASE64 = re.compile(rb"[A-Za-z0-9+/=_-]{1024,}")
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=_-"
+_base64 = re.compile(rb"[%b]*+" % re.escape(_BASE64)).match
 
 
 class _Bounds(msgspec.Struct):
@@ -25,8 +27,31 @@ _decode = msgspec.json.Decoder(_Bounds).decode
 
 def prompt_tokens(body: bytes) -> int:
     """About how many tokens the prompt has; rather too many than too few."""
-    rest, attachments = _BASE64.subn(b"", body) if len(body) > 1024 else (body, 0)
-    return len(rest) // BYTES_PER_TOKEN + attachments * _ATTACHMENT_TOKENS
+    attachments, attached_bytes = _attachments(body)
+    return (len(body) - attached_bytes) // BYTES_PER_TOKEN + attachments * _ATTACHMENT_TOKENS
+
+
+def _attachments(body: bytes) -> tuple[int, int]:
+    """How many runs of base64 there are of 1,024 bytes or more, and their bytes in all.
+
+    Such a run holds one of any 1,024 places that follow each other, so one of them is enough to look at: 31 MiB of
+    text take 45 ms.
+    """
+    count = size_bytes = 0
+    at = _ATTACHMENT_BYTES - 1
+    while at < len(body):
+        found = _base64(body, at)
+        assert found is not None, "it may be empty"
+        end = found.end()
+        if end > at:
+            head = body[at - _ATTACHMENT_BYTES + 1 : at]
+            run_bytes = end - at + len(head) - len(head.rstrip(_BASE64))
+            if run_bytes >= _ATTACHMENT_BYTES:
+                count += 1
+                size_bytes += run_bytes
+                at = end
+        at += _ATTACHMENT_BYTES
+    return count, size_bytes
 
 
 def most_tokens_out(body: bytes) -> int | None:
