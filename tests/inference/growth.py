@@ -1,6 +1,7 @@
-"""How the work of a function grows with its input, by CPU time: what it takes in all differs between machines."""
+"""How the work of a function grows with its input: what it takes in all differs between machines."""
 
 import time
+import tracemalloc
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -17,3 +18,13 @@ def _cpu_s(work: Callable[[T], object], value: T) -> float:
     began_s = time.thread_time()
     work(value)
     return time.thread_time() - began_s
+
+
+def peak_bytes(work: Callable[[T], object], value: T) -> int:
+    """The most memory that the work takes on top of its input."""
+    tracemalloc.start()
+    try:
+        work(value)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoglm.inference import affinity
-from autoglm.inference.affinity import WORTH_BYTES, PrefixTable, may_stay, prefix_of
+from autoglm.inference.affinity import LONG_BYTES, WORTH_BYTES, PrefixTable, may_stay, prefix_of
 from autoglm.inference.call import Call
 from inference.calls import CHAT
+from inference.growth import peak_bytes
 
 SYSTEM = {"role": "system", "content": 'You are "user" friendly. ' * 60}
 FIRST = {"role": "user", "content": "What is a slot?"}
@@ -49,6 +50,22 @@ def test_what_is_short_is_not_worth_it() -> None:
 def test_bodies_of_any_shape_are_taken(messages: object) -> None:
     body = json.dumps({"model": "m", "messages": messages, "input": "x" * WORTH_BYTES}).encode()
     assert isinstance(prefix_of(Call(CHAT, body)), int)
+
+
+def test_a_long_conversation_is_known_by_its_beginning() -> None:
+    book = {"role": "user", "content": "x" * LONG_BYTES}
+    assert prefix_of(chat(SYSTEM, book)) == prefix_of(chat(SYSTEM, book, *TURN)) != 0
+    others = [chat(FIRST, book), chat(SYSTEM, book, tenant="u"), chat(SYSTEM, book, user="alice")]
+    assert len({prefix_of(call) for call in (chat(SYSTEM, book), *others)}) == 4
+    keyed = [chat(SYSTEM, book, prompt_cache_key="k"), chat(SYSTEM, prompt_cache_key="k")]
+    assert len(set(map(prefix_of, keyed))) == 1
+    assert prefix_of(Call(CHAT, b'{"model":"m","input":"%b"}' % (b"x" * LONG_BYTES))) == 0
+
+
+def test_very_many_messages_take_no_more_memory_than_the_body() -> None:
+    """An object for each of them took 26 times as much; calls for a named model paid it as well."""
+    call = Call(CHAT, b'{"model":"m","messages":[' + b"[]," * 700_000 + b"[]]}")
+    assert peak_bytes(prefix_of, call) < 4 * len(call.body)
 
 
 def test_the_table_forgets_what_was_longest_unused(monkeypatch: pytest.MonkeyPatch) -> None:

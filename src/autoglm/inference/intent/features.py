@@ -1,7 +1,7 @@
 """Reads from a request what can be known of it at a glance: language, code, mathematics, pictures, tools, length.
 
 Pure and total: whatever JSON it gets, it answers; what has no sense counts as absent. It looks at the beginning and the
-end of a long text only, so that its cost is bounded.
+end of a long text only, so that its cost is bounded; a body of very many values is only skimmed.
 """
 
 import re
@@ -18,6 +18,11 @@ ORDER_CHARACTERS = 240
 """What is wanted stands at the beginning or the end of a long text; so many characters of each are classified."""
 MAX_PARTS = 1_000
 """Messages of a conversation, and parts of a message, that are looked at: the newest of them."""
+
+MAX_VALUES = 50_000
+"""A body that may have more values is skimmed: decoded, 31 MiB of empty lists would take 4 s and 800 MB. Commas and
+brackets are counted, those within texts as well."""
+_FEW_BYTES = 64 * 1024  # too short for so many
 
 _WIDE_TOKENS = 0.69
 _NARROW_TOKENS = 0.25
@@ -41,6 +46,20 @@ class _Body(msgspec.Struct):
     text: Any = None
 
 
+class _Skimmed(msgspec.Struct):
+    """The same fields, as they stand in the body."""
+
+    messages: msgspec.Raw = _ABSENT
+    prompt: msgspec.Raw = _ABSENT
+    input: msgspec.Raw = _ABSENT
+    instructions: msgspec.Raw = _ABSENT
+    tools: msgspec.Raw = _ABSENT
+    functions: msgspec.Raw = _ABSENT
+    tool_choice: msgspec.Raw = _ABSENT
+    response_format: msgspec.Raw = _ABSENT
+    text: msgspec.Raw = _ABSENT
+
+
 class Reading(NamedTuple):
     features: Features
     """Without an intent."""
@@ -51,10 +70,14 @@ class Reading(NamedTuple):
 
 
 _decode = msgspec.json.Decoder(_Body).decode
+_decode_skimmed = msgspec.json.Decoder(_Skimmed).decode
+_decode_text = msgspec.json.Decoder(str).decode
 
 
 def read_request(body: bytes, api: str) -> Reading:
     """api: below `/v1`, such as `/chat/completions`. Never raises; a body that is no JSON object has no features."""
+    if len(body) > _FEW_BYTES and body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_VALUES:
+        return skim(body, api)
     try:
         fields = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # ValidationError is a DecodeError
@@ -77,6 +100,56 @@ def read_request(body: bytes, api: str) -> Reading:
         turns=spoken.turns,
     )
     return Reading(features, seen, orders_in(seen))
+
+
+# Quotes within a text are escaped in JSON: these are types of parts, roles and fields.
+_image = re.compile(rb'"type"\s*+:\s*+"(?:image_url|input_image|image)"').search
+_audio = re.compile(rb'"type"\s*+:\s*+"(?:input_audio|audio)"').search
+_json_form = re.compile(rb'"type"\s*+:\s*+"json_(?:object|schema)"').search
+_text_of_field = re.compile(rb'"(?:content|text)"\s*+:\s*+("(?:[^"\\]++|\\.)*+")', re.DOTALL).match
+
+
+def skim(body: bytes, api: str) -> Reading:
+    """As `read_request`, but nothing is decoded save the last text, whoever said it; tokens are those of the JSON."""
+    try:
+        fields = _decode_skimmed(body)
+        said = [bytes(field) for field in (fields.instructions, fields.messages, fields.prompt, fields.input)]
+        said = [field for field in said if field != bytes(_ABSENT)]
+        last = _last_text(said[-1]) if said else ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Reading(Features(api=api), "", ())
+    spoken = _Spoken()
+    for field in said:
+        spoken.take(field.decode("utf-8", "replace"))
+    seen = _ends(last, SEEN_CHARACTERS)
+    tools = len(fields.tools) + len(fields.functions) - 2 * len(_ABSENT)
+    features = Features(
+        api=api,
+        language=language_of(seen),
+        has_code=has_code(seen),
+        has_mathematics=has_mathematics(seen),
+        has_image=any(map(_image, said)),
+        has_audio=any(map(_audio, said)),
+        wants_tools=tools > len(b"[]") and bytes(fields.tool_choice) != b'"none"',
+        wants_json=any(_json_form(bytes(form)) is not None for form in (fields.response_format, fields.text)),
+        prompt_tokens=int(spoken.tokens + (tools * _NARROW_TOKENS if tools > 0 else 0) + 0.5),
+        turns=sum(field.count(b'"role"') for field in said),
+    )
+    return Reading(features, seen, orders_in(seen))
+
+
+def _last_text(said: bytes) -> str:
+    """Of a prompt, or of a list of messages; empty where none is found soon."""
+    end = len(said)
+    for _ in range(4):  # "text" is a type of parts, too
+        if said.startswith(b'"'):
+            return _decode_text(said)
+        end = max(said.rfind(b'"content"', 0, end), said.rfind(b'"text"', 0, end))
+        if end < 0:
+            break
+        if (found := _text_of_field(said, end)) is not None:
+            return _decode_text(found[1])
+    return ""
 
 
 class _Spoken:
