@@ -96,6 +96,15 @@ def test_over_budget_is_429_in_plain_words_until_the_day_ends(hub: BudgetHub) ->
     assert hub.ask(key="sk-gate").status_code == 200  # another tenant
 
 
+@pytest.mark.parametrize("model", ["echo-model", "auto"])
+@pytest.mark.parametrize("field", ["max_tokens", "n"])
+def test_a_bound_of_thousands_of_digits_is_refused_by_its_name(hub: BudgetHub, model: str, field: str) -> None:
+    body = b'{"model":"%b","messages":[],"%b":%b}' % (model.encode(), field.encode(), b"9" * 4_000)
+    reply = hub.client.post("/v1/chat/completions", content=body, headers={"Authorization": "Bearer sk-gate"})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, field)
+    assert hub.budgets()["gate", "gate"]["requests"]["held"] == 0
+
+
 def test_openais_client_does_not_try_again(hub: BudgetHub) -> None:
     hub.model.behaviour = answering(200, with_usage(prompt_tokens=900, completion_tokens=100))
     refused = hub.metric(REFUSALS)

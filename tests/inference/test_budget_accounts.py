@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoglm.core.errors import BudgetExceeded
+from autoglm.core.errors import BudgetExceeded, InvalidField
 from autoglm.inference.budget.account import Account
 from autoglm.inference.budget.amounts import NOTHING, Amounts, Price
 from autoglm.inference.budget.budgets import Budgets
@@ -296,6 +296,22 @@ def test_more_tenants_than_are_kept_are_refused_until_some_are_idle(monkeypatch:
 )
 def test_the_clients_own_bound_is_read(body: bytes, wanted: int | None) -> None:
     assert most_tokens_out(body) == wanted
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "max_output_tokens", "n"])
+@pytest.mark.parametrize("value", ["1000000001", "9" * 26, "9" * 4_000, "9" * 5_000, "1e999"])
+def test_a_bound_beyond_every_answer_is_refused_by_its_name(name: str, value: str) -> None:
+    with pytest.raises(InvalidField) as refusal:
+        most_tokens_out(f'{{"{name}":{value}}}'.encode())
+    assert refusal.value.code == "invalid_field"
+    assert str(refusal.value).startswith(f"{name}: ")
+
+
+def test_the_highest_bounds_can_be_reckoned_with() -> None:
+    """In tokens, in money, and in the words of a refusal."""
+    book = budgets(settings(tokens=100, money=1.0), m=Price(1e6, 1e6))
+    with pytest.raises(BudgetExceeded, match=r"may take 10{15}"):
+        charged(book, max_tokens=10**9, n=10**9)
 
 
 def test_a_picture_is_no_hundred_thousand_tokens() -> None:

@@ -4,6 +4,11 @@ import re
 
 import msgspec
 
+from autoglm.core.envelope import invalid_field
+from autoglm.core.errors import InvalidField
+
+MOST_TOKENS_OUT = 10**9
+"""No answer is that long; with more digits, the arithmetic of prices would leave what a float can hold."""
 BYTES_PER_TOKEN = 3
 """English text has about 4 bytes a token, Chinese 3 to 4 (a character has 3 bytes); JSON around it counts as well."""
 _ATTACHMENT_TOKENS = 1000
@@ -55,11 +60,19 @@ def _attachments(body: bytes) -> tuple[int, int]:
 
 
 def most_tokens_out(body: bytes) -> int | None:
-    """The most tokens that the answer may have by the client's own words; None when it says nothing."""
+    """The most tokens that the answer may have by the client's own words; None when it says nothing.
+
+    Raises InvalidField for a bound over MOST_TOKENS_OUT.
+    """
     try:
         bounds = _decode(body)
-    except msgspec.ValidationError:
+    except msgspec.ValidationError as error:
+        if "out of range" in str(error):
+            raise invalid_field(error, _Bounds, body) from error
         return None  # the instance will say what is wrong with it
+    for name in _Bounds.__struct_fields__:
+        if (getattr(bounds, name) or 0) > MOST_TOKENS_OUT:
+            raise InvalidField(name, f"must be at most {MOST_TOKENS_OUT}")
     named = [count for count in (bounds.max_completion_tokens, bounds.max_tokens, bounds.max_output_tokens) if count]
     if not named or max(named) < 0:
         return None
