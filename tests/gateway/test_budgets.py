@@ -105,6 +105,14 @@ def test_a_bound_of_thousands_of_digits_is_refused_by_its_name(hub: BudgetHub, m
     assert hub.budgets()["gate", "gate"]["requests"]["held"] == 0
 
 
+@pytest.mark.parametrize("model", ["echo-model", "auto"])
+def test_a_field_whose_name_is_no_text_is_no_valid_json(hub: BudgetHub, model: str) -> None:
+    body = b'{"model":"%b","stream":true,"messages":[],"\xff":1}' % model.encode()
+    reply = hub.client.post("/v1/chat/completions", content=body, headers={"Authorization": "Bearer sk-gate"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_json")
+    assert hub.budgets()["gate", "gate"]["requests"]["held"] == 0
+
+
 def test_openais_client_does_not_try_again(hub: BudgetHub) -> None:
     hub.model.behaviour = answering(200, with_usage(prompt_tokens=900, completion_tokens=100))
     refused = hub.metric(REFUSALS)

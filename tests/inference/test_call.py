@@ -89,6 +89,19 @@ def test_what_is_no_json_is_told_so(body: bytes) -> None:
         Call("/chat/completions", body)
 
 
+def test_a_field_whose_name_is_no_text_is_told_where_the_hub_rewrites_the_body() -> None:
+    rest = b'"stream":true,"\xff":1}'
+    with pytest.raises(InvalidJson):
+        Call("/chat/completions", b'{"model":"auto",' + rest)
+    with pytest.raises(InvalidJson):
+        Call("/chat/completions", b'{"model":"m","model":"m",' + rest)
+    named = Call("/chat/completions", b'{"model":"m",' + rest)
+    for rewrite in (named.ask_for_usage, lambda: named.name_model("other")):
+        with pytest.raises(InvalidJson):
+            rewrite()
+    assert named.body == b'{"model":"m",' + rest
+
+
 def test_stream_may_be_null() -> None:
     assert not Call("/chat/completions", b'{"model":"m","stream":null}').is_stream
     assert Call("/chat/completions", b'{"model":"m","stream":true}').is_stream

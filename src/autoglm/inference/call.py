@@ -28,13 +28,21 @@ _encode = msgspec.json.Encoder().encode
 _ASK_FOR_USAGE = msgspec.Raw(b'{"include_usage":true}')
 
 
+def _fields_of(body: bytes) -> dict[str, msgspec.Raw]:
+    """All fields at the top. Raises InvalidJson for a name that is no text, which reading two fields does not show."""
+    try:
+        return _decode_fields(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidJson(str(error)) from error
+
+
 def _with_one_model(body: bytes) -> bytes:
     """A body that names the model once, so that every reader of JSON sees the one that the key was checked for.
 
     Of names that are there twice, most readers take the last, as we do, some the first; some take `Model` for `model`
-    (Go's encoding/json, which Ollama reads with). Raises InvalidField for such a name.
+    (Go's encoding/json, which Ollama reads with). Raises InvalidField for such a name, and InvalidJson.
     """
-    fields = _decode_fields(body)
+    fields = _fields_of(body)
     for name in fields:
         if name != "model" and name.lower() == "model":
             raise InvalidField(name, "some models would read it as 'model': write that in small letters, once")
@@ -81,6 +89,8 @@ class Call:
             raise InvalidJson(str(error)) from error
         if not fields.model or len(fields.model) > 256:
             raise InvalidField("model", "must have 1 to 256 characters; 'auto' lets the hub choose")
+        if fields.model == AUTO and not body.isascii():
+            _fields_of(body)  # for the hub will rewrite it
         self.api: Api = api
         self.body = body if body.lower().count(b'"model"') == 1 and b"\\u00" not in body else _with_one_model(body)
         self.wanted = self.model = fields.model
@@ -102,7 +112,7 @@ class Call:
         """
         if not self.is_stream or self.api not in ("/chat/completions", "/completions"):
             return False
-        fields = _decode_fields(self.body)
+        fields = _fields_of(self.body)
         if "stream_options" in fields:
             return False
         fields["stream_options"] = _ASK_FOR_USAGE
@@ -113,7 +123,7 @@ class Call:
         """Choose the model: rewrites that one field and keeps the values of all others byte for byte."""
         if model == self.model:
             return
-        fields = _decode_fields(self.body)
+        fields = _fields_of(self.body)
         fields["model"] = msgspec.Raw(_encode(model))
         self.body = _encode(fields)
         self.model = model
