@@ -162,6 +162,16 @@ def test_a_stream_is_asked_for_its_usage_and_the_client_sees_no_more_than_it_ask
     assert hub.used("wards", "ward-3") == 100
 
 
+@pytest.mark.parametrize("options", [None, {"include_usage": False}, {"include_usage": None}, {}])
+def test_the_client_does_not_decide_that_its_usage_is_guessed(hub: BudgetHub, options: dict[str, Any] | None) -> None:
+    hub.model.behaviour = streaming(event("one"), event(None, "stop"), USAGE_EVENT, DONE)
+    reply = hub.ask(key="sk-ward", stream=True, stream_options=options)
+    assert hub.model.requests[-1].json()["stream_options"] == {"include_usage": True}
+    assert reply.content == event("one") + event(None, "stop") + DONE
+    assert hub.used("wards", "ward-3") == 50
+    assert hub.budgets()["wards", "ward-3"]["estimated_tokens"] == 0
+
+
 def test_a_stream_that_comes_at_once_hides_its_usage_as_well(hub: BudgetHub) -> None:
     body = event("one") + event(None, "stop") + USAGE_EVENT + DONE
     hub.model.behaviour = answering(200, body, {"Content-Type": "text/event-stream"})

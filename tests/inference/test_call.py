@@ -102,6 +102,34 @@ def test_a_field_whose_name_is_no_text_is_told_where_the_hub_rewrites_the_body()
     assert named.body == b'{"model":"m",' + rest
 
 
+@pytest.mark.parametrize(
+    ("options", "asked", "is_hidden"),
+    [
+        (b"", b'{"include_usage":true}', True),
+        (b',"stream_options":null', b'{"include_usage":true}', True),
+        (b',"stream_options":{}', b'{"include_usage":true}', True),
+        (b',"stream_options":{"include_usage":false,"x":1.50}', b'{"include_usage":true,"x":1.50}', True),
+        (b',"stream_options":{"include_usage":null}', b'{"include_usage":true}', True),
+        (b',"stream_options":{ "include_usage" : true }', b'{"include_usage":true}', False),
+        (b',"stream_options":{"include_usage":false},"stream_options":{"include_usage":true}',
+         b'{"include_usage":true}', False),
+        (b',"stream_options":{"include_usage":true,"include_\\u0075sage":false}', b'{"include_usage":true}', True),
+    ],
+)  # fmt: skip
+def test_a_stream_is_asked_for_its_usage_whatever_the_client_says(
+    options: bytes, asked: bytes, *, is_hidden: bool
+) -> None:
+    call = Call("/chat/completions", b'{"model":"m","stream":true%b}' % options)
+    assert call.ask_for_usage() is is_hidden
+    assert call.body == b'{"model":"m","stream":true,"stream_options":%b}' % asked
+
+
+@pytest.mark.parametrize("options", [b"[]", b'"include_usage"', b"true", b"1"])
+def test_options_of_a_stream_that_are_none_are_refused(options: bytes) -> None:
+    with pytest.raises(InvalidField, match="stream_options"):
+        Call("/chat/completions", b'{"model":"m","stream":true,"stream_options":%b}' % options).ask_for_usage()
+
+
 def test_stream_may_be_null() -> None:
     assert not Call("/chat/completions", b'{"model":"m","stream":null}').is_stream
     assert Call("/chat/completions", b'{"model":"m","stream":true}').is_stream

@@ -24,8 +24,8 @@ class _Body(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Body).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_options = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
 _encode = msgspec.json.Encoder().encode
-_ASK_FOR_USAGE = msgspec.Raw(b'{"include_usage":true}')
 
 
 def _fields_of(body: bytes) -> dict[str, msgspec.Raw]:
@@ -106,18 +106,26 @@ class Call:
         return 0.0 if self.deadline_s is None else self.deadline_s - self.arrived_s
 
     def ask_for_usage(self) -> bool:
-        """Have a stream tell its usage, if the client has not said whether it wants that; True when this was needed.
+        """Have a stream tell its usage, whatever the client says; True when the client did not want that.
 
-        OpenAI and servers like it (vLLM, SGLang) stream no usage unless they are asked for it.
+        OpenAI and servers like it (vLLM, SGLang) stream no usage unless they are asked for it. Raises InvalidField,
+        InvalidJson.
         """
         if not self.is_stream or self.api not in ("/chat/completions", "/completions"):
             return False
         fields = _fields_of(self.body)
-        if "stream_options" in fields:
-            return False
-        fields["stream_options"] = _ASK_FOR_USAGE
+        wanted = fields.get("stream_options")
+        try:
+            options = None if wanted is None else _decode_options(wanted)
+        except msgspec.ValidationError as error:
+            raise InvalidField("stream_options", "must be an object or null") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidJson(str(error)) from error
+        is_wanted = options is not None and bytes(options.get("include_usage", b"")) == b"true"
+        # Also where it is wanted: of options that are there twice, some servers would take the first.
+        fields["stream_options"] = msgspec.Raw(_encode({**(options or {}), "include_usage": True}))
         self.body = _encode(fields)
-        return True
+        return not is_wanted
 
     def name_model(self, model: str) -> None:
         """Choose the model: rewrites that one field and keeps the values of all others byte for byte."""
