@@ -220,7 +220,9 @@ def test_a_near_miss_of_a_models_name_is_answered_with_the_name(hub: OpenAIHub) 
         ("x-autoglm-priority", "high"),
         ("x-autoglm-deadline", "0"),
         ("x-autoglm-deadline", "nan"),
+        ("x-autoglm-deadline", "1_0"),
         ("x-autoglm-first-token", "-1"),
+        ("x-autoglm-first-token", "1_0.5"),
     ],
 )
 def test_a_header_that_makes_no_sense_is_refused_by_name(hub: OpenAIHub, name: str, value: str) -> None:

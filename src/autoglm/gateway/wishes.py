@@ -64,7 +64,7 @@ def _priority(value: bytes) -> int:
 def _moment_s(name: str, value: bytes) -> float:
     """The monotonic time that the header's seconds lead to."""
     try:
-        seconds = float(value)
+        seconds = math.nan if b"_" in value else float(value)  # Python takes 1_0 for 10
     except ValueError:
         seconds = math.nan
     if not 0 < seconds <= 86_400:  # false for NaN, too
