@@ -12,9 +12,10 @@ from autoglm.inference.usage import has_content, has_reasoning, usage_of
 
 _EVENT_ENDS = (b"\n\n", b"\n\r\n")
 _MAX_HELD_BYTES = 256 * 1024
-# The events that end a stream, as in `sse`; and one without choices, which is where OpenAI tells the usage.
+# The events that end a stream, as in `sse` (an empty reason, which some servers send until then, is none); and one
+# without choices, which is where OpenAI tells the usage.
 _END = re.compile(
-    rb'"finish_reason"\s*:\s*"|^data:\s*\[DONE\]|"type"\s*:\s*"response\.(?:completed|incomplete|failed)"'
+    rb'"finish_reason"\s*:\s*"[^"]|^data:\s*\[DONE\]|"type"\s*:\s*"response\.(?:completed|incomplete|failed)"'
     rb'|"choices"\s*:\s*\[\s*\]',
     re.MULTILINE,
 )
@@ -86,10 +87,14 @@ class Relay:
         return self._has_thoughts and not self._has_text
 
 
+def _has_words(event: bytes) -> bool:
+    return has_content(event) or has_reasoning(event)
+
+
 class Hold:
     """Keeps back the events that end a stream, until it is said that they may go: the client then knows the answer
-    for a whole one, so it must be counted before. What comes after them and has content lets them go as well: of
-    several choices each has an end of its own.
+    for a whole one, so it must be counted before. What comes after them and has content or thoughts lets them go as
+    well: of several choices each has an end of its own.
     """
 
     __slots__ = ("_held", "_push")
@@ -105,7 +110,7 @@ class Hold:
             return
         for event in _BETWEEN_EVENTS.split(chunk):
             is_end = _END.search(event) is not None
-            if self._held and (has_content(event) or len(self._held) > _MAX_HELD_BYTES):
+            if self._held and (_has_words(event) or len(self._held) > _MAX_HELD_BYTES):
                 self._push(self._held)
                 self._held = b""
             if is_end or self._held:
