@@ -11,7 +11,11 @@ import httpx2
 import pytest
 
 from autoglm.cli.explanation import explanation
+from autoglm.gateway.metrics import Metrics
+from autoglm.inference.settings import InstanceSettings
 from eventually import wait_until
+from gateway.inside import hub_inside, settings
+from gateway.wire import Reply, call
 from hub import HubProcess, instance_config, running_hub
 from scripted_model import Behaviour, Request, ScriptedModel, echo
 
@@ -27,6 +31,10 @@ value = "sk-lab"
 scopes = ["model:use:*"]
 prefer = "fast"
 """
+
+
+def broken(*_: object, **__: object) -> None:
+    raise RuntimeError("a fault")
 
 
 class Asker:
@@ -319,3 +327,27 @@ def test_a_replay_is_for_admins_and_knows_its_policies(shared: Asker) -> None:
     refused = shared.client.post("/api/decisions/replay", json={"policy": "dearest"})
     assert refused.status_code == 400
     assert "always:MODEL" in refused.json()["detail"]
+
+
+def test_an_answer_that_cannot_be_passed_on_concludes_its_decision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the learner would never hear of it, and the ledger would keep it as one that runs."""
+    with ScriptedModel(models=("small",)) as model:
+        entry = {"name": "a", "provider": "openai", "base_url": model.url, "models": ["small"]}
+        chosen = settings().model_copy(update={"instance": (InstanceSettings.model_validate(entry),)})
+        with hub_inside(tmp_path / "data", chosen) as inside:
+            question = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
+
+            def ask() -> Reply:
+                body = json.dumps(question).encode()
+                return call(inside.port, inside.key, "POST", "/v1/chat/completions", body)
+
+            def statuses() -> list[int]:
+                listed = call(inside.port, inside.key, "GET", "/api/decisions").json()["decisions"]
+                return [account["outcome"]["status"] for account in listed]
+
+            wait_until(lambda: "x-autoglm-decision" in ask().headers)
+            monkeypatch.setattr(Metrics, "observe_decision", broken)
+            assert ask().status == 500
+            wait_until(lambda: statuses()[:1] == [503])

@@ -131,6 +131,8 @@ class OpenAIGateway:
         try:
             self._pass_on(exchange, answer)
         except Exception as error:  # noqa: BLE001  # the edge to the instance's connection, which others will use
+            failed = Outcome(status=_NO_ANSWER, instance=answer.instance.name)
+            self._dispatcher.engine.concluded(flight.call, failed)
             go_on(exchange, raising(error))
         else:
             go_on(exchange, None)
