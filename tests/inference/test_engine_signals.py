@@ -179,6 +179,8 @@ def test_a_schema_with_references_and_patterns_is_followed() -> None:
         WIDE,
         {"allOf": [{"pattern": f"^a{place}"} for place in range(30)]},
         {"pattern": "(a{1,1000}){1,100}"},
+        {"pattern": "a" * 3_000},
+        {"$defs": {"x" * 300: {}}, "$ref": "#/$defs/" + "x" * 300},
         {"type": "no such type"},
     ],
 )

@@ -13,7 +13,8 @@ import jsonschema_rs
 import msgspec
 
 MAX_NODES = 2_000
-"""Members and elements of a schema, each as often as references lead to it; one that leads to itself has no end."""
+"""Members and elements of a schema, and characters of its patterns, each as often as references lead to it; a schema
+that leads to itself has no end."""
 MAX_TEXT_BYTES = 64 * 1024
 """Longer texts are not held against a schema."""
 MAX_STEPS = 400_000
@@ -22,6 +23,7 @@ MAX_STEPS = 400_000
 _NODES_PER_PATTERN = 100  # it is compiled first
 _STEPS_PER_BYTE = 25  # of a text, for each pattern: a slow one takes 3.5 us a byte
 _MAX_PATTERN_BYTES = 32 * 1024  # compiled
+_MAX_POINTER = 256
 _TOO_CLEVER = frozenset({"$dynamicRef", "$recursiveRef", "unevaluatedProperties", "unevaluatedItems"})
 
 
@@ -91,8 +93,8 @@ def _size_of(schema: dict[str, Any]) -> _Size | None:
                 elif not isinstance(target, bool):
                     return None
             found = _patterns_in(node)
-            patterns += found
-            nodes += found * _NODES_PER_PATTERN
+            patterns += len(found)
+            nodes += sum(_NODES_PER_PATTERN + len(pattern) for pattern in found)
         waiting += [inner for inner in (node.values() if isinstance(node, dict) else node) if _is_node(inner)]
         if nodes > MAX_NODES or (has_names and has_references):  # a name changes what references mean
             return None
@@ -107,16 +109,17 @@ def _has_name(node: Mapping[str, Any]) -> bool:
     return any(isinstance(node.get(word), str) for word in ("$id", "id"))
 
 
-def _patterns_in(node: Mapping[str, Any]) -> int:
-    by_name = node.get("patternProperties")
-    return isinstance(node.get("pattern"), str) + (len(by_name) if isinstance(by_name, dict) else 0)
+def _patterns_in(node: Mapping[str, Any]) -> list[str]:
+    pattern, by_name = node.get("pattern"), node.get("patternProperties")
+    found = [pattern] if isinstance(pattern, str) else []
+    return [*found, *by_name] if isinstance(by_name, dict) else found
 
 
 def _target_of(reference: str, schema: dict[str, Any]) -> Any:
     """What a JSON pointer within the schema leads to; None for other references, and where there is nothing."""
     if reference == "#":
         return schema
-    if not reference.startswith("#/"):
+    if not reference.startswith("#/") or len(reference) > _MAX_POINTER:
         return None
     target: Any = schema
     for raw_step in unquote(reference[2:]).split("/"):

@@ -66,8 +66,8 @@ def signals_of(request: bytes, answer: bytes) -> dict[str, float]:
             return {}
         wanted: dict[str, Any] = msgspec.json.decode(request)
         return _judged(wanted, parts)
-    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError, TypeError, LookupError, RecursionError):
-        return {}  # fields of other types than the API has: nothing can be said
+    except (ValueError, AttributeError, TypeError, LookupError, RecursionError):
+        return {}  # no JSON, or fields of other types than the API has: nothing can be said
 
 
 def _parts_of(answer: bytes) -> _Parts | None:
