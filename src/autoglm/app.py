@@ -104,7 +104,9 @@ def load_lessons(settings: EngineSettings, state: bytes | None) -> "Lessons":
     from autoglm.inference.engine.learner import LearnerSettings
     from autoglm.inference.engine.lessons import Lessons
 
-    learner = LearnerSettings(explore_share=settings.explore_share, quality_floor=settings.quality_floor)
+    learner = LearnerSettings(
+        explore_share=settings.explore_share, young_share=settings.young_share, quality_floor=settings.quality_floor
+    )
     return Lessons(learner) if state is None else Lessons.restore(state, learner)
 
 

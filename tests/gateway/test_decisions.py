@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from eventually import wait_until
 from gateway.inside import hub_inside, settings
 from gateway.wire import Reply, call
 from hub import HubProcess, instance_config, running_hub
-from scripted_model import Behaviour, Request, ScriptedModel, echo
+from scripted_model import Behaviour, Request, ScriptedModel, echo, response
 
 KEYS = """
 [[key]]
@@ -189,6 +190,15 @@ def test_one_decision_is_judged_ten_times_at_most(shared: Asker) -> None:
     assert statuses == [200] * 10 + [400]
 
 
+def test_also_when_all_judge_at_once_ten_words_are_kept(shared: Asker) -> None:
+    id = shared.ask().headers["x-autoglm-decision"]
+    shared.concluded(id)
+    with ThreadPoolExecutor(20) as pool:
+        statuses = list(pool.map(lambda index: shared.feedback(id, quality=index / 40).status_code, range(40)))
+    assert sorted(statuses) == [200] * 10 + [400] * 30
+    assert len(shared.concluded(id)["feedback"]) == 10
+
+
 @pytest.mark.parametrize(
     ("key", "header", "prefer", "source", "words"),
     [
@@ -351,3 +361,35 @@ def test_an_answer_that_cannot_be_passed_on_concludes_its_decision(
             monkeypatch.setattr(Metrics, "observe_decision", broken)
             assert ask().status == 500
             wait_until(lambda: statuses()[:1] == [503])
+
+
+async def _refuses_thinking(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    if "thinking" in request.json():
+        writer.write(response(400, {"error": {"message": "Unrecognized request argument supplied: thinking"}}))
+    else:
+        await echo(request, reader, writer)
+
+
+def test_parameters_are_written_as_each_instance_has_them(tmp_path: Path) -> None:
+    """The same model at two providers, of which one has a switch for thinking and the other refuses it."""
+    with ScriptedModel(models=("m",)) as glm, ScriptedModel(_refuses_thinking, models=("m",)) as plain:
+        config = (
+            KEYS
+            + '[[model]]\nname = "m"\nprofiles = ["direct"]\n'
+            + instance_config("glm", glm.url, models=("m",), provider="glm", api_key="k.s")
+            + instance_config("plain", plain.url, models=("m",))
+        )
+        with running_hub(tmp_path / "data", config) as process:
+            asker = Asker(process)
+            asker.wait_until_it_learns()
+            for one, other in (("glm", "plain"), ("plain", "glm")):
+                asker.client.post(f"/api/pool/{one}/resume")
+                asker.client.post(f"/api/pool/{other}/drain")
+                answer = asker.ask("a question", max_tokens=3)
+                assert answer.headers["x-autoglm-instance"] == one
+                assert "x-autoglm-decision" in answer.headers
+            asker.client.close()
+    last_of_glm, last_of_plain = (model.requests[-1].json() for model in (glm, plain))
+    assert last_of_glm["thinking"] == {"type": "disabled"}
+    assert "thinking" not in last_of_plain
+    assert (last_of_glm["model"], last_of_plain["model"]) == ("m", "m")

@@ -182,6 +182,13 @@ def test_in_the_beginning_the_least_known_are_tried_most() -> None:
     assert (first, second, third) == pytest.approx((0.7, 0.3 * 9 / 19, 0.3 * 10 / 19))
 
 
+@pytest.mark.parametrize("times", [0, 3, 30])
+def test_without_a_share_nothing_is_explored(times: int) -> None:
+    learner = taught((request(), GOOD, 0.7), (request(), BAD, 0.65), times=times, explore_share=0.0)
+    choice = decide(learner, request(), options(GOOD, BAD, Arm("third")))
+    assert sorted(candidate.propensity for candidate in choice.candidates) == [0.0, 0.0, 1.0]
+
+
 def test_the_beginning_is_over_when_all_are_known() -> None:
     learner = taught((request(), GOOD, 0.9), (request(), BAD, 0.2), times=10)
     _, bad = decide(learner, request(), options(GOOD, BAD)).candidates

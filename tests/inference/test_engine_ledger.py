@@ -11,9 +11,10 @@ import pytest
 
 from autoglm.core.errors import NotFound
 from autoglm.core.ids import uuid7
-from autoglm.inference.decision import Arm, Candidate, Decision, Outcome, Weights
-from autoglm.inference.engine.account import SUBJECT
-from autoglm.inference.engine.learner import LearnerSettings
+from autoglm.core.ports import NewRecord
+from autoglm.inference.decision import Arm, Candidate, Decision, Feedback, Outcome, Weights
+from autoglm.inference.engine.account import SUBJECT, Judged
+from autoglm.inference.engine.learner import LearnerSettings, Option
 from autoglm.inference.engine.ledger import SNAPSHOT, Ledger
 from autoglm.inference.engine.lessons import Lessons
 from autoglm.inference.engine.retries import SOON_S, Retries, digest_of, judgeable
@@ -177,3 +178,74 @@ def test_only_the_first_repeat_is_a_complaint() -> None:
     assert retries.asked(digest, 1.0) == judgeable(made)
     retries.answered(digest, made, 2.0)
     assert retries.asked(digest, 3.0) is None, "a program that asks the same again and again"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"type":"of tomorrow"}', b"\xff", b'{"type":"judged","feedback":7}', b""],
+    ids=["tag", "bytes", "field", "none"],
+)
+async def test_an_event_that_cannot_be_read_hides_no_other(tmp_path: Path, body: bytes) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store:
+        async with running(store) as ledger:
+            state = await live(ledger, 20, seed=4)
+        await store.log.append([NewRecord(id="odd", digest=b"odd", subjects=(SUBJECT,), body=body)])
+        await store.keyvalue.delete(SNAPSHOT)
+        async with running(store) as again:
+            assert again.lessons is not None
+            assert again.lessons.state() == state
+
+
+@pytest.mark.parametrize("row", [b"{}", b"\xff", b'{"seq":"x"}'])
+async def test_a_snapshot_row_that_cannot_be_read_is_made_anew(tmp_path: Path, row: bytes) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store:
+        async with running(store) as ledger:
+            state = await live(ledger, 20, seed=5)
+        await store.keyvalue.put(SNAPSHOT, row)
+        async with running(store) as again:
+            assert again.lessons is not None
+            assert again.lessons.state() == state
+            await live(again, 5, seed=6)
+        assert await store.keyvalue.get(SNAPSHOT) not in (None, row)
+
+
+async def test_a_learner_that_cannot_be_made_leaves_the_hub_without_one(tmp_path: Path) -> None:
+    def fail(_: bytes | None) -> Lessons:
+        raise RuntimeError("no numpy")
+
+    async with open_store(tmp_path, StoreSettings()) as store:
+        ledger = Ledger(store.log, store.keyvalue, store.blobs, fail)
+        await ledger.run()  # ends, and raises nothing
+        assert ledger.lessons is None
+
+
+def judged(made: Decision, quality: float, source: str = "person", time_ms: int = 0) -> Judged:
+    feedback = Feedback(decision=made.id, time_ms=time_ms, quality=quality, source=source)
+    return Judged(feedback=feedback, features=made.features, arm=judgeable(made).arm)
+
+
+def predicted(*events: Judged) -> float:
+    lessons = Lessons(LearnerSettings())
+    for event in events:
+        lessons.take(event)
+    option = Option(arm=events[0].arm, latency_s=1.0, cost=1.0)
+    choice = lessons.learner.decide(
+        events[0].features, [option], Weights(1.0, 0.0, 0.0), seed="0", slo_s=1.0, cost_scale=1.0
+    )  # fmt: skip
+    return choice.candidates[0].quality
+
+
+def test_a_decision_weighs_once_by_the_last_word() -> None:
+    made = decision(random.Random(1))
+    up, down = judged(made, 1.0), judged(made, 0.0)
+    assert predicted(up, down) == pytest.approx(predicted(down), abs=0.01)
+    assert predicted(down, up) == pytest.approx(predicted(up), abs=0.01)
+    assert predicted(*[up] * 10) == pytest.approx(predicted(up), abs=0.001)
+    assert predicted(up, judged(decision(random.Random(1)), 1.0)) > predicted(up) + 0.02  # another decision
+
+
+def test_a_person_is_believed_before_a_retry_whatever_the_order() -> None:
+    made = decision(random.Random(1))
+    up, asked_again = judged(made, 1.0), judged(made, 0.0, "retry")
+    assert predicted(up, asked_again) == pytest.approx(predicted(up), abs=0.001)
+    assert predicted(asked_again, up) == pytest.approx(predicted(up), abs=0.01)

@@ -3,6 +3,8 @@
 A key sees the decisions of its own tenant; an admin's key sees all.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Literal
 
@@ -72,6 +74,8 @@ class DecisionsGateway:
         self._engine = engine
         self._settings = settings
         self._replaying = anyio.Lock()
+        self._judging: dict[str, anyio.Lock] = {}
+        """Of decisions that are being judged right now."""
         self._max_body_bytes = max_body_bytes
 
     def routes(self) -> list[Route]:
@@ -110,16 +114,28 @@ class DecisionsGateway:
         body = fields.decode(await exchange.body(self._max_body_bytes), NewFeedback)
         if (body.thumb is None) == (body.quality is None):
             raise InvalidField("thumb", "say either thumb ('up' or 'down') or quality (0 to 1)")
-        account = await self._account(principal, body.decision)
-        if account.outcome is None:
-            raise InvalidField("decision", "its request has not ended yet")
-        if len(account.feedback) >= MAX_FEEDBACK:
-            raise InvalidField("decision", f"has been judged {MAX_FEEDBACK} times already")
         quality = _THUMBS[body.thumb] if body.thumb is not None else body.quality
         assert quality is not None, "one of the two is there"
         source = "person" if body.thumb is not None else "program"
-        await self._ledger.judged(judgeable(account.decision, account.outcome.moved_to), quality, source)
+        async with self._alone(body.decision):  # else many at once would all be within the limit
+            account = await self._account(principal, body.decision)
+            if account.outcome is None:
+                raise InvalidField("decision", "its request has not ended yet")
+            if len(account.feedback) >= MAX_FEEDBACK:
+                raise InvalidField("decision", f"has been judged {MAX_FEEDBACK} times already")
+            await self._ledger.judged(judgeable(account.decision, account.outcome.moved_to), quality, source)
         exchange.respond_json(200, Noted(decision=body.decision, quality=quality, source=source))
+
+    @asynccontextmanager
+    async def _alone(self, id: str) -> AsyncIterator[None]:
+        """One at a time for each decision."""
+        lock = self._judging.setdefault(id, anyio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.statistics().tasks_waiting and not lock.locked():
+                self._judging.pop(id, None)
 
     async def replay(self, exchange: Exchange, _: dict[str, str]) -> None:
         """What another policy would have brought, by the log of all tenants."""

@@ -8,7 +8,7 @@ from autoglm.core.clock import monotonic_s
 from autoglm.core.envelope import invalid_field
 from autoglm.core.errors import InvalidField, InvalidJson
 from autoglm.core.preference import PreferenceName
-from autoglm.inference.decision import Decision, PreferenceSource
+from autoglm.inference.decision import Arm, Decision, PreferenceSource
 
 Api = Literal["/chat/completions", "/completions", "/embeddings", "/responses"]
 
@@ -62,6 +62,8 @@ class Call:
     """Who said so; the settings where `prefer` is None."""
     decision: Decision | None = None
     """Why it goes where it goes, where the hub chose; until the engine has heard what came of it."""
+    applied: Arm | None = None
+    """The model and the parameters that it goes out with, where the hub chose."""
     client_body = b""
     """The body as it came, where the hub chose."""
     question = b""

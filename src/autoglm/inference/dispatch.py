@@ -96,6 +96,8 @@ class Dispatcher:
             self._watch.arm()
         flight = Flight(call, slot, landed)
         try:
+            if call.applied is not None:
+                self.engine.adapt(call, slot.instance.provider)
             flight.start(can_move=scheduler.settings.retries > 0)
         except BaseException:
             scheduler.release(slot)
@@ -277,6 +279,8 @@ class Dispatcher:
                 raise UpstreamFailed(instance.name, "it went away")
             if can_move:
                 slot.waiting = asyncio.current_task()
+            if call.applied is not None:
+                self.engine.adapt(call, instance.provider)
             reply = await _reply(backend, call, flight)
             first, is_whole = await self._first(call, instance, reply)
             slot.waiting = None

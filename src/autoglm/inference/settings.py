@@ -254,6 +254,12 @@ class EngineSettings(BaseModel, frozen=True, extra="forbid"):
         default="balanced", description="fast | balanced | best | cheap, where the request does not say"
     )
     explore_share: float = Field(default=0.03, ge=0, le=0.2, description="Share of choices that try out another model")
+    young_share: float = Field(
+        default=0.3,
+        ge=0,
+        le=0.5,
+        description="The same in the beginning, and where little is known; 0 with no share above",
+    )
     quality_floor: float = Field(
         default=0.8,
         ge=0,

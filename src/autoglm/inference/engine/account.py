@@ -3,10 +3,14 @@
 from collections.abc import Iterable
 
 import msgspec
+import structlog
 
-from autoglm.core.ports import NewRecord
+from autoglm.core.ids import uuid7
+from autoglm.core.ports import NewRecord, Record
 from autoglm.inference.decision import Arm, Decision, Feedback, Outcome
 from autoglm.inference.features import Features
+
+log = structlog.get_logger()
 
 SUBJECT = "decisions"
 """Where all events are read, in the order in which they are learned."""
@@ -40,13 +44,27 @@ _encode = msgspec.json.Encoder().encode
 decode_event = msgspec.json.Decoder(Event).decode
 
 
+def read_events(records: Iterable[Record]) -> list[Event]:
+    """Those that can be read: one that another version wrote, or that is damaged, must not hide the others."""
+    events: list[Event] = []
+    unreadable = 0
+    for record in records:
+        try:
+            events.append(decode_event(record.body))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            unreadable += 1
+    if unreadable:
+        log.warning("decisions_not_readable", events=unreadable)
+    return events
+
+
 def record_of(event: Event) -> NewRecord:
     """The record to append. Spaces keep its id apart from clients' ids; a judge's second word replaces nothing."""
     if isinstance(event, Concluded):
         id, name = event.decision.id, "decision"
     else:
         feedback = event.feedback
-        id, name = feedback.decision, f"feedback {feedback.source} {feedback.time_ms}"
+        id, name = feedback.decision, f"feedback {feedback.source} {uuid7()}"
     return NewRecord(id=f"{name} {id}", digest=b"decision", subjects=(SUBJECT, subject_of(id)), body=_encode(event))
 
 

@@ -45,6 +45,12 @@ class Lines:
         moment += (weight * value) * linear
         self.solve(arm)
 
+    def correct(self, arm: int, linear: Vector, weight: float, total: float) -> None:
+        """An outcome that was added weighs more by `weight`, its weighted value by `total`."""
+        self.grams[arm] += weight * np.outer(linear, linear)
+        self.moments[arm] += total * linear
+        self.solve(arm)
+
     def forget(self, arm: int, keep: float, moved: float) -> None:
         """moved: added to the value of each outcome that is kept; the first feature is the constant."""
         self.grams[arm] *= keep

@@ -64,7 +64,8 @@ class Engine:
         """
         lessons = self._ledger.lessons if self._ledger is not None else None
         if call.decision is not None:
-            self._move(call, call.decision, allows, excluded)
+            if excluded or not self._holds(call, allows):
+                self._move(call, call.decision, allows, excluded)
         elif lessons is None or self._understand is None:
             call.name_model(first_in_order(self._scheduler, call, allows, excluded))
         else:
@@ -139,10 +140,21 @@ class Engine:
             return ""
         return f"its context of {longest} tokens, as it told, is too short"
 
+    def _holds(self, call: Call, allows: Callable[[str], bool]) -> bool:
+        """Nothing speaks against what was decided: the call waits for it."""
+        return allows(call.model) and forecast(self._scheduler, call.model, call.api, now_s=monotonic_s()) is not None
+
     def _apply(self, call: Call, arm: Arm) -> None:
-        provider = cast(ProviderName, self._scheduler.candidates(arm.model, call.api)[0].provider)
-        call.body = apply_profile(call.client_body, PROFILES[arm.profile], provider)
+        call.applied = arm
+        call.body, call.model = call.client_body, call.wanted
         call.name_model(arm.model)
+
+    def adapt(self, call: Call, provider: str) -> None:
+        """Write the parameters that were chosen, as the provider of the instance that gets the call has them."""
+        arm = call.applied
+        if arm is not None and (profile := PROFILES[arm.profile]).sets:
+            call.body, call.model = apply_profile(call.client_body, profile, cast(ProviderName, provider)), call.wanted
+            call.name_model(arm.model)
 
     def _move(self, call: Call, decision: Decision, allows: Callable[[str], bool], excluded: frozenset[str]) -> None:
         """The next best: the instances of the one that was chosen have failed the call."""
@@ -161,6 +173,7 @@ class Engine:
         if waiting is not None:
             self._apply(call, waiting)
             return
+        call.applied = None
         call.name_model(first_in_order(self._scheduler, call, allows, excluded))
 
     # --- afterwards ---
@@ -183,7 +196,7 @@ class Engine:
         if self._has_prices:
             settings = self._models.get(call.model, _UNKNOWN_MODEL)
             cost = price_of(settings, outcome.tokens_in, outcome.tokens_out)
-        moved_to = call.model if call.model != chosen.model else ""
+        moved_to = call.model if call.applied != chosen else ""
         if outcome.status == 200 and not moved_to:
             self._retries.answered(call.question, decision, monotonic_s())
         self._ledger.concluded(

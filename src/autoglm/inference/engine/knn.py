@@ -72,6 +72,14 @@ class Neighbours:
         self.figures[arm, 0, cell] += weight
         self.figures[arm, 1, cell] += weight * quality
 
+    def correct(self, context: Context, arm: int, weight: float, total: float) -> None:
+        """An outcome that was added weighs more by `weight`, its weighted quality by `total`."""
+        cell = self._cells.get((context.place, context.intent))
+        if cell is not None:  # else it was given up
+            weights, totals = self.figures[arm]
+            weights[cell] += weight
+            totals[cell] = min(max(totals[cell] + total, 0.0), weights[cell])
+
     def scale(self, factor: float) -> None:
         """Bring all figures to a new common scale."""
         self.figures *= np.float32(factor)

@@ -264,6 +264,26 @@ class Learner:
         if weight >= JUDGED:
             known.outcomes += weight
 
+    def correct(
+        self, features: Features, arm: Arm, was: tuple[float, float], now: tuple[float, float]
+    ) -> None:  # fmt: skip
+        """Judge an outcome anew that was learned lately; was, now: (quality, weight), the weight no less than before.
+
+        All that is kept are sums, so the difference is exact but for what was discounted since.
+        """
+        row = self._rows.get(arm)
+        if row is None:
+            return
+        (old, old_weight), (quality, weight) = was, now
+        more, total = weight - old_weight, weight * quality - old_weight * old
+        known, context = self._known[row - 1], context_of(features)
+        self._neighbours.correct(context, row, more / self._scale, total / self._scale)
+        self._lines.correct(row, context.linear, more, total - more * self.settings.prior_quality)
+        known.weight += more
+        known.quality = min(max(known.quality + total, 0.0), known.weight)
+        if weight >= JUDGED:
+            known.outcomes += weight - (old_weight if old_weight >= JUDGED else 0.0)
+
     def state(self) -> bytes:
         """All that was learned, at most 4 MB; the same learner always gives the same bytes."""
         arms = len(self._known) + 1
@@ -369,9 +389,10 @@ class Learner:
         able: options that can be chosen. weight: of quality. share: of the best quality, below which none leads.
         """
         settings, slack = self.settings, self.settings.floor_deviations
+        young_share = settings.young_share if settings.explore_share else 0.0
         judged = sum(beliefs[index].outcomes for index in able)
         # Until all are known, or could have got known by the share of the young; later, who is unknown is new here.
-        is_beginning = judged * settings.young_share < settings.settled_after * len(able) and not all(
+        is_beginning = judged * young_share < settings.settled_after * len(able) and not all(
             beliefs[index].is_settled for index in able
         )
         settled = [index for index in able if beliefs[index].is_settled and not is_beginning]
@@ -389,9 +410,9 @@ class Learner:
             for index, odd in zip(others, odds, strict=True):
                 wanted = odd / total if total else 1.0 / len(others)
                 propensities[index] = settings.explore_share * 0.5 * (1.0 / len(others) + wanted)
-            self._add_young(propensities, others, odds, beliefs)
+            self._add_young(propensities, others, odds, beliefs, young_share)
         elif others:
-            trying = settings.young_share if judged else settings.explore_share
+            trying = young_share if judged else settings.explore_share
             # Each a little, most to those that are farthest from being known.
             needs = [max(1.0, settings.settled_after - beliefs[index].outcomes) for index in others]
             for index, need in zip(others, needs, strict=True):
@@ -400,8 +421,9 @@ class Learner:
         return leader, propensities, floor
 
     def _add_young(
-        self, propensities: list[float], others: list[int], odds: list[float], beliefs: list[_Belief]
-    ) -> None:
+        self, propensities: list[float], others: list[int], odds: list[float], beliefs: list[_Belief],
+        young_share: float,
+    ) -> None:  # fmt: skip
         """More for arms that may be better and are little known here, where requests recur; never for a new arm."""
         enough = self.settings.settled_after
         needs = [
@@ -411,7 +433,7 @@ class Learner:
         total = sum(needs)
         if total > 0.0:
             recurring = min(1.0, sum(belief.near for belief in beliefs) / enough)
-            extra = max(0.0, self.settings.young_share - self.settings.explore_share) * recurring * max(needs) / total
+            extra = max(0.0, young_share - self.settings.explore_share) * recurring * max(needs) / total
             for index, need in zip(others, needs, strict=True):
                 propensities[index] += extra * need
 

@@ -24,7 +24,7 @@ from autoglm.inference.engine.account import (
     Event,
     Judged,
     account_of,
-    decode_event,
+    read_events,
     record_of,
     subject_of,
 )
@@ -162,7 +162,7 @@ class Ledger:
     async def account(self, id: str) -> Account:
         """Raises NotFound for a decision that never was, or that retention has removed."""
         ending = self._writing.get(id)
-        events = [decode_event(record.body) for record in await self._log.read(subject_of(id), limit=_PAGE)]
+        events = read_events(await self._log.read(subject_of(id), limit=_PAGE))
         account = account_of(events if ending is None else [ending, *events])
         if account is None and (decision := self._open.get(id)) is not None:
             return Account(decision=decision)
@@ -191,7 +191,17 @@ class Ledger:
             self._is_due.set()
 
     async def run(self) -> None:
-        """Fold the past, then save the state from time to time, and once more when cancelled."""
+        """Fold the past, then save the state from time to time, and once more when cancelled.
+
+        A task of its own: a hub that cannot learn serves by the order of its settings.
+        """
+        try:
+            await self._learn()
+        except Exception:  # the task's edge
+            self.lessons = None
+            log.exception("engine_not_learning")
+
+    async def _learn(self) -> None:
         lessons = await self._restored()
         while records := await self._log.read(SUBJECT, after=self._seq, limit=_PAGE):
             await anyio.to_thread.run_sync(_take_all, lessons, records)
@@ -219,11 +229,12 @@ class Ledger:
     async def _restored(self) -> "Lessons":
         entry = await self._keyvalue.get(SNAPSHOT)
         if entry is not None:
-            snapshot = msgspec.json.decode(entry.value, type=Snapshot)
             try:
+                snapshot = msgspec.json.decode(entry.value, type=Snapshot)
                 state = b"".join([chunk async for chunk in self._blobs.read(snapshot.sha256)])
                 lessons = await anyio.to_thread.run_sync(self._load, state)
-            except HubError as error:  # of another version, or gone: what the log still has is learned anew
+            except (HubError, msgspec.DecodeError, UnicodeDecodeError) as error:
+                # Of another version, damaged, or gone: what the log still has is learned anew.
                 log.warning("engine_snapshot_not_used", reason=str(error))
             else:
                 self._seq = snapshot.seq
@@ -235,8 +246,16 @@ class Ledger:
         seq, state, self._unsaved = self._seq, lessons.state(), 0
         sha256 = await self._blobs.put(_once(state), max_bytes=_MAX_SNAPSHOT_BYTES)
         await self._keyvalue.put(SNAPSHOT, msgspec.json.encode(Snapshot(seq=seq, sha256=sha256)))
-        if before is not None and (old := msgspec.json.decode(before.value, type=Snapshot).sha256) != sha256:
+        if before is not None and (old := _blob_of(before.value)) not in ("", sha256):
             await self._blobs.delete(old)
+
+
+def _blob_of(snapshot: bytes) -> str:
+    """Empty for a row that cannot be read."""
+    try:
+        return msgspec.json.decode(snapshot, type=Snapshot).sha256
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
 
 
 def _judgement(judged: Judgeable, quality: float, source: str) -> Judged:
@@ -245,8 +264,8 @@ def _judgement(judged: Judgeable, quality: float, source: str) -> Judged:
 
 
 def _take_all(lessons: "Lessons", records: Sequence[Record]) -> None:
-    for record in records:
-        lessons.take(decode_event(record.body))
+    for event in read_events(records):
+        lessons.take(event)
 
 
 async def _once(state: bytes) -> AsyncIterator[bytes]:

@@ -7,14 +7,16 @@ import msgspec
 
 from autoglm.core.errors import StateBroken
 from autoglm.inference.decision import Arm, Outcome
-from autoglm.inference.engine.account import Concluded, Event
+from autoglm.inference.engine.account import Concluded, Event, Judged
 from autoglm.inference.engine.learner import Learner, LearnerSettings
 from autoglm.inference.engine.lengths import Lengths, Mean
 from autoglm.inference.engine.quality import quality_of
 from autoglm.inference.features import Features
 
 _SMOOTHING = 0.05
-_VERSION = 2
+_VERSION = 3
+_MOST_JUDGED = 4_096
+"""Decisions whose judgement can be corrected; a later word on an older one counts as a new one."""
 _UNKNOWN = Outcome(status=0)
 
 
@@ -24,6 +26,7 @@ class _State(msgspec.Struct, frozen=True, kw_only=True):
     lengths: dict[str, Mean]
     usual_cost: float
     events: int
+    judged: dict[str, tuple[float, float]]
 
 
 class Lessons:
@@ -35,12 +38,14 @@ class Lessons:
         self.lengths = Lengths()
         self.usual_cost = 0.0
         """The running mean of what answers cost; 0 when that is not known."""
+        self._judged: dict[str, tuple[float, float]] = {}
+        """What was learned of the decisions judged last: quality and weight."""
 
     def take(self, event: Event) -> None:
         """Learn from one event."""
         self.events += 1
         if not isinstance(event, Concluded):
-            self._learn(event.features, event.arm, quality_of(_UNKNOWN, (event.feedback,)))
+            self._judge(event)
             return
         decision, outcome = event.decision, event.outcome
         if outcome.moved_to:
@@ -56,7 +61,7 @@ class Lessons:
         return msgspec.msgpack.encode(
             _State(
                 version=_VERSION, learner=self.learner.state(), lengths=self.lengths.means,
-                usual_cost=self.usual_cost, events=self.events,
+                usual_cost=self.usual_cost, events=self.events, judged=self._judged,
             )
         )  # fmt: skip
 
@@ -72,7 +77,25 @@ class Lessons:
         lessons = cls(settings)
         lessons.learner = Learner.restore(saved.learner, settings)
         lessons.lengths, lessons.usual_cost, lessons.events = Lengths(saved.lengths), saved.usual_cost, saved.events
+        lessons._judged = saved.judged
         return lessons
+
+    def _judge(self, event: Judged) -> None:
+        """Each decision weighs once, however often it is judged: by the latest word of those that weigh most."""
+        judged = quality_of(_UNKNOWN, (event.feedback,))
+        if judged is None:
+            return
+        id = event.feedback.decision
+        before = self._judged.pop(id, None)
+        if before is None:
+            self._learn(event.features, event.arm, judged)
+        elif judged[1] >= before[1]:
+            self.learner.correct(event.features, event.arm, before, judged)
+        else:
+            judged = before
+        self._judged[id] = judged
+        if len(self._judged) > _MOST_JUDGED:
+            del self._judged[next(iter(self._judged))]
 
     def _learn(self, features: Features, arm: Arm, judged: tuple[float, float] | None) -> None:
         if judged is not None:

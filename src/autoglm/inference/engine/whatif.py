@@ -7,7 +7,7 @@ import msgspec
 from autoglm.core.errors import InvalidField
 from autoglm.core.ports import Record
 from autoglm.inference.decision import Feedback
-from autoglm.inference.engine.account import Concluded, decode_event
+from autoglm.inference.engine.account import Concluded, read_events
 from autoglm.inference.engine.objective import PREFERENCES
 from autoglm.inference.engine.quality import quality_of
 from autoglm.inference.engine.replay import (
@@ -67,8 +67,7 @@ def steps_of(records: Sequence[Record]) -> list[Step]:
     """The decisions whose chosen model answered. Quality counts only where a person or a program has judged it."""
     concluded: dict[str, Concluded] = {}
     feedback: dict[str, list[Feedback]] = {}
-    for record in records:
-        event = decode_event(record.body)
+    for event in read_events(records):
         if isinstance(event, Concluded):
             concluded[event.decision.id] = event
         else:
