@@ -310,10 +310,24 @@ def test_a_message_over_budget_waits_and_is_not_lost(tmp_path: Path) -> None:
         assert hub.ask().status_code == 200
         body = {"from": "user:admin", "to": "model:echo-model", "content": "hi"}
         assert hub.client.post("/api/messages", json=body).status_code == 202
-        wait_until(lambda: "answer_delayed" in hub.process.log())
+        wait_until(lambda: "message_parked" in hub.process.log())
         assert hub.client.post("/api/budgets/few/reset").status_code == 200
         found = hub.client.get("/api/messages?to=user:admin&wait=30").json()["messages"]
         assert [message["content"] for message in found] == ["You said: hi"]
+
+
+def test_a_message_that_no_period_could_pay_fails_at_once_and_says_why(tmp_path: Path) -> None:
+    with budget_hub(tmp_path, '[[budget]]\nname = "few"\ntokens = 5\n') as hub:
+        body = {"from": "user:admin", "to": "model:echo-model", "content": "hi " * 50}
+        id = hub.client.post("/api/messages", json=body).json()["id"]
+
+        def steps() -> list[dict[str, str]]:
+            found: list[dict[str, str]] = hub.client.get(f"/api/messages/{id}/receipts").json()["receipts"]
+            return found
+
+        wait_until(lambda: len(steps()) > 1)
+        assert steps()[-1]["state"] == "failed"
+        assert "can never take it: of 5 tokens a day 5 are left, and this request may take" in steps()[-1]["detail"]
 
 
 # --- settings ---

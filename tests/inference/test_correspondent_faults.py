@@ -12,7 +12,11 @@ from autoglm.channels.groups import Groups
 from autoglm.channels.mailbox import Mailbox
 from autoglm.core.envelope import Envelope, JsonPart
 from autoglm.core.errors import NotFound, StorageFull
+from autoglm.inference import correspondent
 from autoglm.inference.answer import Answer
+from autoglm.inference.budget.budgets import Budgets
+from autoglm.inference.budget.ledger import BudgetLedger
+from autoglm.inference.budget.settings import BudgetSettings
 from autoglm.inference.correspondent import CURSOR, MAX_RUNNING, MAX_UPSTREAM_FAILURES, Correspondent, answer_id
 from autoglm.inference.kept import Kept
 from autoglm.inference.settings import InstanceSettings
@@ -20,6 +24,7 @@ from autoglm.store import open_store
 from autoglm.store.settings import StoreSettings
 from eventually import until
 from inference.pool import instance, running_pool
+from inference.rows import Rows
 from scripted_model import Gate, ScriptedModel, answering, completion, echo, event, streaming
 
 SPOKEN = ("<thi", "nk>secret</think>", "4", "2")
@@ -31,9 +36,11 @@ class Desk:
     def __init__(self, mailbox: Mailbox, correspondent: Correspondent, words: list[str]) -> None:
         self.mailbox, self.correspondent, self.words = mailbox, correspondent, words
 
-    async def send(self, id: str, content: Any = "hi", *, to: str = "model:echo-model", **fields: Any) -> Envelope:
-        message = Envelope(id=id, to=to, from_="user:bob", content=content, **fields)
-        await self.mailbox.send(message, sender="user:bob")
+    async def send(
+        self, id: str, content: Any = "hi", *, to: str = "model:echo-model", from_: str = "user:bob", **fields: Any
+    ) -> Envelope:
+        message = Envelope(id=id, to=to, from_=from_, content=content, **fields)
+        await self.mailbox.send(message, sender=from_)
         return message
 
     async def answer(self, id: str) -> Any:
@@ -49,8 +56,9 @@ class Desk:
 
 @asynccontextmanager
 async def desk(
-    folder: Path, model: ScriptedModel, *more: InstanceSettings, kind: type[Correspondent] = Correspondent
-) -> AsyncIterator[Desk]:
+    folder: Path, model: ScriptedModel, *more: InstanceSettings, kind: type[Correspondent] = Correspondent,
+    budgets: Budgets | None = None,
+) -> AsyncIterator[Desk]:  # fmt: skip
     words: list[str] = []
 
     def publish(**delta: Any) -> None:
@@ -62,10 +70,12 @@ async def desk(
     ):
         mailbox = Mailbox(store.log, store.keyvalue, Groups(store.keyvalue), lambda _: True)
         strip = {"echo-model": ("<think>...</think>",)}
-        correspondent = kind(mailbox, store.keyvalue, dispatcher, publish, strip=strip)
+        worker = kind(mailbox, store.keyvalue, dispatcher, publish, strip=strip, budgets=budgets)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(correspondent.run)
-            yield Desk(mailbox, correspondent, words)
+            tasks.start_soon(worker.run)
+            if budgets is not None:
+                tasks.start_soon(budgets.ledger.run)
+            yield Desk(mailbox, worker, words)
             tasks.cancel_scope.cancel()
 
 
@@ -83,6 +93,33 @@ async def test_control_text_is_taken_out_of_tasks(tmp_path: Path) -> None:
             await office.send("m1", [JsonPart(json={"messages": []})], kind="task")
             (part,) = await office.answer("m1")
             assert part.json["choices"][0]["message"]["content"] == "42"
+
+
+@pytest.mark.parametrize("parked", [2, 1000])
+async def test_one_over_budget_holds_up_nobody_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parked: int
+) -> None:
+    """Also with fewer places than messages, of which most are then left in the log."""
+    monkeypatch.setattr(correspondent, "MAX_OPEN", 4)
+    monkeypatch.setattr("autoglm.inference.parking.MAX_PARKED", parked)
+    book = Budgets([BudgetSettings(name="b", tenant="user:eve", requests=1)], {}, BudgetLedger(Rows()))
+    with ScriptedModel(echo) as model:
+        async with desk(tmp_path / "data", model, budgets=book) as office:
+            await office.send("first", from_="user:eve")
+            assert await office.answer("first") == "You said: hi"
+            over = [await office.send(f"e{number}", from_="user:eve") for number in range(20)]
+            await office.send("m1")
+            assert await office.answer("m1") == "You said: hi"
+            await until(lambda: book.refusals["b"] >= len(over))
+            assert len(office.correspondent._parking) <= parked
+            cursor = await anext(aiter(office.mailbox._keyvalue.watch(CURSOR)))
+            _, record = await office.mailbox.get("e0")
+            assert int(cursor.value or b"0") < record.seq
+            book.settings = ()
+            book._known.clear()
+            for message in over:
+                assert await office.answer(message.id) == "You said: hi"
+            assert len(model.requests) == 22
 
 
 class Clumsy(Correspondent):

@@ -234,9 +234,18 @@ class BudgetExceeded(HubError):
     code = "budget_exceeded"
     retryable = True
 
-    def __init__(self, budget: str, whose: str, reason: str, retry_after_s: float, limit: str = "accounts") -> None:
-        """whose: such as `tenant 'ward-3'`; empty for a budget of all. limit: `tokens`, `requests`, `money`."""
+    def __init__(
+        self, budget: str, whose: str, reason: str, retry_after_s: float | None, limit: str = "accounts"
+    ) -> None:
+        """whose: such as `tenant 'ward-3'`; empty for a budget of all. limit: `tokens`, `requests`, `money`.
+
+        retry_after_s: None for what is too much even for a period in which nothing has been used.
+        """
         place = f"the budget {budget!r} of {whose}" if whose else f"the budget {budget!r}"
+        if retry_after_s is None:
+            self.retryable = False
+            super().__init__(f"{place} can never take it: {reason}", budget=budget, limit=limit)
+            return
         super().__init__(
             f"{place} has no room: {reason}; try again in {_duration(retry_after_s)}",
             budget=budget, limit=limit, retry_after_s=round(retry_after_s, 1),

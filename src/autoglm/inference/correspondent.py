@@ -6,6 +6,7 @@ and answering, or between answering and noting it, starts the answer anew and st
 
 import contextlib
 import hashlib
+import heapq
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +15,12 @@ from typing import Any, Protocol
 import anyio
 import msgspec
 import structlog
+from anyio.abc import TaskGroup
 
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.envelope import Content, Envelope, JsonPart
 from autoglm.core.errors import (
+    BudgetExceeded,
     DeadlineExceeded,
     HubError,
     InvalidField,
@@ -38,6 +41,7 @@ from autoglm.inference.control_text import Stripper, TextStripper
 from autoglm.inference.decision import Outcome
 from autoglm.inference.dispatch import Dispatcher, error_message
 from autoglm.inference.kept import Kept
+from autoglm.inference.parking import Lot, Parking, Payer
 from autoglm.inference.progress import Progress, Work
 from autoglm.inference.sse import Events, Tail
 from autoglm.inference.usage import usage_of
@@ -56,6 +60,7 @@ GIVE_UP_S = 3600.0
 """A message on which instances keep failing, so often and for so long, is given up: it may be what breaks them."""
 _MAX_BACK_OFF_S = 60.0
 _IDLE_S = 3600.0
+_LOOK_S = 0.25
 _NO_ANSWER = 503
 _MAX_ANSWER_BYTES = 16 << 20
 _encode = msgspec.json.Encoder().encode
@@ -115,8 +120,13 @@ class Correspondent:
         self._works: dict[str, Work] = {}
         self._rooms: dict[str, anyio.Semaphore] = {}
         """By recipient: messages to a model that is down must not hold up those to another."""
-        self._open: dict[int, None] = {}
-        """Numbers of the messages that are not settled, in their order."""
+        self._room = anyio.Semaphore(MAX_OPEN)
+        self._open: set[int] = set()
+        """Numbers of the messages that are not settled: in work, or parked."""
+        self._order: list[int] = []
+        """A heap of them, with some that are not open any more."""
+        self._parking = Parking()
+        self._has_parked = anyio.Event()
         self._newest = 0
         self._left_over = 0
         """Messages that an earlier run of the hub had not noted as settled."""
@@ -140,39 +150,98 @@ class Correspondent:
         """Never returns. An earlier run's unanswered messages come first; how many there were is logged."""
         entry = await self._keyvalue.get(CURSOR)
         self._newest = int(entry.value) if entry else 0
-        room = anyio.Semaphore(MAX_OPEN)
         is_first = True
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._retry, tasks)
             while True:
                 records = await self._post.work(after=self._newest, timeout_s=0.0 if is_first else _IDLE_S)
                 for record in records:
                     self._left_over += is_first
-                    self._open[record.seq] = None
+                    self._begin(record.seq)
                     self._newest = record.seq
-                    await room.acquire()
-                    tasks.start_soon(self._settle, record.seq, record.id, room)
+                    await self._room.acquire()
+                    tasks.start_soon(self._settle, record.seq, record.id)
                 if is_first and not records:
                     is_first = False
                     if self._left_over:
                         log.warning("messages_taken_up", count=self._left_over, note="left unanswered by the last run")
 
-    async def _settle(self, seq: int, id: str, room: anyio.Semaphore) -> None:
-        """Answer one message, or note why not; then move the cursor."""
+    def _begin(self, seq: int) -> None:
+        self._open.add(seq)
+        heapq.heappush(self._order, seq)
+
+    async def _settle(self, seq: int, id: str) -> None:
+        """Answer one message, or note why not; then move the cursor. One that is over budget is parked."""
+        over_budget: Payer | None = None
         scope = self._scopes[id] = anyio.CancelScope()
         try:
             with scope:
-                await self._work_on(id)
+                over_budget = await self._work_on(id)
         except Exception:  # a message that breaks the hub must not break it again at each start
             log.exception("message_broke_the_hub", envelope_id=id)
             await self._give_up(id, "an error of the hub itself; its log has it under the message's id")
         finally:
             if self._scopes.get(id) is scope:  # a repeat of a message that retention took is another one of that id
                 del self._scopes[id]
-            room.release()
-        del self._open[seq]
-        settled = next(iter(self._open), self._newest + 1) - 1
+            self._room.release()
+        if over_budget is not None:
+            if not self._parking.park(over_budget, seq, id):
+                self._open.discard(seq)
+            self._has_parked.set()
+            return
+        self._open.discard(seq)
         with contextlib.suppress(StorageFull, QueueFull):  # the next one notes it, or a restart looks again
-            await self._keyvalue.put(CURSOR, str(settled).encode())
+            await self._keyvalue.put(CURSOR, str(self._settled()).encode())
+
+    def _settled(self) -> int:
+        """Up to which number all messages are settled."""
+        while self._order and self._order[0] not in self._open:
+            heapq.heappop(self._order)
+        first = self._order[0] if self._order else self._newest + 1
+        left = self._parking.first_left()
+        return (first if left is None else min(first, left)) - 1
+
+    # --- those that are over budget ---
+
+    async def _retry(self, tasks: TaskGroup) -> None:
+        """Try parked messages again from time to time, a few of each payer until they are no longer refused."""
+        while True:
+            await self._has_parked.wait()
+            now_s = monotonic_s()
+            for lot in self._parking.due(now_s):
+                for seq, id in lot.take(now_s):
+                    await self._room.acquire()
+                    tasks.start_soon(self._settle, seq, id)
+                if lot.left is not None and not lot.parked:
+                    await self._look_back(lot, tasks)
+            if not self._parking.lots:
+                self._has_parked = anyio.Event()
+                continue
+            await anyio.sleep(_LOOK_S)
+
+    async def _look_back(self, lot: Lot, tasks: TaskGroup) -> None:
+        """Take up again what was left in the log, until the lot is full anew.
+
+        Whatever is there and not open is looked at; what is settled already costs a look.
+        """
+        assert lot.left is not None
+        lot.looked_at, lot.left = lot.left, None
+        after, end = lot.looked_at - 1, self._newest
+        while after < end and lot.left is None:
+            records = await self._post.work(after=after, timeout_s=0.0)
+            if not records:
+                after = end
+            for record in records:
+                if record.seq > end or lot.left is not None:
+                    break
+                after = record.seq
+                if record.seq not in self._open:
+                    self._begin(record.seq)
+                    await self._room.acquire()
+                    tasks.start_soon(self._settle, record.seq, record.id)
+        if after < end:
+            lot.leave(after + 1)
+        lot.looked_at = None
 
     async def _give_up(self, id: str, reason: str) -> None:
         """Store why there will be no answer; waits for space on a full disk, for the sender must learn of it."""
@@ -190,18 +259,18 @@ class Correspondent:
             except StorageFull:
                 await anyio.sleep(_MAX_BACK_OFF_S)
 
-    async def _work_on(self, id: str) -> None:
-        """Try until it works, the message expires, or trying again cannot help.
+    async def _work_on(self, id: str) -> Payer | None:
+        """Try until it works, the message expires, or trying again cannot help. Returns whose budget has no room now.
 
         Each attempt reads the message anew, so that one that waits costs little memory and may be settled meanwhile.
         """
         work = self._works[id] = Work()
         try:
-            await self._try_on(id, work)
+            return await self._try_on(id, work)
         finally:
             del self._works[id]
 
-    async def _try_on(self, id: str, work: Work) -> None:
+    async def _try_on(self, id: str, work: Work) -> Payer | None:
         failures, back_off_s = 0, 1.0
         first_failure_s = math.inf
         while True:
@@ -209,17 +278,12 @@ class Correspondent:
             try:
                 message, _ = await self._post.get(id)
             except NotFound:
-                return  # the retention took it
+                return None  # the retention took it
             try:
-                if await self._post.is_settled(message):
-                    return
-                if message.from_.startswith("model:"):
-                    await self._give_up(id, "models do not answer models: that could go on for ever")
-                    return
-                await self._attempt(message, work)
-                return
+                await self._try(message, work)
+                return None
             except DeadlineExceeded:
-                return  # the mailbox reports the expiry
+                return None  # the mailbox reports the expiry
             except HubError as error:
                 if isinstance(error, (UpstreamFailed, UpstreamTimeout)):
                     failures += 1
@@ -228,7 +292,10 @@ class Correspondent:
                 if not error.retryable or has_tried_enough:
                     log.warning("message_not_answered", envelope_id=id, code=error.code, reason=str(error))
                     await self._give_up(id, str(error))
-                    return
+                    return None
+                if isinstance(error, BudgetExceeded):
+                    log.info("message_parked", envelope_id=id, reason=str(error))
+                    return self._payer(message.from_)
                 log.info("answer_delayed", envelope_id=id, code=error.code, retry_in_s=back_off_s)
                 work.error = str(error)
             del message  # its content may be large, and the wait long
@@ -237,6 +304,15 @@ class Correspondent:
             await anyio.sleep(pause_s)
             work.next_s = 0.0
             back_off_s = min(back_off_s * 2, _MAX_BACK_OFF_S)
+
+    async def _try(self, message: Envelope, work: Work) -> None:
+        """As `_attempt`, for a message that may have been settled meanwhile or may be none for a model to answer."""
+        if await self._post.is_settled(message):
+            return
+        if message.from_.startswith("model:"):
+            await self._give_up(message.id, "models do not answer models: that could go on for ever")
+            return
+        await self._attempt(message, work)
 
     async def _attempt(self, message: Envelope, work: Work) -> None:
         """Ask once and store the answer. Raises DeadlineExceeded when the message expires meanwhile."""

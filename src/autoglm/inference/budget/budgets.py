@@ -213,5 +213,9 @@ def _exceeded(account: Account, limit: str, least: Amounts, now: int, currency: 
             reason += f", and this request may cost {cost:.6g}{_WAY_OUT}" if left else ""
     if now < account.start_ms:
         reason += "; the hub's clock was set back, and what was used stays used"
+    most = {"requests": 1, "tokens": least.tokens, "money": least.money_nano}
+    limits = dict(zip(("tokens", "requests", "money"), account.limits, strict=True))
+    can_fit = (limits[limit] or 0) >= most[limit]
     whose = f"{'key' if budget.key is not None else 'tenant'} {account.subject!r}" if account.subject else ""
-    return BudgetExceeded(budget.name, whose, reason, max(0.0, (account.end_ms - now) / 1000), limit)
+    retry_after_s = max(0.0, (account.end_ms - now) / 1000) if can_fit else None
+    return BudgetExceeded(budget.name, whose, reason, retry_after_s, limit)
