@@ -316,6 +316,36 @@ def test_a_message_over_budget_waits_and_is_not_lost(tmp_path: Path) -> None:
         assert [message["content"] for message in found] == ["You said: hi"]
 
 
+THOUGHT = event(None, reasoning_content="hmm")
+
+
+@pytest.mark.parametrize(
+    ("stream", "is_told"),
+    [
+        ([THOUGHT, event(None, "length"), USAGE_EVENT, DONE], True),
+        ([event("hello"), USAGE_EVENT], True),
+        ([*[event("hello " * 200_000)] * 16, USAGE_EVENT], False),
+        ([event("hello"), event("you")], False),
+    ],
+    ids=["thoughts only", "no finish reason", "too long", "no usage"],
+)
+def test_an_answer_that_will_not_do_is_counted_all_the_same(
+    tmp_path: Path,
+    stream: list[bytes],
+    is_told: bool,
+) -> None:
+    with budget_hub(tmp_path, '[[budget]]\nname = "all"\ntokens = 1000000\n') as hub:
+        hub.model.behaviour = streaming(*stream)
+        body = {"from": "user:admin", "to": "model:echo-model", "content": "hi"}
+        assert hub.client.post("/api/messages", json=body).status_code == 202
+        wait_until(lambda: hub.used("all") > 0)
+        budget = hub.budgets()["all", ""]
+        if is_told:
+            assert budget["tokens"]["used"] == 50 * budget["requests"]["used"]
+        else:
+            assert budget["estimated_tokens"] == budget["tokens"]["used"] > 2
+
+
 def test_a_message_that_no_period_could_pay_fails_at_once_and_says_why(tmp_path: Path) -> None:
     with budget_hub(tmp_path, '[[budget]]\nname = "few"\ntokens = 5\n') as hub:
         body = {"from": "user:admin", "to": "model:echo-model", "content": "hi " * 50}

@@ -361,8 +361,10 @@ class Correspondent:
                 )  # fmt: skip
             finally:
                 await answer.finish(*spent.usage)
+                if charge is not None:  # also of an answer that will not do: its tokens are spent
+                    spent.count(charge, call.model)
             if charge is not None:
-                await spent.count(charge, call.model)
+                await charge.written()  # before the answer is stored (ADR 8)
             return content, call.model
         finally:
             self._dispatcher.engine.concluded(call, outcome, kept.whole())
@@ -394,39 +396,44 @@ class Correspondent:
                 parts.append(text)
 
         chunk: bytes | None = answer.first
-        while chunk is not None:
-            kept.add(chunk)
-            tail.add(chunk)
-            for data in events.feed(chunk):
-                if data == b"[DONE]":
-                    is_finished = True
-                    continue
-                text, has_ended = _delta_of(answer, data)
-                is_finished = is_finished or has_ended
-                publish(strip.feed(text, is_last=has_ended))
-                size += len(text)
-            if size > _MAX_ANSWER_BYTES:
-                raise UpstreamFailed(answer.instance.name, "the answer does not end")
-            chunk = None if answer.is_whole else await answer.chunk()
+        try:
+            while chunk is not None:
+                kept.add(chunk)
+                tail.add(chunk)
+                for data in events.feed(chunk):
+                    if data == b"[DONE]":
+                        is_finished = True
+                        continue
+                    spent.guess += 1
+                    text, has_ended = _delta_of(answer, data)
+                    is_finished = is_finished or has_ended
+                    publish(strip.feed(text, is_last=has_ended))
+                    size += len(text)
+                if size > _MAX_ANSWER_BYTES:
+                    raise UpstreamFailed(answer.instance.name, "the answer does not end")
+                chunk = None if answer.is_whole else await answer.chunk()
+        finally:
+            spent.usage = usage_of(tail.last())
         if not is_finished:
             raise answer.broke("the stream stopped without a finish reason")
         publish(strip.feed("", is_last=True))
         if not parts:
             raise _NoContent(answer.instance.name)
-        spent.usage, spent.guess = usage_of(tail.last()), len(parts)
         return "".join(parts)
 
     async def _completion(self, answer: Answer, kept: Kept, spent: "_Spent") -> Any:
         """The decoded body of an answer that is no stream. Raises UpstreamFailed."""
         parts, size_bytes = [answer.first], len(answer.first)
-        while not answer.is_whole and (chunk := await answer.chunk()) is not None:
-            parts.append(chunk)
-            size_bytes += len(chunk)
-            if size_bytes > _MAX_ANSWER_BYTES:
-                raise UpstreamFailed(answer.instance.name, f"the answer is over {_MAX_ANSWER_BYTES} bytes")
-        body = b"".join(parts)
+        try:
+            while not answer.is_whole and (chunk := await answer.chunk()) is not None:
+                parts.append(chunk)
+                size_bytes += len(chunk)
+                if size_bytes > _MAX_ANSWER_BYTES:
+                    raise UpstreamFailed(answer.instance.name, f"the answer is over {_MAX_ANSWER_BYTES} bytes")
+        finally:
+            body = b"".join(parts)
+            spent.usage, spent.guess = usage_of(body), answer_tokens(body)
         kept.add(body)
-        spent.usage, spent.guess = usage_of(body), answer_tokens(body)
         markers = self._strip.get(answer.call.model)
         try:
             return msgspec.json.decode(Stripper(markers).whole(body) if markers else body)
@@ -435,20 +442,19 @@ class Correspondent:
 
 
 class _Spent:
-    """What an answer took."""
+    """What an answer took, noted as it comes."""
 
     usage = (0, 0)
     """Tokens of prompt and answer as the instance tells them; zeros when it does not."""
     guess = 0
     """About how many tokens the answer has."""
 
-    async def count(self, charge: Charge, model: str) -> None:
-        """Returns when it is on disk: it must be before the answer is stored (ADR 8)."""
-        if self.usage == (0, 0):
-            charge.guess(model, self.guess)
-        else:
+    def count(self, charge: Charge, model: str) -> None:
+        """Where nothing came, nothing is counted."""
+        if self.usage != (0, 0):
             charge.use(model, *self.usage)
-        await charge.written()
+        elif self.guess:
+            charge.guess(model, self.guess)
 
 
 class _Refused(HubError):
