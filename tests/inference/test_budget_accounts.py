@@ -97,7 +97,7 @@ def test_the_day_of_a_change_of_the_clock_has_23_hours() -> None:
     st.lists(
         st.tuples(
             st.sampled_from(["hold", "use", "guess", "release", "clock"]),
-            st.integers(0, 5000),
+            st.integers(0, 4000),
             st.integers(0, 3000),
             st.integers(-3 * DAY_MS, 3 * DAY_MS),
         ),

@@ -177,6 +177,19 @@ def test_the_answer_is_guessed_by_what_the_tenant_got_and_by_what_it_allows() ->
     assert shares.estimate(quoted)[1] == pytest.approx(40)
 
 
+def test_no_answer_moves_the_means_far() -> None:
+    shares = FairShares()
+    for tenant in ("t", "u"):
+        shares.settle(shares.charge(call_of(100, tenant=tenant)), 100, 20, is_whole=True)
+    shares.settle(shares.charge(call_of(100, tenant="t")), 100, 10**12, is_whole=True)
+    assert shares.estimate(call_of(100, tenant="t"))[1] < 2 * 20 + 30
+    assert shares.estimate(call_of(100, tenant="u"))[1] == pytest.approx(20)
+    assert shares.estimate(call_of(100, tenant="new"))[1] < 2 * 256
+    for _ in range(50):  # those that are truly longer teach all the same
+        shares.settle(shares.charge(call_of(100, tenant="t")), 100, 4000, is_whole=True)
+    assert shares.estimate(call_of(100, tenant="t"))[1] > 3000
+
+
 def test_a_picture_of_megabytes_is_not_taken_for_a_million_tokens() -> None:
     tokens, _ = FairShares().estimate(call_of(1_000_000))
     assert tokens == fairness.MOST_ESTIMATED_TOKENS

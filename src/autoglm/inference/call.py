@@ -1,5 +1,6 @@
 """One request for a model: what the scheduler and the pool need to know of it."""
 
+import math
 from typing import Literal
 
 import msgspec
@@ -74,6 +75,8 @@ class Call:
     """True once it had a slot."""
     estimate: tuple[float, float] | None = None
     """(tokens of the prompt, tokens of the answer), as fairness.py guesses; None until somebody has looked."""
+    bound_tokens = math.inf
+    """About what the client lets its answer take; infinite when it says nothing, or nobody has looked."""
     prefix: int | None = None
     """Names the start of its conversation, see affinity.py; None until somebody has looked."""
     is_open = False

@@ -24,6 +24,8 @@ MOST_ESTIMATED_TOKENS = 32_768
 _BYTES_PER_TOKEN = 4
 _FIRST_GUESS_TOKENS = 256.0
 _SMOOTHING = 0.1  # weight of the newest answer in the running mean of lengths
+_OUTLIER = 8.0
+"""A longer answer than so many means counts as one of that length: none moves a mean far."""
 # Quotes within a text are escaped in JSON, so no prompt can hold this.
 _MAX_TOKENS = re.compile(rb'"max_(?:completion_|output_)?tokens"\s*:\s*(\d{1,9})')
 
@@ -177,7 +179,8 @@ class FairShares:
         if at >= 0:
             limit = _MAX_TOKENS.match(body, at) or _MAX_TOKENS.search(body, at + 1)
             if limit is not None:
-                output_tokens = min(output_tokens, float(limit[1]))
+                call.bound_tokens = float(limit[1])
+                output_tokens = min(output_tokens, call.bound_tokens)
         call.estimate = estimate = (prompt_tokens, output_tokens)
         return estimate
 
@@ -202,8 +205,11 @@ class FairShares:
         """
         tenant = charge.tenant
         if is_whole and tokens_out:
-            tenant.output_tokens += (tokens_out - tenant.output_tokens) * (_SMOOTHING if tenant.output_tokens else 1.0)
-            self._output_tokens += (tokens_out - self._output_tokens) * _SMOOTHING
+            mean = tenant.output_tokens or self._output_tokens
+            length = min(tokens_out, _OUTLIER * mean + _FIRST_GUESS_TOKENS)
+            tenant.output_tokens += (length - tenant.output_tokens) * (_SMOOTHING if tenant.output_tokens else 1.0)
+            length = min(length, _OUTLIER * self._output_tokens + _FIRST_GUESS_TOKENS)
+            self._output_tokens += (length - self._output_tokens) * _SMOOTHING
         amount = (self._input_weight * tokens_in + self._output_weight * tokens_out) / tenant.weight
         tenant.counter += amount - charge.amount
         charge.amount = amount

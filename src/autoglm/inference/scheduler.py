@@ -9,6 +9,8 @@ import asyncio
 import math
 from collections.abc import Callable
 
+import structlog
+
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import (
     PULL,
@@ -22,6 +24,7 @@ from autoglm.core.errors import (
 )
 from autoglm.inference.affinity import prefix_of
 from autoglm.inference.call import AUTO, Call
+from autoglm.inference.credible import TEMPLATE_TOKENS, UNBOUNDED_TOKENS, credible
 from autoglm.inference.ejection import Ejections
 from autoglm.inference.fairness import Charge, FairShares
 from autoglm.inference.instance import Instance, Slot
@@ -29,6 +32,8 @@ from autoglm.inference.latency import Prediction
 from autoglm.inference.placement import Placement, predicted_wait_s, quickest
 from autoglm.inference.queue import LIFT_EVERY, Waiter, WaitQueue, next_of
 from autoglm.inference.settings import PoolSettings, SchedulerSettings
+
+log = structlog.get_logger()
 
 NOTHING: frozenset[str] = frozenset()
 Wish = tuple[str, str, frozenset[str]]
@@ -57,6 +62,8 @@ class Scheduler:
         """Requests refused because they would have come too late, since the start."""
         self._serving: dict[tuple[str, str], list[Instance]] = {}
         self._queues: dict[Wish, WaitQueue] = {}
+        self._liars: set[str] = set()
+        """Instances that told a usage which cannot be."""
         self._since_lift = LIFT_EVERY
         self._arrivals = 0
         self._wake_up: asyncio.TimerHandle | None = None
@@ -73,6 +80,7 @@ class Scheduler:
     def forget(self, instance: Instance) -> None:
         """It is gone. What still runs there keeps its slot until it ends."""
         self.instances.pop(instance.name, None)
+        self._liars.discard(instance.name)
         self.changed()
 
     async def remove(self, instance: Instance) -> None:
@@ -199,6 +207,8 @@ class Scheduler:
         """
         slot.charge = None
         instance, first_byte_s = slot.instance, slot.first_byte_s
+        if tokens_out > slot.call.bound_tokens or tokens_out > UNBOUNDED_TOKENS or tokens_in > TEMPLATE_TOKENS:
+            tokens_in, tokens_out = self._believed(slot, tokens_in, tokens_out, now_s)
         latency = instance.latency
         prompt_tokens = tokens_in or charge.prompt_tokens
         if not first_byte_s:
@@ -218,6 +228,18 @@ class Scheduler:
         self.shares.settle(charge, prompt_tokens, produced, is_whole=slot.is_complete and tokens_out > 0)
         if slot.call.prefix:
             self.placement.prefixes.note(slot.call.prefix, instance.name, charge.prompt_tokens + produced)
+
+    def _believed(self, slot: Slot, tokens_in: int, tokens_out: int, now_s: float) -> tuple[int, int]:
+        """What an instance tells, no higher than can be; an instance that lies is logged once."""
+        believed = credible(slot.call, tokens_in, tokens_out, now_s - slot.started_s)
+        name = slot.instance.name
+        if believed != (tokens_in, tokens_out) and name not in self._liars:
+            self._liars.add(name)
+            log.warning(
+                "usage_not_believed", instance=name, model=slot.call.model, tokens_in=tokens_in,
+                tokens_out=tokens_out, counted_in=believed[0], counted_out=believed[1],
+            )  # fmt: skip
+        return believed
 
     # --- predictions ---
 

@@ -9,6 +9,7 @@ from autoglm.inference.budget.period import Per, period_of
 from autoglm.inference.budget.settings import BudgetSettings
 
 _SMOOTHING = 0.1
+_OUTLIER = 8.0
 _FIRST_TOKENS_OUT = 256.0
 """What an answer is taken for until there was one."""
 
@@ -98,7 +99,9 @@ class Account:
         self.estimated_tokens += estimated_tokens
 
     def learn(self, tokens_out: int) -> None:
-        self.mean_tokens_out += _SMOOTHING * (tokens_out - self.mean_tokens_out)
+        """An answer that is very long counts as less: none moves the mean far."""
+        length = min(tokens_out, _OUTLIER * self.mean_tokens_out + _FIRST_TOKENS_OUT)
+        self.mean_tokens_out += _SMOOTHING * (length - self.mean_tokens_out)
 
     def kept(self) -> Kept:
         return Kept(

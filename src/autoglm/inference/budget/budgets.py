@@ -78,7 +78,9 @@ class Budgets:
         prompt_tokens = estimate.prompt_tokens(call.body)
         bound = 0 if call.api == "/embeddings" else estimate.most_tokens_out(call.body)
         price = self._highest if call.wanted == AUTO else self._prices.get(call.wanted, FREE)
-        return self._hold(accounts, _least(prompt_tokens, bound or 0, price), prompt_tokens, bound, price)
+        charge = self._hold(accounts, _least(prompt_tokens, bound or 0, price), prompt_tokens, bound, price)
+        charge.call = call
+        return charge
 
     def charge_hit(self, key: str, tenant: str) -> Charge | None:
         """For an answer out of the cache: one request, and nothing else."""
