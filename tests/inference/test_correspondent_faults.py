@@ -122,6 +122,22 @@ async def test_one_over_budget_holds_up_nobody_and_loses_nothing(
             assert len(model.requests) == 22
 
 
+async def test_what_breaks_off_is_counted(tmp_path: Path) -> None:
+    """Without a finish reason, and without a usage: an event is taken for a token."""
+    gate = Gate()
+    book = Budgets([BudgetSettings(name="b", requests=9)], {}, BudgetLedger(Rows()))
+    with ScriptedModel(gate.within(event("hello"), event(" you"))) as model:
+        async with desk(tmp_path / "data", model, budgets=book) as office:
+            await office.send("m1")
+            await until(lambda: office.words == ["hello"])
+            model.behaviour = echo
+            gate.open()
+            assert await office.answer("m1") == "You said: hi"
+            (account,) = book.accounts.values()
+            assert account.used.requests == 2
+            assert account.estimated_tokens > 2
+
+
 class Clumsy(Correspondent):
     """Has a bug that one message brings out."""
 
