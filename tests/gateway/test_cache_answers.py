@@ -208,9 +208,31 @@ def test_a_client_that_leaves_does_not_take_the_answer_from_the_others(hub: Budg
         followers = [threads.submit(hub.ask, text) for _ in range(3)]
         assert leader.exception() is not None
         wait_until(lambda: gate.left_s)
+        wait_until(lambda: len(hub.model.requests) == 2)  # one of them asks now, for all
         gate.open()
-        assert {said(follower.result())[0] for follower in followers} <= {"answer 1", "answer 2", "answer 3"}
+        assert len({said(follower.result())[0] for follower in followers}) == 1
+    assert len(hub.model.requests) == 2
     hasty.close()
+
+
+def test_an_urgent_request_does_not_wait_behind_one_that_is_not(tmp_path: Path) -> None:
+    gate, first = Gate(), Gate()
+    with budget_hub(tmp_path, '[cache]\nmode = "on"\n', slots=1) as hub, ThreadPoolExecutor(4) as threads:
+        hub.model.behaviour = first.before(echo)
+        running = threads.submit(hub.ask, "the slot's")
+        wait_until(lambda: first.waiting == 1)
+        hub.model.behaviour = gate.before(numbered())
+        low = threads.submit(hub.ask, "same", headers={"x-autoglm-priority": "0"})
+        wait_until(lambda: hub.metric("autoglm_queue_length") == 1)
+        between = threads.submit(hub.ask, "other", headers={"x-autoglm-priority": "5"})
+        wait_until(lambda: hub.metric("autoglm_queue_length") == 2)
+        high = threads.submit(hub.ask, "same", headers={"x-autoglm-priority": "9"})
+        wait_until(lambda: hub.metric("autoglm_queue_length") == 3)
+        first.open()
+        gate.open()
+        assert said(running.result())[0] == "You said: the slot's"
+        assert (said(high.result()), said(between.result())) == (("answer 1", "miss"), ("answer 2", "miss"))
+        assert said(low.result())[1] == "miss"
 
 
 def test_control_text_is_out_of_what_is_kept(tmp_path: Path) -> None:

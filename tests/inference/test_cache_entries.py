@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from autoglm.inference.cache.cache import Cache, question_key
 from autoglm.inference.cache.settings import CacheSettings
+from autoglm.inference.call import Call
+from inference.calls import call
 
 TEXTS = st.text("ab:0", max_size=3)
 QUESTIONS = st.tuples(
@@ -103,16 +105,49 @@ def test_the_size_is_the_sum_of_what_is_kept_and_within_its_bound(steps: list[tu
 
 async def test_one_leads_and_the_others_follow_until_it_is_done() -> None:
     kept, _ = cache()
-    assert kept.lead(b"key")
-    assert not kept.lead(b"key")
+    leader = kept.lead(b"key", call())
+    assert leader is not None
+    assert kept.lead(b"key", call()) is None
     followers = [asyncio.create_task(kept.follow(b"key")) for _ in range(3)]
     await asyncio.sleep(0)
     followers[0].cancel()
     await asyncio.sleep(0)
     assert [follower.done() for follower in followers] == [True, False, False]
-    kept.led(b"key")
-    await asyncio.gather(*followers[1:])
-    assert kept.lead(b"key")
+    kept.led(b"key", leader, has_left=True)
+    assert await asyncio.gather(*followers[1:]) == [True, True]
+    assert kept.lead(b"key", call()) is not None
+
+
+@pytest.mark.parametrize(
+    ("leading", "asking", "follows"),
+    [
+        (call(priority=5), call(priority=5), True),
+        (call(priority=9), call(priority=5), True),
+        (call(priority=5), call(priority=6), False),
+        (call(), call(deadline_s=9.0), False),
+        (call(deadline_s=9.0), call(deadline_s=8.0), False),
+        (call(deadline_s=8.0), call(deadline_s=9.0), True),
+        (call(deadline_s=8.0), call(), True),
+    ],
+)
+async def test_nobody_waits_behind_who_is_less_urgent_and_has_not_started(
+    leading: Call, asking: Call, *, follows: bool
+) -> None:
+    kept, _ = cache()
+    first = kept.lead(b"key", leading)
+    assert first is not None
+    second = kept.lead(b"key", asking)
+    assert (second is None) == follows
+    if second is not None:
+        kept.led(b"key", first, has_left=False)
+        assert kept.lead(b"key", asking) is None  # the more urgent one still leads
+        kept.led(b"key", second, has_left=False)
+    else:
+        kept.led(b"key", first, has_left=False)
+    started = call()
+    started.was_started = True
+    assert kept.lead(b"key", started) is not None
+    assert kept.lead(b"key", call(priority=9, deadline_s=1.0)) is None
 
 
 def test_an_entry_cannot_be_larger_than_the_cache() -> None:

@@ -8,7 +8,7 @@ from autoglm.gateway.exchange import Headers
 from autoglm.inference.answer import Answer
 from autoglm.inference.budget.budgets import Budgets, Room
 from autoglm.inference.budget.charge import Charge
-from autoglm.inference.cache.cache import Cache, CachedAnswer, question_key
+from autoglm.inference.cache.cache import Cache, CachedAnswer, Leader, question_key
 from autoglm.inference.call import Call
 
 _CACHE = b"x-autoglm-cache"
@@ -56,8 +56,8 @@ class Permit:
     """Of one request: `enter` it, `count` its answer and wait until that is `written`, `leave` it however it ended."""
 
     __slots__ = (
-        "_admission", "_collected", "_collected_bytes", "_has_budget", "_is_fresh", "_is_leading", "_key", "_question",
-        "call", "charge", "hides_usage",
+        "_admission", "_collected", "_collected_bytes", "_has_budget", "_is_fresh", "_key", "_leader", "_question",
+        "call", "charge", "has_left", "hides_usage",
     )  # fmt: skip
 
     def __init__(
@@ -68,11 +68,13 @@ class Permit:
         self._question = question
         self._is_fresh = is_fresh
         self._has_budget = has_budget
-        self._is_leading = False
+        self._leader: Leader | None = None
         self._collected: list[bytes] | None = [] if question else None
         self._collected_bytes = 0
         self.call = call
         self.charge: Charge | None = None
+        self.has_left = False
+        """True once its client has left, or could wait no longer."""
         self.hides_usage = False
         """True when the hub asked for the usage of a stream, and the client did not."""
 
@@ -101,10 +103,12 @@ class Permit:
         kept = None if self._is_fresh else cache.find(question, tenant)
         # Of a stream the first words matter: it is not made to wait for another one's end.
         if kept is None and not self._is_fresh and not self.call.is_stream:
-            self._is_leading = cache.lead(question)
-            if not self._is_leading:
-                await cache.follow(question)
+            while (leader := cache.lead(question, self.call)) is None:
+                has_left = await cache.follow(question)
                 kept = cache.find(question, tenant)
+                if kept is not None or not has_left:  # what is not worth keeping each has to ask for
+                    break
+            self._leader = leader
         cache.hits += kept is not None
         cache.misses += kept is None
         if kept is not None:
@@ -148,10 +152,10 @@ class Permit:
 
     def leave(self, sent_tokens: int = 0) -> None:
         """Give back what is held. Of an answer that broke off, about so many tokens were sent on, and are counted."""
-        if self._is_leading:
-            self._is_leading = False
+        leader, self._leader = self._leader, None
+        if leader is not None:
             assert self._admission.cache is not None
-            self._admission.cache.led(self._question)
+            self._admission.cache.led(self._question, leader, has_left=self.has_left)
         if self.charge is not None and self.charge.is_open:
             if sent_tokens:
                 self.charge.guess(self.call.model, sent_tokens)

@@ -228,6 +228,9 @@ class OpenAIGateway:
                     await self._send_long(exchange, answer, permit)
             finally:
                 await answer.finish(exchange.tokens_in, exchange.tokens_out)
+        except asyncio.CancelledError:
+            permit.has_left = True
+            raise
         finally:
             permit.leave()
 

@@ -360,9 +360,9 @@ class Correspondent:
                     took_s=answer.took_s, tokens_in=spent.usage[0], tokens_out=spent.usage[1],
                 )  # fmt: skip
             finally:
-                await answer.finish(*spent.usage)
                 if charge is not None:  # also of an answer that will not do: its tokens are spent
                     spent.count(charge, call.model)
+                await answer.finish(*spent.usage)
             if charge is not None:
                 await charge.written()  # before the answer is stored (ADR 8)
             return content, call.model

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
@@ -9,6 +10,7 @@ import msgspec
 
 from autoglm.core.clock import monotonic_s
 from autoglm.inference.cache.settings import CacheSettings
+from autoglm.inference.call import Call
 
 _ENTRY_BYTES = 1024
 """What an entry costs beside its body, about."""
@@ -43,6 +45,25 @@ def question_key(tenant: str, rights: Iterable[str], hints: Iterable[bytes], api
     return digest.digest()
 
 
+class Leader:
+    """Who asks the model for all who ask the same."""
+
+    __slots__ = ("call", "has_left")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.has_left: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """Done when the leader is."""
+
+
+def _will_do(leading: Call, call: Call) -> bool:
+    """True when the leader's answer comes no later than an own one would: it has a slot, or its turn comes first."""
+    if leading.was_started:
+        return True
+    latest_s = math.inf if leading.deadline_s is None else leading.deadline_s
+    return leading.priority >= call.priority and latest_s <= (math.inf if call.deadline_s is None else call.deadline_s)
+
+
 class Cache:
     """Lives in the event loop alone. What is kept is lost at a restart."""
 
@@ -52,7 +73,7 @@ class Cache:
         self.size_bytes = 0
         self._clock_s = clock_s
         self._kept: OrderedDict[bytes, CachedAnswer] = OrderedDict()
-        self._leading: dict[bytes, asyncio.Future[None]] = {}
+        self._leading: dict[bytes, Leader] = {}
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -91,21 +112,27 @@ class Cache:
 
     # --- one question at a time ---
 
-    def lead(self, key: bytes) -> bool:
-        """True for the first who asks this: the others wait for it. Whoever leads says `led` in the end."""
-        if key in self._leading:
-            return False
-        self._leading[key] = asyncio.get_running_loop().create_future()
-        return True
-
-    async def follow(self, key: bytes) -> None:
-        """Returns when whoever leads is done, well or not. A follower that leaves disturbs nobody."""
+    def lead(self, key: bytes, call: Call) -> "Leader | None":
+        """Not None for who asks this first, or more urgently than whoever leads and has not started: those who come
+        later wait for it. Whoever leads says `led` in the end.
+        """
         leading = self._leading.get(key)
-        if leading is not None:
-            await asyncio.shield(leading)
+        if leading is not None and _will_do(leading.call, call):
+            return None
+        leader = self._leading[key] = Leader(call)
+        return leader
 
-    def led(self, key: bytes) -> None:
-        """The leader is done: what it got is kept, or it got nothing worth keeping, or its client has left."""
-        leading = self._leading.pop(key)
-        if not leading.done():
-            leading.set_result(None)
+    async def follow(self, key: bytes) -> bool:
+        """Returns when whoever leads is done: True when it left without an answer, so that another one has to lead.
+
+        A follower that leaves disturbs nobody.
+        """
+        leading = self._leading.get(key)
+        return leading is None or await asyncio.shield(leading.has_left)
+
+    def led(self, key: bytes, leader: "Leader", *, has_left: bool) -> None:
+        """The leader is done: what it got is kept, or it got nothing worth keeping; has_left: its client has left."""
+        if self._leading.get(key) is leader:
+            del self._leading[key]
+        if not leader.has_left.done():
+            leader.has_left.set_result(has_left)
