@@ -167,6 +167,21 @@ def test_a_key_sees_and_judges_its_own_decisions_only(shared: Asker) -> None:
     assert [entry["quality"] for entry in newest[0]["feedback"]] == [0.5]
 
 
+def test_the_traffic_of_others_pushes_no_decision_out_of_sight(shared: Asker) -> None:
+    def ask(key: str, text: str) -> str:
+        return shared.ask(text, headers={"Authorization": f"Bearer {key}"}).headers["x-autoglm-decision"]
+
+    own = ask("sk-lab", "mine")
+    shared.concluded(own)
+    assert shared.feedback(own, "sk-lab", thumb="up").status_code == 200
+    last = [ask("sk-ward", f"noise {number}") for number in range(1005)][-1]
+    shared.concluded(last)
+    listed = shared.client.get("/api/decisions", headers={"Authorization": "Bearer sk-lab"}).json()["decisions"]
+    (account,) = [account for account in listed if account["decision"]["id"] == own]
+    assert [entry["quality"] for entry in account["feedback"]] == [1.0]
+    assert {account["decision"]["tenant"] for account in listed} == {"lab"}
+
+
 @pytest.mark.parametrize(
     ("judgement", "reason"),
     [

@@ -3,7 +3,7 @@
 A key sees the decisions of its own tenant; an admin's key sees all.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.router import Route
 from autoglm.inference.decision import Decision, Feedback, Outcome
-from autoglm.inference.engine.account import Account, Concluded, decode_event
+from autoglm.inference.engine.account import Account, Concluded, Event, read_events
 from autoglm.inference.engine.engine import Engine
 from autoglm.inference.engine.ledger import Ledger
 from autoglm.inference.engine.retries import judgeable
@@ -92,17 +92,13 @@ class DecisionsGateway:
         query = exchange.query()
         fields.only(query, ("limit",))
         limit = fields.integer(query, "limit", 20, low=1, high=MAX_LIMIT)
-        accounts: dict[str, DecisionAccount] = {}
-        for record in await self._ledger.last(MAX_LIMIT):
-            event = decode_event(record.body)
-            if isinstance(event, Concluded):
-                if _may_see(principal, event.decision):
-                    accounts[event.decision.id] = DecisionAccount(
-                        decision=event.decision, outcome=event.outcome, feedback=[]
-                    )
-            elif (judged := accounts.get(event.feedback.decision)) is not None:
-                judged.feedback.append(event.feedback)
-        exchange.respond_json(200, DecisionList(list(accounts.values())[: -limit - 1 : -1]))
+        if principal.allows("admin"):
+            found = _accounts(await anyio.to_thread.run_sync(read_events, await self._ledger.last(MAX_LIMIT)))
+        else:
+            ends = await anyio.to_thread.run_sync(read_events, await self._ledger.last_of(principal.tenant, limit))
+            ids = [event.decision.id for event in ends if isinstance(event, Concluded)]
+            found = [_shown(await self._account(principal, id)) for id in ids]
+        exchange.respond_json(200, DecisionList(found[: -limit - 1 : -1]))
 
     async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:
         account = await self._account(exchange.identify(self._keys), variables["id"])
@@ -156,6 +152,17 @@ class DecisionsGateway:
         if not _may_see(principal, account.decision):
             raise NotFound("decision", id[:64])
         return account
+
+
+def _accounts(events: Iterable[Event]) -> list[DecisionAccount]:
+    """Those whose ends are among the events, with the judgements that are."""
+    accounts: dict[str, DecisionAccount] = {}
+    for event in events:
+        if isinstance(event, Concluded):
+            accounts[event.decision.id] = DecisionAccount(decision=event.decision, outcome=event.outcome, feedback=[])
+        elif (judged := accounts.get(event.feedback.decision)) is not None:
+            judged.feedback.append(event.feedback)
+    return list(accounts.values())
 
 
 def _may_see(principal: Principal, decision: Decision) -> bool:

@@ -58,14 +58,22 @@ def read_events(records: Iterable[Record]) -> list[Event]:
     return events
 
 
+def subject_of_tenant(tenant: str) -> str:
+    """Of the ends of his requests: others' traffic must not push them out of sight."""
+    return f"{SUBJECT}-of:{tenant}"
+
+
 def record_of(event: Event) -> NewRecord:
     """The record to append. Spaces keep its id apart from clients' ids; a judge's second word replaces nothing."""
+    subjects: tuple[str, ...] = ()
     if isinstance(event, Concluded):
         id, name = event.decision.id, "decision"
+        subjects = (subject_of_tenant(event.decision.tenant),)
     else:
         feedback = event.feedback
         id, name = feedback.decision, f"feedback {feedback.source} {uuid7()}"
-    return NewRecord(id=f"{name} {id}", digest=b"decision", subjects=(SUBJECT, subject_of(id)), body=_encode(event))
+    subjects = (SUBJECT, subject_of(id), *subjects)
+    return NewRecord(id=f"{name} {id}", digest=b"decision", subjects=subjects, body=_encode(event))
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):

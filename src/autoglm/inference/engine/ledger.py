@@ -27,6 +27,7 @@ from autoglm.inference.engine.account import (
     read_events,
     record_of,
     subject_of,
+    subject_of_tenant,
 )
 from autoglm.inference.engine.retries import Judgeable
 
@@ -173,6 +174,10 @@ class Ledger:
     async def last(self, limit: int) -> list[Record]:
         """The newest events, oldest first; `decode_event` reads them."""
         return await self._log.read_last(SUBJECT, limit=limit)
+
+    async def last_of(self, tenant: str, limit: int) -> list[Record]:
+        """The newest ends of this tenant's requests, oldest first."""
+        return await self._log.read_last(subject_of_tenant(tenant), limit=limit)
 
     # --- what is learned ---
 
