@@ -279,6 +279,22 @@ def test_more_tenants_than_are_kept_are_refused_until_some_are_idle(monkeypatch:
     assert book.accounts.keys() == {("b", "d")}
 
 
+def test_a_key_that_names_many_tenants_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoglm.inference.budget.budgets.MAX_ACCOUNTS", 4)
+    monkeypatch.setattr("autoglm.inference.budget.budgets.MAX_ACCOUNTS_OF_KEY", 3)
+    clock = Clock()
+    book = budgets(settings(tenant="*", requests=9), clock=clock)
+    for tenant in "abc":
+        charged(book, "greedy", tenant).use("m", 1, 1)
+    with pytest.raises(BudgetExceeded, match="of key 'greedy' has no room: the key has opened 3 accounts"):
+        charged(book, "greedy", "d")
+    charged(book, "greedy", "a").use("m", 1, 1)
+    charged(book, "other", "e").use("m", 1, 1)
+    assert book.accounts["b", "a"].kept().by == "greedy"
+    clock.at_ms += DAY_MS
+    charged(book, "greedy", "d").use("m", 1, 1)
+
+
 # --- guesses ---
 
 

@@ -23,6 +23,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, tag="account", tag_field="
     end_ms: int
     used: Amounts
     estimated_tokens: int = 0
+    by: str = ""
+    """The key that first used it."""
 
 
 class Account:
@@ -32,8 +34,8 @@ class Account:
     """
 
     __slots__ = (
-        "budget", "end_ms", "estimated_tokens", "held", "limits", "mean_tokens_out", "start_ms", "subject", "used",
-        "zone",
+        "budget", "by", "end_ms", "estimated_tokens", "held", "limits", "mean_tokens_out", "start_ms", "subject",
+        "used", "zone",
     )  # fmt: skip
 
     def __init__(self, budget: BudgetSettings, subject: str, now_ms: int, kept: Kept | None = None) -> None:
@@ -44,6 +46,7 @@ class Account:
         self.limits = (budget.tokens, budget.requests, None if budget.money is None else round(budget.money * NANO))
         self.held = NOTHING
         self.used = NOTHING
+        self.by = "" if kept is None else kept.by
         self.estimated_tokens = 0
         """How much of the tokens used the hub had to guess, because the instance did not tell."""
         self.mean_tokens_out = _FIRST_TOKENS_OUT
@@ -106,5 +109,5 @@ class Account:
     def kept(self) -> Kept:
         return Kept(
             per=self.budget.per, start_ms=self.start_ms, end_ms=self.end_ms, used=self.used,
-            estimated_tokens=self.estimated_tokens,
+            estimated_tokens=self.estimated_tokens, by=self.by,
         )  # fmt: skip

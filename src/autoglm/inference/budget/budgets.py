@@ -1,5 +1,6 @@
 """All budgets of a hub: what a request needs is held when it starts and counted when it ends (ADR 8)."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -15,7 +16,10 @@ from autoglm.inference.budget.settings import BudgetSettings
 from autoglm.inference.call import AUTO, Call
 
 MAX_ACCOUNTS = 20_000
+MAX_ACCOUNTS_OF_KEY = 2_000
+"""That one key has opened, by naming tenants: it must not take all of them."""
 _MAX_KNOWN = 4096
+_CLEAR_EVERY_MS = 1_000
 _ONE = Amounts(requests=1)
 _WAY_OUT = "; a shorter one or a lower max_tokens helps"
 
@@ -41,11 +45,14 @@ class Budgets:
         self.ledger = ledger
         self.accounts: dict[tuple[str, str], Account] = {}
         """By the budget's name and the subject."""
+        self._opened: Counter[str] = Counter()
+        """How many of them each key has opened."""
         self.refusals: dict[str, int] = dict.fromkeys((budget.name for budget in settings), 0)
         self.estimates = 0
         """Answers whose tokens the hub had to guess."""
         self._prices = dict(prices)
         self._clock_ms = clock_ms
+        self._cleared_ms = -_CLEAR_EVERY_MS
         self._known: dict[tuple[str, str], tuple[Account, ...]] = {}
         self._rows: dict[str, Kept] = {}
         self._highest = Price(
@@ -132,7 +139,7 @@ class Budgets:
         known = self._known.get((key, tenant))
         if known is None:
             subjects = ((budget, _subject(budget, key, tenant)) for budget in self.settings)
-            known = tuple(self._account(budget, subject) for budget, subject in subjects if subject is not None)
+            known = tuple(self._account(budget, subject, key) for budget, subject in subjects if subject is not None)
             if len(self._known) >= _MAX_KNOWN:  # tenants may come from outside
                 self._known.clear()
             self._known[key, tenant] = known
@@ -162,25 +169,35 @@ class Budgets:
                 least = Room(limit, left, self.reset_s(account))
         return least
 
-    def _account(self, budget: BudgetSettings, subject: str) -> Account:
+    def _account(self, budget: BudgetSettings, subject: str, key: str) -> Account:
         account = self.accounts.get((budget.name, subject))
-        return self._add(budget, subject, None) if account is None else account
+        return self._add(budget, subject, None, key) if account is None else account
 
-    def _add(self, budget: BudgetSettings, subject: str, kept: Kept | None) -> Account:
-        if len(self.accounts) >= MAX_ACCOUNTS:
+    def _add(self, budget: BudgetSettings, subject: str, kept: Kept | None, key: str = "") -> Account:
+        by = key if kept is None else kept.by
+        if len(self.accounts) >= MAX_ACCOUNTS or (by and self._opened[by] >= MAX_ACCOUNTS_OF_KEY):
             self._clear_out()
             if len(self.accounts) >= MAX_ACCOUNTS:
                 raise BudgetExceeded(budget.name, "", f"{MAX_ACCOUNTS} accounts are in use; name fewer tenants", 60.0)
+            if kept is None and by and self._opened[by] >= MAX_ACCOUNTS_OF_KEY:
+                reason = f"the key has opened {MAX_ACCOUNTS_OF_KEY} accounts; name fewer tenants"
+                raise BudgetExceeded(budget.name, f"key {by!r}", reason, 60.0)
+        self._opened[by] += 1
         account = self.accounts[budget.name, subject] = Account(budget, subject, self._clock_ms(), kept)
+        account.by = by
         return account
 
     def _clear_out(self) -> None:
-        """Forget accounts that have nothing to remember."""
+        """Forget accounts that have nothing to remember; looks at most once a second, for there may be many."""
         now = self._clock_ms()
+        if 0 <= now - self._cleared_ms < _CLEAR_EVERY_MS:
+            return
+        self._cleared_ms = now
         for place, account in tuple(self.accounts.items()):
             account.roll(now)
             if account.used == NOTHING and account.held == NOTHING:
                 del self.accounts[place]
+                self._opened[account.by] -= 1
                 self.ledger.forget(row_key(*place))
         self._known.clear()
 
