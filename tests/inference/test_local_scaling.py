@@ -93,6 +93,7 @@ async def test_a_second_worker_comes_with_demand_and_leaves_without_a_loss(folde
         tasks.start_soon(pool.ask, "a", 20)
         long = await until_on(pool, "a-2", tasks)
         assert second.process is not None
+        second.watched(None)  # else it would be taken for hung, and replaced
         os.kill(second.process.pid, signal.SIGSTOP)  # however fast the machine, its answer outlasts the decision
         try:
             await until(lambda: second.state == "draining", PATIENCE_S)
