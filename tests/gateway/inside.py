@@ -45,6 +45,10 @@ class Inside:
         """How many tasks there are, but for the one that counts."""
         return self.count(lambda: len(asyncio.all_tasks())) - 1
 
+    def has_task(self, name: str) -> bool:
+        """True while a task of that function runs."""
+        return self.count(lambda: sum(name in task.get_name() for task in asyncio.all_tasks())) > 0
+
     @property
     def listeners(self) -> int:
         """Who listens for the words of answers."""

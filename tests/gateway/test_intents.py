@@ -27,6 +27,10 @@ name = "berth"
 examples = ["is berth three free", "which ferry lies at berth two", "assign a berth to the ferry"]
 
 [[intent]]
+name = "pier"
+examples = ["is pier nine free", "which ferry lies at pier two", "assign a pier to the ferry"]
+
+[[intent]]
 name = "health"
 examples = ["the crew is seasick", "晕船了吃什么", "a sailor has a fever"]
 """
@@ -141,8 +145,8 @@ def test_two_who_teach_one_intent_at_once_both_do(client: httpx2.Client) -> None
 
 def test_an_example_moves_to_the_intent_that_claims_it(client: httpx2.Client) -> None:
     before = known(client)["berth"][0]
-    assert teach(client, "search", "is berth three free").status_code == 200
-    assert known(client)["berth"] == (before - 1, 0)
+    assert teach(client, "search", "is pier nine free").status_code == 200
+    assert known(client)["pier"] == (before - 1, 0)
 
 
 def test_what_was_taught_can_be_taken_back(client: httpx2.Client) -> None:

@@ -172,6 +172,7 @@ def test_a_client_that_falls_silent_in_a_request_loses_its_place(
     monkeypatch.setattr("autoglm.gateway.server.SILENT_S", 0.3)
     monkeypatch.setattr("autoglm.gateway.server._ROUND_TICKS", 1)
     with hub_inside(tmp_path / "data") as hub, Wire(hub.port, hub.key) as wire:
+        wait_until(lambda: hub.has_task("Correspondent._retry"))  # the last that starts
         before = hub.tasks()
         with Wire(hub.port, hub.key) as waiting:
             waiting.request("GET", "/api/messages?to=user:a&wait=1.5")  # silent, but not in the middle of anything

@@ -142,7 +142,10 @@ class Engine:
 
     def _holds(self, call: Call, allows: Callable[[str], bool]) -> bool:
         """Nothing speaks against what was decided: the call waits for it."""
-        return allows(call.model) and forecast(self._scheduler, call.model, call.api, now_s=monotonic_s()) is not None
+        if not allows(call.model):
+            return False
+        expected = forecast(self._scheduler, call.model, call.api, now_s=monotonic_s())
+        return expected is not None and not expected.pause_s
 
     def _apply(self, call: Call, arm: Arm) -> None:
         call.applied = arm
