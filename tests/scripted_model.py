@@ -222,7 +222,7 @@ class ScriptedModel:
 
     async def _serve(self, started: threading.Event) -> None:
         self._stopped = asyncio.Event()
-        server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, limit=64 << 20)
+        server = await asyncio.start_server(self._accepted, "127.0.0.1", self.port, limit=64 << 20)
         self.port = server.sockets[0].getsockname()[1]
         started.set()
         await self._stopped.wait()
@@ -240,11 +240,14 @@ class ScriptedModel:
         data = [{"id": name, "object": "model"} for name in self.models]
         return response(self.models_status, {"object": "list", "data": data})
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Noted here: a task that is cancelled before its first step would leave the transport open."""
         self._writers.add(writer)
+        task = self._loop.create_task(self._connected(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open_connections += 1
         try:
             while True:
@@ -265,7 +268,6 @@ class ScriptedModel:
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
-            self._tasks.discard(task)
             self.open_connections -= 1
             writer.close()
             if not self._stopped.is_set():
