@@ -53,6 +53,11 @@ class BudgetHub:
     def used(self, budget: str, subject: str = "", unit: str = "tokens") -> float:
         return float(self.budgets()[budget, subject][unit]["used"])
 
+    def held(self, budget: str, subject: str = "", unit: str = "tokens") -> float:
+        """What requests on their way may still use; nothing where nobody has asked yet."""
+        entry = self.budgets().get((budget, subject))
+        return float(entry[unit]["held"]) if entry else 0.0
+
     def metric(self, sample: str) -> float:
         """The value of a sample as `/metrics` writes it, labels and all."""
         lines = self.client.get("/metrics").text.splitlines()

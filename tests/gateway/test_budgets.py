@@ -102,7 +102,7 @@ def test_a_bound_of_thousands_of_digits_is_refused_by_its_name(hub: BudgetHub, m
     body = b'{"model":"%b","messages":[],"%b":%b}' % (model.encode(), field.encode(), b"9" * 4_000)
     reply = hub.client.post("/v1/chat/completions", content=body, headers={"Authorization": "Bearer sk-gate"})
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, field)
-    assert hub.budgets()["gate", "gate"]["requests"]["held"] == 0
+    assert hub.held("gate", "gate", "requests") == 0
 
 
 @pytest.mark.parametrize("model", ["echo-model", "auto"])
@@ -110,7 +110,7 @@ def test_a_field_whose_name_is_no_text_is_no_valid_json(hub: BudgetHub, model: s
     body = b'{"model":"%b","stream":true,"messages":[],"\xff":1}' % model.encode()
     reply = hub.client.post("/v1/chat/completions", content=body, headers={"Authorization": "Bearer sk-gate"})
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_json")
-    assert hub.budgets()["gate", "gate"]["requests"]["held"] == 0
+    assert hub.held("gate", "gate", "requests") == 0
 
 
 def test_openais_client_does_not_try_again(hub: BudgetHub) -> None:
@@ -132,13 +132,13 @@ def test_requests_that_run_hold_what_they_may_take(hub: BudgetHub) -> None:
     with ThreadPoolExecutor(40) as threads:
         replies = [threads.submit(hub.ask, key="sk-ward", max_tokens=200) for _ in range(40)]
         wait_until(lambda: sum(reply.done() for reply in replies) >= 36)
-        assert hub.budgets()["wards", "ward-3"]["tokens"]["held"] <= 1000
+        assert hub.held("wards", "ward-3") <= 1000
         gate.open()
         statuses = [reply.result().status_code for reply in replies]
     assert statuses.count(200) in (3, 4)
     assert statuses.count(429) == 40 - statuses.count(200)
     assert hub.used("wards", "ward-3") == 220 * statuses.count(200) <= 1000
-    assert hub.budgets()["wards", "ward-3"]["tokens"]["held"] == 0
+    assert hub.held("wards", "ward-3") == 0
 
 
 def test_limits_are_told_as_openai_tells_them(hub: BudgetHub) -> None:
@@ -198,7 +198,7 @@ def test_an_error_takes_a_request_and_no_tokens_and_a_failure_takes_nothing(hub:
     hub.model.behaviour = answering(500, {"error": {"message": "broken"}})
     assert hub.ask(key="sk-gate").status_code == 502
     assert hub.used("gate", "gate", "requests") == 1
-    assert hub.budgets()["gate", "gate"]["requests"]["held"] == 0
+    assert hub.held("gate", "gate", "requests") == 0
 
 
 def test_a_stream_that_breaks_off_counts_what_was_sent_on(hub: BudgetHub) -> None:
@@ -219,7 +219,7 @@ def test_a_client_that_leaves_before_the_answer_frees_what_was_held(hub: BudgetH
         client.post("/v1/chat/completions", json=body, headers={"Authorization": "Bearer sk-ward"})
     client.close()
     wait_until(lambda: gate.left_s)
-    wait_until(lambda: hub.budgets()["wards", "ward-3"]["requests"]["held"] == 0)
+    wait_until(lambda: hub.held("wards", "ward-3", "requests") == 0)
     assert hub.used("wards", "ward-3") == 0
 
 
