@@ -38,6 +38,7 @@ POLICIES: Words = {
 }
 CHOOSERS: Words = {
     "engine": ("**engine**", "**引擎**"),
+    "engine_as_set": ("engine with its quality floor", "带质量下限的引擎"),
     "linucb": ("LinUCB", "LinUCB"),
     "epsilon_greedy": ("epsilon-greedy", "ε-贪心"),
     "random": ("random", "随机"),
