@@ -19,10 +19,11 @@ from autoglm.core.ports import Reply
 from autoglm.inference.call import Call
 from autoglm.inference.dispatch import Dispatcher
 from autoglm.inference.engine.engine import Engine
-from autoglm.inference.instance import Instance, Slot
+from autoglm.inference.instance import Instance
 from autoglm.inference.providers.health import watch_health
 from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import PoolSettings, SchedulerSettings
+from autoglm.inference.slot import Slot
 from autoglm.inference.usage import usage_of
 from benchmarks.simulated_model import SLOTS, Ask, SimulatedModel, body_of
 

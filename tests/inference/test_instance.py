@@ -3,7 +3,8 @@
 import pytest
 
 from autoglm.core.clock import monotonic_s
-from autoglm.inference.instance import Instance, Slot
+from autoglm.inference.instance import Instance
+from autoglm.inference.slot import Slot
 from inference.calls import call, ready
 
 

@@ -21,9 +21,10 @@ from autoglm.core.errors import (
     UnknownModel,
 )
 from autoglm.inference.call import Call
-from autoglm.inference.instance import Instance, Slot
+from autoglm.inference.instance import Instance
 from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import SchedulerSettings
+from autoglm.inference.slot import Slot
 from eventually import until
 from inference.calls import call, call_of, make_known, ready
 

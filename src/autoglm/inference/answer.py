@@ -3,8 +3,9 @@
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import UpstreamFailed, UpstreamTimeout
 from autoglm.core.ports import Reply, Sink
-from autoglm.inference.instance import Instance, Slot
+from autoglm.inference.instance import Instance
 from autoglm.inference.scheduler import Scheduler
+from autoglm.inference.slot import Slot
 
 
 class Answer:

@@ -34,8 +34,9 @@ from autoglm.inference.engine.engine import Engine
 from autoglm.inference.flaw import HOLD_BYTES, USUAL_STARTS, error_body, flaw_of, is_error
 from autoglm.inference.flight import Flight
 from autoglm.inference.hedge import FirstBytes, Hedge
-from autoglm.inference.instance import Instance, Slot
+from autoglm.inference.instance import Instance
 from autoglm.inference.scheduler import NOTHING, Scheduler
+from autoglm.inference.slot import Slot
 from autoglm.inference.sse import FIRST_EVENT_BYTES, has_event
 from autoglm.inference.upstream.connection import StaleConnection
 from autoglm.inference.verdict import Verdict, judge

@@ -22,6 +22,7 @@ MOST_ESTIMATED_TOKENS = 32_768
 """Of prompt or answer: pictures are long, but few tokens. What it really was is charged in the end."""
 
 _BYTES_PER_TOKEN = 4
+_MOST_BYTES = _BYTES_PER_TOKEN * MOST_ESTIMATED_TOKENS
 _FIRST_GUESS_TOKENS = 256.0
 _SMOOTHING = 0.1  # weight of the newest answer in the running mean of lengths
 _OUTLIER = 8.0
@@ -172,15 +173,15 @@ class FairShares:
         if call.estimate is not None:
             return call.estimate
         tenant, body = self._tenants.get(call.tenant), call.body
-        prompt_tokens = len(body) / _BYTES_PER_TOKEN
-        output_tokens = (tenant.output_tokens if tenant is not None else 0.0) or self._output_tokens
-        prompt_tokens = min(prompt_tokens, MOST_ESTIMATED_TOKENS)
+        size = len(body)
+        prompt_tokens = size / _BYTES_PER_TOKEN if size < _MOST_BYTES else MOST_ESTIMATED_TOKENS
+        output_tokens = (tenant is not None and tenant.output_tokens) or self._output_tokens
         at = body.find(b'"max_')
         if at >= 0:
             limit = _MAX_TOKENS.match(body, at) or _MAX_TOKENS.search(body, at + 1)
             if limit is not None:
-                call.bound_tokens = float(limit[1])
-                output_tokens = min(output_tokens, call.bound_tokens)
+                call.bound_tokens = bound = float(limit[1])
+                output_tokens = min(output_tokens, bound)
         call.estimate = estimate = (prompt_tokens, output_tokens)
         return estimate
 
@@ -205,10 +206,12 @@ class FairShares:
         """
         tenant = charge.tenant
         if is_whole and tokens_out:
-            mean = tenant.output_tokens or self._output_tokens
-            length = min(tokens_out, _OUTLIER * mean + _FIRST_GUESS_TOKENS)
-            tenant.output_tokens += (length - tenant.output_tokens) * (_SMOOTHING if tenant.output_tokens else 1.0)
-            length = min(length, _OUTLIER * self._output_tokens + _FIRST_GUESS_TOKENS)
+            mean, length = tenant.output_tokens, tokens_out
+            if length > _FIRST_GUESS_TOKENS:  # no mean is so short that less would be too long
+                length = min(length, _OUTLIER * (mean or self._output_tokens) + _FIRST_GUESS_TOKENS)
+            tenant.output_tokens = mean + (length - mean) * _SMOOTHING if mean else length
+            if length > _FIRST_GUESS_TOKENS:
+                length = min(length, _OUTLIER * self._output_tokens + _FIRST_GUESS_TOKENS)
             self._output_tokens += (length - self._output_tokens) * _SMOOTHING
         amount = (self._input_weight * tokens_in + self._output_weight * tokens_out) / tenant.weight
         tenant.counter += amount - charge.amount

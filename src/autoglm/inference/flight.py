@@ -5,7 +5,7 @@ from collections.abc import Callable
 from autoglm.core.errors import UpstreamFailed
 from autoglm.core.ports import Line, Reply
 from autoglm.inference.call import Call
-from autoglm.inference.instance import Slot
+from autoglm.inference.slot import Slot
 
 
 class Flight:

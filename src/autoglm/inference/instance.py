@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.ports import Backend
@@ -13,11 +13,7 @@ from autoglm.inference.ejection import SAMPLES, Ejections, Kind, Sample, decayed
 from autoglm.inference.engine_load import EngineLoad
 from autoglm.inference.latency import LatencyModel
 from autoglm.inference.process import WorkerProcess
-
-if TYPE_CHECKING:
-    from autoglm.inference.fairness import Charge
-    from autoglm.inference.flight import Flight
-    from autoglm.inference.hedge import Hedge
+from autoglm.inference.slot import Slot
 
 State = Literal["starting", "ready", "down", "blocked", "idle", "draining", "stopped"]
 """Of a local one: idle has no process and starts when somebody asks; draining is about to stop; stopped stays so."""
@@ -29,57 +25,6 @@ _FALL_S = 1.0
 """A process whose connections have closed is gone within this time, or it lives: it has its memory to give back."""
 _MAX_HINT_GAP_S = 60.0
 """An instance that closes idle connections as a habit is probed for it less and less often."""
-
-
-class Slot:
-    """A request's place on an instance, from `Instance.start` to `Instance.finish`.
-
-    `era` is the time between two pauses in which it began: what began before a pause says nothing about the time after.
-    """
-
-    __slots__ = (
-        "ahead_tokens", "beside", "call", "came_whole", "charge", "era", "first_byte_s", "hedge", "instance",
-        "is_complete", "is_overdue", "is_recalled", "is_trial", "started_s", "uncached_tokens", "waiting", "was_left",
-    )  # fmt: skip
-
-    def __init__(self, call: Call, instance: "Instance", era: int, started_s: float) -> None:
-        self.call = call
-        self.instance = instance
-        self.era = era
-        self.started_s = started_s
-        self.is_recalled = False
-        self.is_trial = False
-        """It shows whether the instance may come back."""
-        self.is_overdue = False
-        """Its wait so far was taken down as a time to the first byte."""
-        self.waiting: asyncio.Task[Any] | Flight | None = None
-        """Whose wait for the first byte may be broken off, because the request can still move elsewhere."""
-        self.hedge: Hedge | None = None
-        """A second attempt beside this one."""
-        self.charge: Charge | None = None
-        """What it costs the tenant; None when nobody counts, or it is settled."""
-        self.uncached_tokens = self.ahead_tokens = 0.0
-        """Of its prompt, and of the other prompts that had no answer yet when it started; see latency.py."""
-        self.beside = 0
-        """Requests that ran then, this one included."""
-        self.first_byte_s = 0.0
-        """From its start; 0 until an answer has begun well."""
-        self.came_whole = False
-        """True when the answer came in one piece, so that its first byte tells nothing of its first token."""
-        self.is_complete = False
-        self.was_left = False
-        """True when nobody wants the answer any more."""
-
-    def took(self, first_byte_s: float) -> Sample:
-        """Its time, as it is compared with others."""
-        return first_byte_s, self.uncached_tokens, self.ahead_tokens, self.beside
-
-    def recall(self) -> None:
-        """Break off the wait for the first byte: the instance is down, and another could answer."""
-        waiting, self.waiting = self.waiting, None
-        if waiting is not None:
-            self.is_recalled = True
-            waiting.cancel()
 
 
 class Instance:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from autoglm.inference.call import Call
 from autoglm.inference.fairness import Ranking, Tenant
-from autoglm.inference.instance import Slot
+from autoglm.inference.slot import Slot
 
 LIFT_EVERY = 4
 """While higher classes wait, at most every fourth start is one that aging lifted."""

@@ -27,11 +27,12 @@ from autoglm.inference.call import AUTO, Call
 from autoglm.inference.credible import TEMPLATE_TOKENS, UNBOUNDED_TOKENS, credible
 from autoglm.inference.ejection import Ejections
 from autoglm.inference.fairness import Charge, FairShares
-from autoglm.inference.instance import Instance, Slot
+from autoglm.inference.instance import Instance
 from autoglm.inference.latency import Prediction
 from autoglm.inference.placement import Placement, predicted_wait_s, quickest
 from autoglm.inference.queue import LIFT_EVERY, Waiter, WaitQueue, next_of
 from autoglm.inference.settings import PoolSettings, SchedulerSettings
+from autoglm.inference.slot import Slot
 
 log = structlog.get_logger()
 

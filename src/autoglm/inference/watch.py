@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from autoglm.core.clock import monotonic_s
 from autoglm.inference.hedge import FirstBytes
-from autoglm.inference.instance import Instance, Slot
+from autoglm.inference.instance import Instance
 from autoglm.inference.scheduler import Scheduler
+from autoglm.inference.slot import Slot
 
 TICK_S = 0.05
 _SLOW_TICKS = 4
