@@ -9,8 +9,6 @@ import asyncio
 import math
 from collections.abc import Callable
 
-import structlog
-
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import (
     PULL,
@@ -22,19 +20,16 @@ from autoglm.core.errors import (
     QueueFull,
     UnknownModel,
 )
-from autoglm.inference.affinity import prefix_of
+from autoglm.inference.accounting import Accounting
 from autoglm.inference.call import AUTO, Call
-from autoglm.inference.credible import TEMPLATE_TOKENS, UNBOUNDED_TOKENS, credible
 from autoglm.inference.ejection import Ejections
-from autoglm.inference.fairness import Charge, FairShares
+from autoglm.inference.fairness import FairShares
 from autoglm.inference.instance import Instance
 from autoglm.inference.latency import Prediction
 from autoglm.inference.placement import Placement, predicted_wait_s, quickest
 from autoglm.inference.queue import LIFT_EVERY, Waiter, WaitQueue, next_of
 from autoglm.inference.settings import PoolSettings, SchedulerSettings
 from autoglm.inference.slot import Slot
-
-log = structlog.get_logger()
 
 NOTHING: frozenset[str] = frozenset()
 Wish = tuple[str, str, frozenset[str]]
@@ -59,12 +54,11 @@ class Scheduler:
             input_weight=settings.input_weight, output_weight=settings.output_weight, weights=settings.shares
         )
         self.placement = Placement(self.shares, settings.first_token_s)
+        self._accounting = Accounting(self.shares, self.placement.prefixes)
         self.shed = 0
         """Requests refused because they would have come too late, since the start."""
         self._serving: dict[tuple[str, str], list[Instance]] = {}
         self._queues: dict[Wish, WaitQueue] = {}
-        self._liars: set[str] = set()
-        """Instances that told a usage which cannot be."""
         self._since_lift = LIFT_EVERY
         self._arrivals = 0
         self._wake_up: asyncio.TimerHandle | None = None
@@ -81,7 +75,7 @@ class Scheduler:
     def forget(self, instance: Instance) -> None:
         """It is gone. What still runs there keeps its slot until it ends."""
         self.instances.pop(instance.name, None)
-        self._liars.discard(instance.name)
+        self._accounting.forget(instance.name)
         self.changed()
 
     async def remove(self, instance: Instance) -> None:
@@ -166,7 +160,7 @@ class Scheduler:
         now_s = monotonic_s()
         slot.instance.finish(slot, now_s)
         if slot.charge is not None:  # else it was given back before
-            self._account(slot, slot.charge, now_s, tokens_in, tokens_out)
+            self._accounting.end(slot, slot.charge, now_s, tokens_in, tokens_out)
         if self.waiting:
             self._dispatch()
 
@@ -185,62 +179,8 @@ class Scheduler:
     def _start(self, call: Call, instance: Instance, now_s: float, *, has_choice: bool) -> Slot:
         slot = instance.start(call, now_s)
         call.was_started = True
-        charge = slot.charge = self.shares.charge(call)
-        uncached_tokens = charge.prompt_tokens
-        if has_choice:
-            if call.prefix is None:
-                call.prefix = prefix_of(call)
-            if call.prefix:
-                home, tokens = self.placement.prefixes.home_of(call.prefix)
-                if home == instance.name:
-                    uncached_tokens = max(0.0, uncached_tokens - tokens)
-                self.placement.prefixes.note(call.prefix, instance.name, charge.prompt_tokens)
-        latency = instance.latency
-        slot.uncached_tokens, slot.ahead_tokens = uncached_tokens, latency.ahead_tokens
-        slot.beside = len(instance.held) + instance.foreign_running
-        latency.ahead_tokens += uncached_tokens
+        self._accounting.begin(slot, has_choice=has_choice)
         return slot
-
-    def _account(self, slot: Slot, charge: Charge, now_s: float, tokens_in: int, tokens_out: int) -> None:
-        """Charge what the attempt really took, and learn from its times.
-
-        A failed attempt costs its tenant nothing; one that the client left, the prompt and what was produced so far.
-        """
-        slot.charge = None
-        instance, first_byte_s = slot.instance, slot.first_byte_s
-        if tokens_out > slot.call.bound_tokens or tokens_out > UNBOUNDED_TOKENS or tokens_in > TEMPLATE_TOKENS:
-            tokens_in, tokens_out = self._believed(slot, tokens_in, tokens_out, now_s)
-        latency = instance.latency
-        prompt_tokens = tokens_in or charge.prompt_tokens
-        if not first_byte_s:
-            latency.ahead_tokens = max(0.0, latency.ahead_tokens - slot.uncached_tokens)
-            self.shares.settle(charge, prompt_tokens if slot.was_left else 0.0, 0.0, is_whole=False)
-            return
-        running = (slot.beside + len(instance.held) + instance.foreign_running + 1) * 0.5
-        produced = tokens_out or charge.output_tokens
-        if slot.came_whole:
-            latency.answered(slot.uncached_tokens, slot.ahead_tokens, first_byte_s, produced, running)
-        else:
-            rest_s = now_s - slot.started_s - first_byte_s
-            if slot.is_complete:
-                latency.ended(rest_s, produced, running)
-            elif not tokens_out:
-                produced = min(produced, latency.produced(rest_s, running))
-        self.shares.settle(charge, prompt_tokens, produced, is_whole=slot.is_complete and tokens_out > 0)
-        if slot.call.prefix:
-            self.placement.prefixes.note(slot.call.prefix, instance.name, charge.prompt_tokens + produced)
-
-    def _believed(self, slot: Slot, tokens_in: int, tokens_out: int, now_s: float) -> tuple[int, int]:
-        """What an instance tells, no higher than can be; an instance that lies is logged once."""
-        believed = credible(slot.call, tokens_in, tokens_out, now_s - slot.started_s)
-        name = slot.instance.name
-        if believed != (tokens_in, tokens_out) and name not in self._liars:
-            self._liars.add(name)
-            log.warning(
-                "usage_not_believed", instance=name, model=slot.call.model, tokens_in=tokens_in,
-                tokens_out=tokens_out, counted_in=believed[0], counted_out=believed[1],
-            )  # fmt: skip
-        return believed
 
     # --- predictions ---
 

@@ -1,4 +1,4 @@
-"""Predicts each arm's quality for a request, chooses by the objective, explores within a budget, and learns.
+"""Predicts each arm's quality for a request, chooses by the objective, and learns from what came of it.
 
 Quality is learned; latency and cost are predictions of the pool that come with each option. The choice is a
 distribution that is written down: all but a small share goes to the leader, the share to those that might be better.
@@ -9,7 +9,6 @@ use from two threads at once.
 import math
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,8 +16,10 @@ import numpy as np
 from autoglm.core.errors import InvalidField, StateBroken
 from autoglm.inference.decision import Arm, Candidate, Weights
 from autoglm.inference.engine.bandit import Lines
+from autoglm.inference.engine.belief import Belief
 from autoglm.inference.engine.context import LINEAR_WIDTH, Context, chance, context_of
 from autoglm.inference.engine.drift import Drift
+from autoglm.inference.engine.exploration import Exploration, draw
 from autoglm.inference.engine.knn import Neighbours
 from autoglm.inference.engine.objective import score
 from autoglm.inference.features import Features
@@ -69,8 +70,6 @@ _FIRST_TRUST = 1.5
 
 _TRUST_KEEPS = 0.998
 """Share of the evidence for or against the features that one more outcome leaves."""
-
-_HALF_ROOT = 1.0 / math.sqrt(2.0)
 
 
 class LearnerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,28 +149,10 @@ class _State(msgspec.Struct, frozen=True, kw_only=True):
     moments: bytes
 
 
-class _Belief(NamedTuple):
-    """What is known of an arm for a request."""
-
-    quality: float
-    deviation: float
-    evidence: float
-    """Outcomes like this request that would say as much."""
-    near: float
-    """Outcomes in the narrow circle."""
-    alike: float
-    """The quality by outcomes of like requests alone."""
-    overall: float
-    """The quality by all outcomes of the arm, whatever the request."""
-    outcomes: float
-    """Judged ones of the arm, of any kind of request."""
-    is_settled: bool
-    """The arm is not new: it has enough of them."""
-
-
 class Learner:
     def __init__(self, settings: LearnerSettings) -> None:
         self.settings = settings
+        self._exploration = Exploration(settings)
         self._steps = 0
         self._scale = 1.0
         self._known: list[Known] = []
@@ -206,8 +187,8 @@ class Learner:
             for belief, latency_s, cost in zip(beliefs, latencies_s, costs, strict=True)
         ]
         share = floor * self.settings.quality_floor
-        leader, propensities, lowest = self._distribution(able, beliefs, scores, weights.quality, share)
-        chosen = _draw(propensities, chance(seed))
+        spread = self._exploration.distribution(able, beliefs, scores, weights.quality, share)
+        chosen = draw(spread.propensities, chance(seed))
         candidates = tuple(
             Candidate(
                 arm=option.arm,
@@ -218,13 +199,13 @@ class Learner:
                 output_tokens=option.output_tokens,
                 score=value,
                 propensity=propensity,
-                ruled_out=option.ruled_out or ("" if propensity else self._below(belief, lowest)),
+                ruled_out=option.ruled_out or ("" if propensity else self._exploration.below(belief, spread.floor)),
             )
             for option, belief, latency_s, cost, value, propensity in zip(
-                options, beliefs, latencies_s, costs, scores, propensities, strict=True
+                options, beliefs, latencies_s, costs, scores, spread.propensities, strict=True
             )
         )
-        return Choice(candidates=candidates, chosen=chosen, is_exploration=chosen != leader)
+        return Choice(candidates=candidates, chosen=chosen, is_exploration=chosen != spread.leader)
 
     def learn(self, features: Features, arm: Arm, quality: float, *, weight: float = 1.0) -> None:
         """Take in one outcome. quality: in [0, 1], cut there. weight: of the evidence, in (0, 1], cut there.
@@ -331,7 +312,7 @@ class Learner:
             lines.solve(row)
         return learner
 
-    def _believe(self, context: Context, arms: Sequence[Arm]) -> list[_Belief]:
+    def _believe(self, context: Context, arms: Sequence[Arm]) -> list[Belief]:
         """Near outcomes, then far ones and the line, then the mean of the other arms: each counts by its evidence.
 
         That, and the mean of all of the arm's outcomes, are two experts, mixed by the odds that each has earned
@@ -373,69 +354,8 @@ class Learner:
             deviation = math.sqrt(variance / (evidence + _PRIOR_WORTH))
             outcomes = 0.0 if known is None else known.outcomes
             is_settled = outcomes >= settings.settled_after
-            beliefs.append(_Belief(quality, deviation, evidence, near_counts, alike, overall, outcomes, is_settled))
+            beliefs.append(Belief(quality, deviation, evidence, near_counts, alike, overall, outcomes, is_settled))
         return beliefs
-
-    def _below(self, belief: _Belief, floor: float) -> str:
-        if belief.quality + self.settings.floor_deviations * belief.deviation >= floor:
-            return ""
-        return f"quality {belief.quality:.2f} is below the floor of {floor:.2f}"
-
-    def _distribution(
-        self, able: list[int], beliefs: list[_Belief], scores: list[float], weight: float, share: float
-    ) -> tuple[int, list[float], float]:
-        """(leader, propensity of each option, quality floor).
-
-        able: options that can be chosen. weight: of quality. share: of the best quality, below which none leads.
-        """
-        settings, slack = self.settings, self.settings.floor_deviations
-        young_share = settings.young_share if settings.explore_share else 0.0
-        judged = sum(beliefs[index].outcomes for index in able)
-        # Until all are known, or could have got known by the share of the young; later, who is unknown is new here.
-        is_beginning = judged * young_share < settings.settled_after * len(able) and not all(
-            beliefs[index].is_settled for index in able
-        )
-        settled = [index for index in able if beliefs[index].is_settled and not is_beginning]
-        leading = settled or able
-        floor = share * max(beliefs[index].quality for index in leading)
-        sure = [index for index in leading if beliefs[index].quality - slack * beliefs[index].deviation >= floor]
-        sure = sure or [index for index in leading if beliefs[index].quality >= floor]
-        # While nothing is known, the order of the options is all there is.
-        leader = max(sure, key=scores.__getitem__) if judged else able[0]
-        others = [index for index in able if index != leader and not self._below(beliefs[index], floor)]
-        propensities = [0.0] * len(beliefs)
-        if settled and others:
-            odds = [_odds(beliefs[index], beliefs[leader], scores[leader] - scores[index], weight) for index in others]
-            total = sum(odds)
-            for index, odd in zip(others, odds, strict=True):
-                wanted = odd / total if total else 1.0 / len(others)
-                propensities[index] = settings.explore_share * 0.5 * (1.0 / len(others) + wanted)
-            self._add_young(propensities, others, odds, beliefs, young_share)
-        elif others:
-            trying = young_share if judged else settings.explore_share
-            # Each a little, most to those that are farthest from being known.
-            needs = [max(1.0, settings.settled_after - beliefs[index].outcomes) for index in others]
-            for index, need in zip(others, needs, strict=True):
-                propensities[index] = trying * need / sum(needs)
-        propensities[leader] = 1.0 - sum(propensities)
-        return leader, propensities, floor
-
-    def _add_young(
-        self, propensities: list[float], others: list[int], odds: list[float], beliefs: list[_Belief],
-        young_share: float,
-    ) -> None:  # fmt: skip
-        """More for arms that may be better and are little known here, where requests recur; never for a new arm."""
-        enough = self.settings.settled_after
-        needs = [
-            min(1.0, 2.0 * odd) * max(0.0, 1.0 - beliefs[index].evidence / enough) if beliefs[index].is_settled else 0.0
-            for index, odd in zip(others, odds, strict=True)
-        ]
-        total = sum(needs)
-        if total > 0.0:
-            recurring = min(1.0, sum(belief.near for belief in beliefs) / enough)
-            extra = max(0.0, young_share - self.settings.explore_share) * recurring * max(needs) / total
-            for index, need in zip(others, needs, strict=True):
-                propensities[index] += extra * need
 
     def _row_of(self, arm: Arm) -> int:
         row = self._rows.get(arm)
@@ -470,26 +390,6 @@ class Learner:
             wanted = min(max(rows, 2 * room), ARMS + 1)
             self._neighbours.grow(wanted)
             self._lines.grow(wanted)
-
-
-def _odds(other: _Belief, leader: _Belief, lead: float, weight: float) -> float:
-    """The odds that the other is better, `lead` of score behind; 0 when that would take over two deviations."""
-    deviation = weight * math.hypot(other.deviation, leader.deviation)
-    if lead >= 2.0 * deviation:
-        return 0.0
-    return 0.5 * math.erfc(lead / deviation * _HALF_ROOT)
-
-
-def _draw(propensities: list[float], number: float) -> int:
-    """The index in whose part of [0, 1) `number` falls."""
-    last = 0
-    for index, propensity in enumerate(propensities):
-        if propensity > 0.0:
-            last = index
-            number -= propensity
-            if number < 0.0:
-                return index
-    return last  # what rounding left over
 
 
 def _finite(value: float) -> float:
