@@ -28,7 +28,7 @@ WORDS: dict[Language, dict[str, str]] = {
         "settings": "auto with a lower quality floor, shorter objective",
         "told": "told words, kind and all outcomes of the other half",
         "ceiling": "ceiling: all answers known beforehand",
-        "target": "target",
+        "target": "goal",
     },
     "zh": {
         "x": "计算时间（与最好的单一模型之比）",

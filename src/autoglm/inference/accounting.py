@@ -1,4 +1,4 @@
-"""What an attempt costs its tenant and what its times teach of its instance: a charge at its start, settled at its end."""
+"""What an attempt costs its tenant, and what its times teach of its instance, from its start to its end."""
 
 import structlog
 
