@@ -16,6 +16,7 @@ from autoglm.inference.decision import Arm, Candidate, Weights
 from autoglm.inference.engine.context import chance
 from autoglm.inference.engine.learner import ARMS, Choice, Learner, LearnerSettings, Option
 from autoglm.inference.engine.objective import PREFERENCES
+from autoglm.inference.engine.quality import FLAWLESS
 from autoglm.inference.features import Features, Language
 
 QUALITY = Weights(quality=1.0, latency=0.0, cost=0.0)
@@ -70,7 +71,35 @@ def built(given: list[tuple[Features, Arm, float, float]]) -> Learner:
     return learner
 
 
+def noticing(learner: Learner, arm: Arm, quality: float, times: int) -> float:
+    """The quality that is expected of the arm after so many answers which nobody has judged."""
+    weight = 0.1 if quality == FLAWLESS else 0.5
+    for _ in range(times):
+        learner.notice(request(), arm, quality, weight=weight)
+    return decide(learner, request(), options(arm)).candidates[0].quality
+
+
 # --- what is predicted ---
+
+
+def test_answers_without_a_flaw_do_not_drown_what_judges_said() -> None:
+    learner = taught((request(), BAD, 0.2))
+    before = decide(learner, request(), options(BAD)).candidates[0].quality
+    assert noticing(learner, BAD, FLAWLESS, 3_000) == pytest.approx(before, abs=0.02)
+
+
+def test_until_judges_have_spoken_flaws_tell_arms_apart() -> None:
+    learner = Learner(LearnerSettings())
+    assert noticing(learner, GOOD, FLAWLESS, 50) > 0.7
+    assert noticing(learner, BAD, 0.0, 50) < 0.2
+
+
+def test_a_few_flaws_take_little_from_what_judges_said_and_nothing_but_flaws_all() -> None:
+    """Of a thousand answers 30 are judged, as good, and as many have a flaw."""
+    learner = taught((request(), GOOD, 1.0))
+    noticing(learner, GOOD, FLAWLESS, 970)
+    assert noticing(learner, GOOD, 0.0, 30) > 0.9
+    assert noticing(learner, GOOD, 0.0, 300) < 0.5
 
 
 def test_outcomes_of_like_requests_count_and_those_of_others_hardly() -> None:

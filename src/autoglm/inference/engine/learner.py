@@ -22,12 +22,13 @@ from autoglm.inference.engine.drift import Drift
 from autoglm.inference.engine.exploration import Exploration, draw
 from autoglm.inference.engine.knn import Neighbours
 from autoglm.inference.engine.objective import score
+from autoglm.inference.engine.quality import FLAWLESS
 from autoglm.inference.features import Features
 
 ARMS = 256
 """Beyond it the arm that learned the longest ago is given up."""
 
-VERSION = 3
+VERSION = 4
 """Of the state. Another one is refused: the ledger's records make a new state."""
 
 _DIGEST_BYTES = 16
@@ -67,6 +68,9 @@ _MOST_TRUST = 5.0
 
 _FIRST_TRUST = 1.5
 """Features usually tell something: odds of 4.5 to 1."""
+
+_LEAST_NOTICE = 0.1
+"""Part of a flaw's weight that holds however few answers are judged: a model that broke is noticed without judges."""
 
 _TRUST_KEEPS = 0.998
 """Share of the evidence for or against the features that one more outcome leaves."""
@@ -125,6 +129,8 @@ class Known(msgspec.Struct, kw_only=True):
     """Sum of the weights it learned with, of those that say enough (JUDGED)."""
     learned_at: int = 0
     """The step of its last outcome."""
+    noticed: float = 0.0
+    """Answers that told of themselves, judged or not."""
     weight: float = 0.0
     """Of all its outcomes, discounted up to then."""
     quality: float = 0.0
@@ -244,6 +250,21 @@ class Learner:
         known.quality = known.quality * keep + weight * quality
         if weight >= JUDGED:
             known.outcomes += weight
+
+    def notice(self, features: Features, arm: Arm, quality: float, *, weight: float) -> None:
+        """Take in what an answer tells of itself, as `learn` does, while little of the arm is judged.
+
+        Later, that nothing is wrong with an answer teaches no more: it is the same of all arms, and where few answers
+        are judged, the many others would drown the judges' word. A flaw still counts, as if flaws were judged as
+        seldom as answers of this arm are, for they are among those, too.
+        """
+        known = self._known[self._row_of(arm) - 1]
+        known.noticed += 1.0
+        if known.outcomes >= self.settings.settled_after:
+            if quality >= FLAWLESS:
+                return
+            weight *= min(1.0, max(_LEAST_NOTICE, known.outcomes / known.noticed))
+        self.learn(features, arm, quality, weight=weight)
 
     def correct(
         self, features: Features, arm: Arm, was: tuple[float, float], now: tuple[float, float]

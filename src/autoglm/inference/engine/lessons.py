@@ -6,12 +6,11 @@ Imports numpy: load it in a thread, once the hub is ready.
 import msgspec
 
 from autoglm.core.errors import StateBroken
-from autoglm.inference.decision import Arm, Outcome
+from autoglm.inference.decision import Outcome
 from autoglm.inference.engine.account import Concluded, Event, Judged
 from autoglm.inference.engine.learner import Learner, LearnerSettings
 from autoglm.inference.engine.lengths import Lengths, Mean
 from autoglm.inference.engine.quality import quality_of
-from autoglm.inference.features import Features
 
 _SMOOTHING = 0.05
 _VERSION = 3
@@ -55,7 +54,9 @@ class Lessons:
             self.lengths.add(decision.features, arm, outcome.tokens_out)
         if outcome.cost:
             self.usual_cost += (outcome.cost - self.usual_cost) * (_SMOOTHING if self.usual_cost else 1.0)
-        self._learn(decision.features, arm, quality_of(outcome, ()))
+        noticed = quality_of(outcome, ())
+        if noticed is not None:
+            self.learner.notice(decision.features, arm, noticed[0], weight=noticed[1])
 
     def state(self) -> bytes:
         return msgspec.msgpack.encode(
@@ -88,7 +89,7 @@ class Lessons:
         id = event.feedback.decision
         before = self._judged.pop(id, None)
         if before is None:
-            self._learn(event.features, event.arm, judged)
+            self.learner.learn(event.features, event.arm, judged[0], weight=judged[1])
         elif judged[1] >= before[1]:
             self.learner.correct(event.features, event.arm, before, judged)
         else:
@@ -96,8 +97,3 @@ class Lessons:
         self._judged[id] = judged
         if len(self._judged) > _MOST_JUDGED:
             del self._judged[next(iter(self._judged))]
-
-    def _learn(self, features: Features, arm: Arm, judged: tuple[float, float] | None) -> None:
-        if judged is not None:
-            quality, weight = judged
-            self.learner.learn(features, arm, quality, weight=weight)

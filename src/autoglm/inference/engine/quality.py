@@ -7,7 +7,7 @@ from autoglm.inference.decision import Feedback, Outcome
 _WEIGHTS = {"person": 1.0, "program": 1.0, "retry": 0.3}
 """In the order in which they are believed. That the user asked again may have other reasons than the answer."""
 
-_FLAWLESS = 0.8
+FLAWLESS = 0.8
 """An answer in which no signal found a flaw may still be wrong."""
 
 _WEIGHT_WITHOUT_FLAW = 0.1
@@ -29,7 +29,7 @@ def quality_of(outcome: Outcome, feedback: Sequence[Feedback]) -> tuple[float, f
     if outcome.status >= 400 or not outcome.signals:
         return None
     worst = _within(min(outcome.signals.values()))
-    return _FLAWLESS * worst, _WEIGHT_WITHOUT_FLAW + (_WEIGHT_OF_FLAW - _WEIGHT_WITHOUT_FLAW) * (1.0 - worst)
+    return FLAWLESS * worst, _WEIGHT_WITHOUT_FLAW + (_WEIGHT_OF_FLAW - _WEIGHT_WITHOUT_FLAW) * (1.0 - worst)
 
 
 def _within(value: float) -> float:
