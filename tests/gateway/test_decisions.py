@@ -31,6 +31,12 @@ name = "lab"
 value = "sk-lab"
 scopes = ["model:use:*"]
 prefer = "fast"
+
+[[key]]
+name = "kitchen"
+value = "sk-kitchen"
+tenant = "canteen"
+scopes = ["model:use:*"]
 """
 
 
@@ -92,6 +98,7 @@ def asking(data: Path, more: str = "", behaviour: Behaviour = echo) -> Iterator[
     with ScriptedModel(behaviour, models=("small",)) as small, ScriptedModel(models=("large",)) as large:
         config = (
             KEYS
+            + '[engine.prefer_by_tenant]\ncanteen = "cheap"\n'
             + more
             + instance_config("a", small.url, models=("small",))
             + instance_config("b", large.url, models=("large",))
@@ -219,9 +226,11 @@ def test_also_when_all_judge_at_once_ten_words_are_kept(shared: Asker) -> None:
     [
         ("sk-lab", "best", "best", "header", "wanted: best ("), ("sk-lab", None, "fast", "key", "said its key"),
         ("sk-ward", None, "balanced", "settings", "by engine.prefer"),
+        ("sk-kitchen", None, "cheap", "tenant", "by engine.prefer_by_tenant"),
+        ("sk-kitchen", "best", "best", "header", "wanted: best ("),
     ],
 )  # fmt: skip
-def test_the_request_says_what_matters_else_its_key_else_the_settings(
+def test_the_request_says_what_matters_else_its_key_else_its_tenant_else_the_settings(
     shared: Asker, key: str, header: str | None, prefer: str, source: str, words: str
 ) -> None:
     headers = {"Authorization": f"Bearer {key}"} | ({"x-autoglm-prefer": header} if header else {})

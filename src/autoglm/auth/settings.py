@@ -37,7 +37,7 @@ class KeySettings(BaseModel, frozen=True, extra="forbid"):
     )
     prefer: PreferenceName | None = Field(
         default=None,
-        description="fast | balanced | best | cheap, for its requests that do not say; 'engine.prefer' when absent",
+        description="fast | balanced | best | cheap, where the request does not say; then its tenant's, the hub's",
     )
     rate_per_minute: int | None = Field(default=None, ge=1, le=10_000_000, description="Requests; no limit when absent")
 

@@ -6,7 +6,12 @@ from autoglm.cli.screen import local_time, table
 
 Json = dict[str, Any]
 
-_SOURCES = {"header": ", said the request", "key": ", said its key", "settings": ", by engine.prefer"}
+_SOURCES = {
+    "header": ", said the request",
+    "key": ", said its key",
+    "tenant": ", by engine.prefer_by_tenant",
+    "settings": ", by engine.prefer",
+}
 
 
 def explanation(account: Json) -> str:

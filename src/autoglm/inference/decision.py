@@ -9,7 +9,7 @@ import msgspec
 
 from autoglm.inference.features import Features
 
-PreferenceSource = Literal["header", "key", "settings"]
+PreferenceSource = Literal["header", "key", "tenant", "settings"]
 
 
 class Weights(msgspec.Struct, frozen=True):

@@ -253,6 +253,9 @@ class EngineSettings(BaseModel, frozen=True, extra="forbid"):
     prefer: PreferenceName = Field(
         default="balanced", description="fast | balanced | best | cheap, where the request does not say"
     )
+    prefer_by_tenant: dict[str, PreferenceName] = Field(
+        default={}, max_length=10_000, description="The same for single tenants, where neither request nor key say"
+    )
     explore_share: float = Field(default=0.03, ge=0, le=0.2, description="Share of choices that try out another model")
     young_share: float = Field(
         default=0.3,

@@ -11,8 +11,9 @@ import msgspec
 
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.ids import uuid7
+from autoglm.core.preference import PreferenceName
 from autoglm.inference.call import Call
-from autoglm.inference.decision import Arm, Decision, Outcome
+from autoglm.inference.decision import Arm, Decision, Outcome, PreferenceSource
 from autoglm.inference.engine.forecast import forecast
 from autoglm.inference.engine.ledger import Ledger
 from autoglm.inference.engine.objective import FLOORS, PREFERENCES
@@ -85,7 +86,7 @@ class Engine:
         call.question = digest_of(call.tenant, call.body)
         if (retried := self._retries.asked(call.question, call.arrived_s)) is not None:
             self._ledger.judge(retried, _RETRIED, "retry")
-        id, prefer = uuid7(), call.prefer or settings.prefer
+        id, (prefer, preferred_by) = uuid7(), self._wanted(call)
         weights = PREFERENCES[prefer]
         choice = lessons.learner.decide(
             features, options, weights, seed=id, slo_s=settings.slo_s, cost_scale=self.cost_scale,
@@ -94,11 +95,19 @@ class Engine:
         decision = call.decision = Decision(
             id=id, time_ms=now_ms(), tenant=call.tenant, prefer=prefer, weights=weights, features=features,
             candidates=choice.candidates, chosen=choice.chosen, is_exploration=choice.is_exploration,
-            preferred_by=call.preferred_by,
+            preferred_by=preferred_by,
         )  # fmt: skip
         call.client_body = call.body
         self._apply(call, choice.candidates[choice.chosen].arm)
         self._ledger.opened(decision)
+
+    def _wanted(self, call: Call) -> tuple[PreferenceName, PreferenceSource]:
+        """What matters, and who says so: the request, its key, its tenant's line in the settings, or the settings."""
+        if call.prefer is not None:
+            return call.prefer, call.preferred_by
+        if (prefer := self._settings.prefer_by_tenant.get(call.tenant)) is not None:
+            return prefer, "tenant"
+        return self._settings.prefer, "settings"
 
     def _options(
         self, call: Call, features: Features, lessons: "Lessons", allows: Callable[[str], bool],
