@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 
 from autoglm.core.errors import NotFound
@@ -15,7 +16,7 @@ from autoglm.core.ports import NewRecord
 from autoglm.inference.decision import Arm, Candidate, Decision, Feedback, Outcome, Weights
 from autoglm.inference.engine.account import SUBJECT, Judged
 from autoglm.inference.engine.learner import LearnerSettings, Option
-from autoglm.inference.engine.ledger import SNAPSHOT, Ledger
+from autoglm.inference.engine.ledger import SNAPSHOT, Ledger, Snapshot
 from autoglm.inference.engine.lessons import Lessons
 from autoglm.inference.engine.retries import SOON_S, Retries, digest_of, judgeable
 from autoglm.inference.features import Features
@@ -114,6 +115,33 @@ async def test_a_broken_snapshot_is_learned_anew_from_the_log(tmp_path: Path) ->
             assert again.lessons is not None
             assert again.lessons.state() == state
             tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("version", [1, 2, 99])
+async def test_a_snapshot_of_another_version_is_refused_and_each_event_is_learned_once(
+    tmp_path: Path, version: int
+) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store:
+        async with running(store) as ledger:
+            state = await live(ledger, 40, seed=11)
+        saved: dict[str, object] = msgspec.msgpack.decode(state)
+        assert saved["version"] != version
+        of_another = msgspec.msgpack.encode({**saved, "version": version})
+        newest = (await store.log.read_last(SUBJECT, limit=1))[0].seq
+        sha256 = await store.blobs.put(parts_of(of_another), max_bytes=1 << 20)
+        await store.keyvalue.put(SNAPSHOT, msgspec.json.encode(Snapshot(seq=newest, sha256=sha256)))
+        async with running(store) as again:
+            assert again.lessons is not None
+            assert again.lessons.events == len(await store.log.read(SUBJECT, limit=10_000))
+            assert again.lessons.state() == state
+        entry = await store.keyvalue.get(SNAPSHOT)
+        assert entry is not None
+        kept = b"".join([part async for part in store.blobs.read(msgspec.json.decode(entry.value)["sha256"])])
+        assert kept == state, "the next start has one that it can read"
+
+
+async def parts_of(state: bytes) -> AsyncIterator[bytes]:
+    yield state
 
 
 async def test_what_ends_while_the_past_is_folded_is_learned_once(tmp_path: Path) -> None:
