@@ -12,7 +12,7 @@ import pytest
 
 from autoglm.core.errors import NotFound
 from autoglm.core.ids import uuid7
-from autoglm.core.ports import NewRecord
+from autoglm.core.ports import Change, Entry, NewRecord
 from autoglm.inference.decision import Arm, Candidate, Decision, Feedback, Outcome, Weights
 from autoglm.inference.engine.account import SUBJECT, Judged
 from autoglm.inference.engine.learner import LearnerSettings, Option
@@ -21,6 +21,7 @@ from autoglm.inference.engine.lessons import Lessons
 from autoglm.inference.engine.retries import SOON_S, Retries, digest_of, judgeable
 from autoglm.inference.features import Features
 from autoglm.store import Store, StoreSettings, open_store
+from autoglm.store.sqlite.blobs import list_blobs
 from eventually import until
 
 INTENTS = ("translate", "code", "")
@@ -138,6 +139,107 @@ async def test_a_snapshot_of_another_version_is_refused_and_each_event_is_learne
         assert entry is not None
         kept = b"".join([part async for part in store.blobs.read(msgspec.json.decode(entry.value)["sha256"])])
         assert kept == state, "the next start has one that it can read"
+
+
+class Dying:
+    """The store of a hub that is killed before a certain step: nothing it wants to write from then on is written."""
+
+    def __init__(self, store: Store, lives: int) -> None:
+        self._store = store
+        self._lives = lives
+        self.is_dead = False
+
+    def step(self) -> None:
+        self.is_dead = self.is_dead or self._lives == 0
+        if self.is_dead:
+            raise RuntimeError("killed")
+        self._lives -= 1
+
+    async def put(self, key: str, value: bytes, *, expected_revision: int | None = None) -> int:
+        self.step()
+        return await self._store.keyvalue.put(key, value, expected_revision=expected_revision)
+
+    async def get(self, key: str) -> Entry | None:
+        return await self._store.keyvalue.get(key)
+
+    async def list(self, prefix: str = "") -> list[Entry]:
+        return await self._store.keyvalue.list(prefix)
+
+    def watch(self, prefix: str = "", *, after: int = 0) -> AsyncIterator[Change]:
+        return self._store.keyvalue.watch(prefix, after=after)
+
+    async def delete(self, key: str, *, expected_revision: int | None = None) -> bool:
+        self.step()
+        return await self._store.keyvalue.delete(key, expected_revision=expected_revision)
+
+
+class DyingBlobs:
+    """The blobs of the same hub."""
+
+    def __init__(self, store: Store, dying: Dying) -> None:
+        self._blobs = store.blobs
+        self._dying = dying
+
+    async def put(self, chunks: AsyncIterator[bytes], *, max_bytes: int | None = None) -> str:
+        self._dying.step()
+        return await self._blobs.put(chunks, max_bytes=max_bytes)
+
+    def read(self, sha256: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        return self._blobs.read(sha256, start=start, end=end)
+
+    async def size(self, sha256: str) -> int | None:
+        return await self._blobs.size(sha256)
+
+    async def delete(self, sha256: str) -> bool:
+        self._dying.step()
+        return await self._blobs.delete(sha256)
+
+
+STEPS = 5
+"""Writes of one save: the note, the blob, the row, the removal of the blob before, and its note."""
+
+
+@pytest.mark.parametrize("lives", range(STEPS + 1))
+@pytest.mark.parametrize("earlier", [0, 20], ids=["first", "later"])
+async def test_a_hub_that_is_killed_while_it_saves_leaves_nothing_behind(
+    tmp_path: Path, lives: int, earlier: int
+) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store:
+        others = await store.blobs.put(parts_of(b"somebody else's"))
+        if earlier:
+            async with running(store) as ledger:
+                await live(ledger, earlier, seed=12)
+        dying = Dying(store, lives)
+        killed = Ledger(store.log, dying, DyingBlobs(store, dying), load)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(killed.run)
+            await until(lambda: killed.lessons is not None)
+            state = await live(killed, 20, seed=13)
+            tasks.cancel_scope.cancel()
+        assert dying.is_dead == (lives < (STEPS if earlier else STEPS - 2)), "there is a step to die at"
+        async with running(store) as again:
+            assert again.lessons is not None
+            assert again.lessons.state() == state
+            await live(again, 5, seed=16)
+        entry = await store.keyvalue.get(SNAPSHOT)
+        assert entry is not None
+        ours = msgspec.json.decode(entry.value, type=Snapshot).sha256
+        assert list_blobs(tmp_path / "blobs") == sorted((others, ours))
+
+
+async def test_a_blob_that_was_there_before_a_snapshot_of_the_same_bytes_stays(tmp_path: Path) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store:
+        async with running(store) as ledger:
+            state = await live(ledger, 10, seed=14)
+        await store.keyvalue.delete(SNAPSHOT)
+        theirs = list_blobs(tmp_path / "blobs")
+        async with running(store) as ledger:
+            assert ledger.lessons is not None
+            assert ledger.lessons.state() == state
+        async with running(store) as ledger:
+            await live(ledger, 10, seed=15)
+        assert len(list_blobs(tmp_path / "blobs")) == 2
+        assert set(theirs) < set(list_blobs(tmp_path / "blobs"))
 
 
 async def parts_of(state: bytes) -> AsyncIterator[bytes]:

@@ -5,6 +5,7 @@ snapshot only shortens the start, and keeps what retention has removed since.
 """
 
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     seq: int
     sha256: str
+    """Empty while the first one is being written."""
+    is_ours: bool = True
+    """False when the blob was there before it was written: somebody else may need it."""
+    stale: tuple[str, ...] = ()
+    """Blobs of ours that are to go: one that is noted before it is written, so that a hub that is killed before its own
+    row is there finds it, or the one before. Never more than one."""
 
 
 class _Appending:
@@ -236,6 +243,10 @@ class Ledger:
         if entry is not None:
             try:
                 snapshot = msgspec.json.decode(entry.value, type=Snapshot)
+                with contextlib.suppress(StorageFull, QueueFull, StoreBroken):  # the next save does it
+                    snapshot = await self._swept(snapshot)
+                if not snapshot.sha256:  # the first one was not finished
+                    return await anyio.to_thread.run_sync(self._load, None)
                 state = b"".join([chunk async for chunk in self._blobs.read(snapshot.sha256)])
                 lessons = await anyio.to_thread.run_sync(self._load, state)
             except (HubError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -247,20 +258,46 @@ class Ledger:
         return await anyio.to_thread.run_sync(self._load, None)
 
     async def _save(self, lessons: "Lessons") -> None:
-        before = await self._keyvalue.get(SNAPSHOT)
+        """Write a new snapshot and remove the one before. Killed at any step, what is left over goes at the next start.
+
+        The store counts no references. A blob that was there before ours was written is never removed; one of the same
+        bytes that somebody else writes later would be.
+        """
+        entry = await self._keyvalue.get(SNAPSHOT)
+        before = await self._swept(_row_of(entry.value) if entry is not None else _NONE)
         seq, state, self._unsaved = self._seq, lessons.state(), 0
-        sha256 = await self._blobs.put(_once(state), max_bytes=_MAX_SNAPSHOT_BYTES)
-        await self._keyvalue.put(SNAPSHOT, msgspec.json.encode(Snapshot(seq=seq, sha256=sha256)))
-        if before is not None and (old := _blob_of(before.value)) not in ("", sha256):
-            await self._blobs.delete(old)
+        sha256 = (await anyio.to_thread.run_sync(hashlib.sha256, state)).hexdigest()
+        is_same = sha256 == before.sha256
+        is_ours = before.is_ours if is_same else await self._blobs.size(sha256) is None
+        if is_ours and not is_same:
+            await self._put(msgspec.structs.replace(before, stale=(sha256,)))
+        await self._blobs.put(_once(state), max_bytes=_MAX_SNAPSHOT_BYTES)  # also the same: that mends a damaged one
+        stale = (before.sha256,) if before.sha256 and before.is_ours and not is_same else ()
+        await self._swept(await self._put(Snapshot(seq=seq, sha256=sha256, is_ours=is_ours, stale=stale)))
+
+    async def _swept(self, snapshot: Snapshot) -> Snapshot:
+        """Without what is stale, which is gone then."""
+        if not snapshot.stale:
+            return snapshot
+        for sha256 in snapshot.stale:
+            if sha256 != snapshot.sha256:
+                await self._blobs.delete(sha256)
+        return await self._put(msgspec.structs.replace(snapshot, stale=()))
+
+    async def _put(self, snapshot: Snapshot) -> Snapshot:
+        await self._keyvalue.put(SNAPSHOT, msgspec.json.encode(snapshot))
+        return snapshot
 
 
-def _blob_of(snapshot: bytes) -> str:
-    """Empty for a row that cannot be read."""
+_NONE = Snapshot(seq=0, sha256="")
+
+
+def _row_of(snapshot: bytes) -> Snapshot:
+    """That of no snapshot for a row that cannot be read."""
     try:
-        return msgspec.json.decode(snapshot, type=Snapshot).sha256
+        return msgspec.json.decode(snapshot, type=Snapshot)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
+        return _NONE
 
 
 def _judgement(judged: Judgeable, quality: float, source: str) -> Judged:
