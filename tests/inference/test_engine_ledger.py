@@ -25,6 +25,7 @@ from autoglm.store.sqlite.blobs import list_blobs
 from eventually import until
 
 INTENTS = ("translate", "code", "")
+ANSWERED = Outcome(status=200)
 
 
 def load(state: bytes | None) -> Lessons:
@@ -72,7 +73,7 @@ async def live(ledger: Ledger, count: int, seed: int) -> bytes:
         ledger.concluded(made, good_end(chance))
         wanted += 1
         if chance.random() < 0.5:
-            await ledger.judged(judgeable(made), chance.random(), "person")
+            await ledger.judged(judgeable(made, ANSWERED), chance.random(), "person")
             wanted += 1
     await until(lambda: ledger.lessons is not None and ledger.lessons.events == wanted)
     return ledger.lessons.state()
@@ -275,14 +276,14 @@ async def test_an_account_is_there_while_the_request_runs_and_whole_afterwards(t
         assert (await ledger.account(made.id)).outcome is None
         ledger.concluded(made, Outcome(status=200, instance="a"))
         assert (await ledger.account(made.id)).outcome is not None, "also while it is on its way to the disk"
-        await ledger.judged(judgeable(made), 0.25, "program")
+        await ledger.judged(judgeable(made, ANSWERED), 0.25, "program")
         account = await ledger.account(made.id)
         assert account.decision == made
         assert account.outcome == Outcome(status=200, instance="a")
         assert [(entry.quality, entry.source) for entry in account.feedback] == [(0.25, "program")]
 
 
-async def test_an_answer_of_another_model_teaches_nothing_of_the_chosen_one(tmp_path: Path) -> None:
+async def test_an_answer_of_nobody_knows_whom_teaches_nothing(tmp_path: Path) -> None:
     async with open_store(tmp_path, StoreSettings()) as store, running(store) as ledger:
         assert ledger.lessons is not None
         before = ledger.lessons.learner.state()
@@ -291,10 +292,10 @@ async def test_an_answer_of_another_model_teaches_nothing_of_the_chosen_one(tmp_
         assert ledger.lessons.learner.state() == before
 
 
-def test_who_answers_in_place_of_another_is_the_one_that_is_judged() -> None:
+def test_a_record_from_before_profiles_were_kept_is_judged_as_a_plain_one() -> None:
     made = decision(random.Random(9))
-    assert judgeable(made).arm == made.candidates[made.chosen].arm
-    assert judgeable(made, "other").arm == Arm("other")
+    assert judgeable(made, ANSWERED).arm == made.candidates[made.chosen].arm
+    assert judgeable(made, Outcome(status=200, moved_to="other")).arm == Arm("other", "plain")
 
 
 def test_only_the_first_repeat_is_a_complaint() -> None:
@@ -303,10 +304,10 @@ def test_only_the_first_repeat_is_a_complaint() -> None:
     assert digest == digest_of("ward", b'{"temperature": 1, "messages": [1]}')
     assert digest != digest_of("lab", b'{"messages": [1]}')
     assert retries.asked(digest, 0.0) is None
-    retries.answered(digest, made, 0.0)
+    retries.answered(digest, judgeable(made, ANSWERED), 0.0)
     assert retries.asked(digest, SOON_S + 1) is None, "much later it is just wanted again"
-    assert retries.asked(digest, 1.0) == judgeable(made)
-    retries.answered(digest, made, 2.0)
+    assert retries.asked(digest, 1.0) == judgeable(made, ANSWERED)
+    retries.answered(digest, judgeable(made, ANSWERED), 2.0)
     assert retries.asked(digest, 3.0) is None, "a program that asks the same again and again"
 
 
@@ -353,7 +354,7 @@ async def test_a_learner_that_cannot_be_made_leaves_the_hub_without_one(tmp_path
 
 def judged(made: Decision, quality: float, source: str = "person", time_ms: int = 0) -> Judged:
     feedback = Feedback(decision=made.id, time_ms=time_ms, quality=quality, source=source)
-    return Judged(feedback=feedback, features=made.features, arm=judgeable(made).arm)
+    return Judged(feedback=feedback, features=made.features, arm=judgeable(made, ANSWERED).arm)
 
 
 def predicted(*events: Judged) -> float:

@@ -90,7 +90,8 @@ def _came_out(outcome: Json | None) -> str:
         return f"no good answer (status {outcome['status']})"
     parts = [f"answered by {outcome['instance']}"]
     if outcome["moved_to"]:
-        parts.append(f"by {outcome['moved_to']}, since the chosen model's instances failed")
+        moved = {"model": outcome["moved_to"], "profile": outcome.get("moved_profile") or "plain"}
+        parts.append(f"by {_name(moved)}, since the chosen model's instances failed")
     parts.append(f"first token {outcome['first_token_s']:.2f} s, whole {outcome['took_s']:.2f} s")
     parts.append(f"{outcome['tokens_in']} + {outcome['tokens_out']} tokens, cost {outcome['cost']:.4g}")
     flaws = [name for name, value in outcome["signals"].items() if value < 1]

@@ -119,7 +119,7 @@ class DecisionsGateway:
                 raise InvalidField("decision", "its request has not ended yet")
             if len(account.feedback) >= MAX_FEEDBACK:
                 raise InvalidField("decision", f"has been judged {MAX_FEEDBACK} times already")
-            await self._ledger.judged(judgeable(account.decision, account.outcome.moved_to), quality, source)
+            await self._ledger.judged(judgeable(account.decision, account.outcome), quality, source)
         exchange.respond_json(200, Noted(decision=body.decision, quality=quality, source=source))
 
     @asynccontextmanager

@@ -73,7 +73,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     instance: str = ""
     moved_to: str = ""
-    """The model that answered, where the chosen one could not."""
+    """The model that answered, where the chosen arm could not: it may be the same model with another profile."""
+    moved_profile: str = ""
+    """The profile it answered with; empty where nothing was moved, and in records from before that was kept."""
     first_token_s: float = 0.0
     took_s: float = 0.0
     tokens_in: int = 0

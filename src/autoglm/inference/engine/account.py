@@ -85,6 +85,13 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     feedback: tuple[Feedback, ...] = ()
 
 
+def arm_of(decision: Decision, outcome: Outcome) -> Arm:
+    """Who really answered, and is judged: the chosen arm, or the one that the request was moved to."""
+    if not outcome.moved_to:
+        return decision.candidates[decision.chosen].arm
+    return Arm(outcome.moved_to, outcome.moved_profile) if outcome.moved_profile else Arm(outcome.moved_to)
+
+
 def account_of(events: Iterable[Event]) -> Account | None:
     """The events of one decision, oldest first; None when its conclusion is not among them."""
     concluded: Concluded | None = None

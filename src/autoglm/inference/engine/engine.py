@@ -20,7 +20,7 @@ from autoglm.inference.engine.objective import FLOORS, PREFERENCES
 from autoglm.inference.engine.order import first_in_order
 from autoglm.inference.engine.profiles import PROFILES
 from autoglm.inference.engine.profiles import apply as apply_profile
-from autoglm.inference.engine.retries import Retries, digest_of
+from autoglm.inference.engine.retries import Retries, digest_of, judgeable
 from autoglm.inference.features import Features
 from autoglm.inference.scheduler import NOTHING, Scheduler
 from autoglm.inference.settings import EngineSettings, ModelSettings, ProviderName
@@ -186,6 +186,7 @@ class Engine:
             self._apply(call, waiting)
             return
         call.applied = None
+        call.body, call.model = call.client_body, call.wanted  # without the parameters of the one before
         call.name_model(first_in_order(self._scheduler, call, allows, excluded))
 
     # --- afterwards ---
@@ -208,12 +209,13 @@ class Engine:
         if self._has_prices:
             settings = self._models.get(call.model, _UNKNOWN_MODEL)
             cost = price_of(settings, outcome.tokens_in, outcome.tokens_out)
-        moved_to = call.model if call.applied != chosen else ""
-        if outcome.status == 200 and not moved_to:
-            self._retries.answered(call.question, decision, monotonic_s())
-        self._ledger.concluded(
-            decision, msgspec.structs.replace(outcome, signals=signals, cost=cost, moved_to=moved_to)
-        )
+        outcome = msgspec.structs.replace(outcome, signals=signals, cost=cost)
+        answered = call.applied or Arm(call.model)
+        if answered != chosen:
+            outcome = msgspec.structs.replace(outcome, moved_to=answered.model, moved_profile=answered.profile)
+        if outcome.status == 200:
+            self._retries.answered(call.question, judgeable(decision, outcome), monotonic_s())
+        self._ledger.concluded(decision, outcome)
 
 
 _UNKNOWN_MODEL = ModelSettings(name="unknown")

@@ -7,7 +7,7 @@ import msgspec
 
 from autoglm.core.errors import StateBroken
 from autoglm.inference.decision import Outcome
-from autoglm.inference.engine.account import Concluded, Event, Judged
+from autoglm.inference.engine.account import Concluded, Event, Judged, arm_of
 from autoglm.inference.engine.learner import Learner, LearnerSettings
 from autoglm.inference.engine.lengths import Lengths, Mean
 from autoglm.inference.engine.quality import quality_of
@@ -47,9 +47,9 @@ class Lessons:
             self._judge(event)
             return
         decision, outcome = event.decision, event.outcome
-        if outcome.moved_to:
-            return  # another model answered: it says nothing about the one that was chosen
-        arm = decision.candidates[decision.chosen].arm
+        if outcome.moved_to and not outcome.moved_profile:
+            return  # nobody noted who answered; it says nothing about the one that was chosen
+        arm = arm_of(decision, outcome)
         if outcome.tokens_out:
             self.lengths.add(decision.features, arm, outcome.tokens_out)
         if outcome.cost:

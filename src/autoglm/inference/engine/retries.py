@@ -5,7 +5,8 @@ from collections import OrderedDict
 
 import msgspec
 
-from autoglm.inference.decision import Arm, Decision
+from autoglm.inference.decision import Arm, Decision, Outcome
+from autoglm.inference.engine.account import arm_of
 from autoglm.inference.features import Features
 
 SOON_S = 60.0
@@ -21,10 +22,8 @@ class Judgeable(msgspec.Struct, frozen=True):
     arm: Arm
 
 
-def judgeable(decision: Decision, moved_to: str = "") -> Judgeable:
-    """moved_to: the model that answered in place of the one that was chosen; it is the one that is judged."""
-    arm = Arm(moved_to) if moved_to else decision.candidates[decision.chosen].arm
-    return Judgeable(decision.id, decision.features, arm)
+def judgeable(decision: Decision, outcome: Outcome) -> Judgeable:
+    return Judgeable(decision.id, decision.features, arm_of(decision, outcome))
 
 
 class _Messages(msgspec.Struct):
@@ -57,9 +56,9 @@ class Retries:
         self._repeated: OrderedDict[bytes, None] = OrderedDict()
         """What was asked more than once."""
 
-    def answered(self, digest: bytes, decision: Decision, now_s: float) -> None:
+    def answered(self, digest: bytes, answer: Judgeable, now_s: float) -> None:
         """now_s: monotonic."""
-        self._answered[digest] = judgeable(decision), now_s
+        self._answered[digest] = answer, now_s
         self._answered.move_to_end(digest)
         if len(self._answered) > _MAX_REMEMBERED:
             self._answered.popitem(last=False)
