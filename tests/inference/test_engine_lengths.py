@@ -3,7 +3,7 @@
 import pytest
 
 from autoglm.inference.decision import Arm
-from autoglm.inference.engine.lengths import USUAL_OUTPUT_TOKENS, Lengths
+from autoglm.inference.engine.lengths import MAX_NEW, MAX_PROVEN, USUAL_OUTPUT_TOKENS, Lengths
 from autoglm.inference.features import Features
 
 SMALL, LARGE = Arm("small"), Arm("large")
@@ -42,9 +42,52 @@ def test_what_changed_is_followed() -> None:
     assert lengths.expected(CHAT, SMALL) > 180.0
 
 
+def of(intent: str) -> Features:
+    return Features(api="/chat/completions", intent=intent)
+
+
 def test_memory_is_bounded_and_what_is_beyond_goes_by_the_models_mean() -> None:
     lengths = Lengths()
-    for number in range(5_000):
-        lengths.add(Features(api="/chat/completions", intent=f"intent-{number}"), SMALL, 50.0)
-    assert len(lengths.means) == 4_096
-    assert lengths.expected(Features(api="/chat/completions", intent="intent-4999"), SMALL) == pytest.approx(50.0)
+    for number in range(40_000):
+        lengths.add(of(f"intent-{number // 8}"), SMALL, 50.0)
+    assert MAX_PROVEN <= len(lengths.means) <= MAX_NEW + MAX_PROVEN
+    assert lengths.expected(of("intent-0"), SMALL) == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize("times", [1, 8])
+def test_names_that_a_client_makes_up_keep_no_real_kind_from_being_learned(times: int) -> None:
+    """times: how often each such name is sent, so that it may have proven itself."""
+    lengths = Lengths()
+    for number in range(6_000 * times):
+        lengths.add(of(f"made-up-{number // times}"), SMALL, 20.0)
+    for number in range(20):
+        lengths.add(of("of-a-new-kind"), SMALL, 900.0)
+        lengths.add(CODE, LARGE, 500.0)  # a model that is new, too
+        for other in range(100):
+            lengths.add(of(f"more-{number}-{other}"), SMALL, 20.0)
+    assert lengths.expected(of("of-a-new-kind"), SMALL) > 600.0
+    assert lengths.expected(CHAT, LARGE) > 300.0
+
+
+def test_names_that_a_client_makes_up_push_out_nothing_that_is_in_use() -> None:
+    lengths = Lengths()
+    for _ in range(10):
+        lengths.add(CODE, SMALL, 900.0)
+    for number in range(20_000):
+        lengths.add(of(f"made-up-{number}"), SMALL, 20.0)
+    assert lengths.expected(CODE, SMALL) > 600.0
+
+
+def test_what_is_restored_forgets_in_the_same_order() -> None:
+    whole, before = Lengths(), Lengths()
+    answers = [
+        (of(f"intent-{number * 7919 % 9_000 // (number % 5 + 1)}"), float(number % 50 + 1)) for number in range(9_000)
+    ]
+    for features, tokens in answers[:5_000]:
+        before.add(features, SMALL, tokens)
+    restored = Lengths(before.means)
+    for features, tokens in answers[5_000:]:
+        restored.add(features, SMALL, tokens)
+    for features, tokens in answers:
+        whole.add(features, SMALL, tokens)
+    assert list(restored.means.items()) == list(whole.means.items())
