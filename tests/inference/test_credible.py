@@ -1,5 +1,7 @@
 """What an instance tells is believed as far as it can be."""
 
+from pathlib import Path
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -77,3 +79,11 @@ def test_a_lie_is_not_counted_by_budgets() -> None:
     second = book.charge("k", "t", call())
     assert second is not None
     assert book.accounts["b", ""].held.tokens < 1000
+
+
+@pytest.mark.parametrize("name", ["routing.md", "routing.zh-CN.md"])
+def test_the_bounds_are_documented(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / name).read_text()
+    paragraph = next(part for part in page.split("\n\n") if "usage_not_believed" in part)
+    for bound in (TEMPLATE_TOKENS, MOST_PROMPT_TOKENS, UNBOUNDED_TOKENS, TOKENS_PER_S):
+        assert f"{bound:,}" in paragraph
