@@ -43,6 +43,11 @@ class IntentReader:
         """True once a classifier is in force."""
         return self._classifier is not None
 
+    @property
+    def is_current(self) -> bool:
+        """True while the classifier in force has learned all examples."""
+        return self._learned == self._version
+
     def read(self, body: bytes, api: str, hint: str = "") -> Features:
         """What is known of a request; whatever the body is, it has features. api: below `/v1`.
 

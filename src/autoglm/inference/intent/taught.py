@@ -28,6 +28,7 @@ class TaughtIntents:
         self._taught: dict[str, tuple[str, ...]] = {}
         self._wanted = anyio.Event()
         self._changing = anyio.Lock()  # a change reads what was taught before
+        self._learning = anyio.Lock()
 
     async def open(self) -> None:
         for entry in await self._keyvalue.list(_PREFIX):
@@ -45,9 +46,13 @@ class TaughtIntents:
 
     async def learn(self) -> None:
         """Put all examples in force, unless they are; returns then. Raises MissingExtra."""
-        started_s = monotonic_s()
-        await to_thread.run_sync(self._reader.prepare)
-        log.debug("intents_learned", took_s=round(monotonic_s() - started_s, 3))
+        # Who waits does so here: threads are few, and each that waited in one would keep others' work from it.
+        async with self._learning:
+            if self._reader.is_current:
+                return
+            started_s = monotonic_s()
+            await to_thread.run_sync(self._reader.prepare)
+            log.debug("intents_learned", took_s=round(monotonic_s() - started_s, 3))
 
     def understand(self, body: bytes, api: str, hint: str) -> Features:
         """`IntentReader.read`; the first one has `run` learn, and goes without the classifier itself."""
