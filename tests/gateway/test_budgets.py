@@ -12,7 +12,8 @@ import pytest
 
 from eventually import wait_until
 from gateway.budget_hub import BudgetHub, budget_hub
-from scripted_model import Gate, answering, completion, echo, event, streaming
+from hub import instance_config
+from scripted_model import Gate, ScriptedModel, answering, completion, echo, event, in_turn, streaming
 
 SETTINGS = """
 [[model]]
@@ -199,6 +200,18 @@ def test_an_error_takes_a_request_and_no_tokens_and_a_failure_takes_nothing(hub:
     assert hub.ask(key="sk-gate").status_code == 502
     assert hub.used("gate", "gate", "requests") == 1
     assert hub.held("gate", "gate", "requests") == 0
+
+
+def test_a_client_does_not_pay_for_answers_that_the_hub_held_back(tmp_path: Path) -> None:
+    """The flawed one tells a usage, too; the hub asks another instance."""
+    with ScriptedModel() as other, budget_hub(tmp_path, SETTINGS + instance_config("b", other.url)) as hub:
+        hub.model.behaviour = other.behaviour = in_turn(
+            answering(200, {"id": "no choices", "usage": USAGE}), answering(200, with_usage(**USAGE))
+        )
+        assert hub.ask(key="sk-gate").status_code == 200
+        assert len(hub.model.requests) + len(other.requests) == 2
+        assert (hub.used("wards", "gate"), hub.used("gate", "gate", "requests")) == (50, 1)
+        assert hub.used("gate", "gate", "money") == pytest.approx(0.07)
 
 
 def test_a_stream_that_breaks_off_counts_what_was_sent_on(hub: BudgetHub) -> None:

@@ -45,6 +45,37 @@ async def test_a_call_is_tried_on_every_instance_until_one_answers() -> None:
             assert dispatcher.retries == 4
 
 
+def told(prompt_tokens: int, answer_tokens: int, **fields: Any) -> dict[str, Any]:
+    return {**fields, "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": answer_tokens}}
+
+
+@pytest.mark.parametrize(
+    ("flawed", "cost"),
+    [
+        (answering(200, told(30, 500, id="x")), 30 + 2 * 500),
+        (answering(200, json.dumps(told(30, 500, **completion("hi"))).encode() + b"!}"), 30 + 2 * 500),
+        (answering(200, told(10**9, 10**9, id="x")), None),
+        (answering(200, {"id": "x"}), 0),
+        (FAILING, 0),
+    ],
+    ids=["no choices", "no JSON", "a lie", "tells nothing", "an error"],
+)
+async def test_an_answer_that_will_not_do_costs_the_fair_share_what_it_told(
+    flawed: Behaviour, cost: int | None
+) -> None:
+    """With the usual weights: a token of the prompt costs 1, one of the answer 2."""
+    with models(flawed, GOOD) as (made, settings):
+        async with running_pool(*settings) as dispatcher:
+            answer = await dispatcher.answer(call("echo-model", tenant="ward", max_tokens=600))
+            await answer.finish(10, 20)
+            assert tries(made) == [1, 1]
+            counter = dispatcher.scheduler.shares.tenant("ward").counter
+            if cost is None:
+                assert 2_000 < counter < 50_000, "as far as it can be"
+            else:
+                assert counter == pytest.approx(cost + 10 + 2 * 20)
+
+
 async def test_no_failure_reaches_a_client_while_one_of_five_is_healthy() -> None:
     """Only one of the four bad ones may be ejected; the others go on failing all that they are given."""
     with models(FAILING, FAILING, FAILING, FAILING, GOOD) as (made, settings):

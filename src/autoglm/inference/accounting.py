@@ -40,7 +40,8 @@ class Accounting:
     def end(self, slot: Slot, charge: Charge, now_s: float, tokens_in: int, tokens_out: int) -> None:
         """Charge what the attempt really took, and learn from its times.
 
-        A failed attempt costs its tenant nothing; one that the client left, the prompt and what was produced so far.
+        A failed attempt costs its tenant nothing, but for what its instance tells; one that the client left, the prompt
+        and what was produced so far.
         tokens_in, tokens_out: as the instance told them, 0 where it did not.
         """
         slot.charge = None
@@ -51,7 +52,8 @@ class Accounting:
         prompt_tokens = tokens_in or charge.prompt_tokens
         if not first_byte_s:
             latency.ahead_tokens = max(0.0, latency.ahead_tokens - slot.uncached_tokens)
-            self._shares.settle(charge, prompt_tokens if slot.was_left else 0.0, 0.0, is_whole=False)
+            has_worked = slot.was_left or tokens_in or tokens_out
+            self._shares.settle(charge, prompt_tokens if has_worked else 0.0, tokens_out, is_whole=False)
             return
         running = (slot.beside + len(instance.held) + instance.foreign_running + 1) * 0.5
         produced = tokens_out or charge.output_tokens

@@ -39,6 +39,7 @@ from autoglm.inference.scheduler import NOTHING, Scheduler
 from autoglm.inference.slot import Slot
 from autoglm.inference.sse import FIRST_EVENT_BYTES, has_event
 from autoglm.inference.upstream.connection import StaleConnection
+from autoglm.inference.usage import usage_of
 from autoglm.inference.verdict import Verdict, judge
 from autoglm.inference.watch import Watch
 
@@ -270,10 +271,15 @@ class Dispatcher:
     async def _try(
         self, call: Call, slot: Slot, flight: Flight | None, *, can_move: bool, is_hedge: bool = False
     ) -> _Result:
-        """One attempt with a slot that is taken. Gives the slot back unless an Answer holds it."""
+        """One attempt with a slot that is taken. Gives the slot back unless an Answer holds it.
+
+        A whole reply that is no answer costs the tenant's fair share what the instance tells of it: it has worked. It
+        costs no budget (see `Budgets`), which counts what the caller gets.
+        """
         instance = slot.instance
         reply: Reply | None = None
         is_kept = False
+        spent = (0, 0)
         try:
             backend = instance.backend
             if backend is None:
@@ -291,6 +297,7 @@ class Dispatcher:
                 self.first_bytes.add((call.model, call.is_stream), monotonic_s() - slot.started_s)
             return result
         except (UpstreamFailed, UpstreamTimeout) as failure:
+            spent = failure.usage if isinstance(failure, _Flawed) else spent
             if not slot.is_recalled:
                 instance.failed(slot, str(failure))
                 instance.suspect()  # it may be dead: one such request is enough
@@ -305,7 +312,7 @@ class Dispatcher:
         finally:
             slot.waiting = None
             if not is_kept:
-                self.scheduler.release(slot)
+                self.scheduler.release(slot, *spent)
                 if reply is not None:
                     await reply.aclose()
 
@@ -314,7 +321,7 @@ class Dispatcher:
         instance = slot.instance
         if reply.status < 300 and not is_error(first):
             if flaw := flaw_of(call, first, is_whole=is_whole):
-                raise UpstreamFailed(instance.name, flaw)
+                raise _Flawed(instance.name, flaw, usage_of(first))
             first_byte_s = monotonic_s() - slot.started_s
             instance.succeeded(slot, first_byte_s, is_complete=is_whole)
             return Answer(slot, self.scheduler, reply, first=first, is_whole=is_whole, first_byte_s=first_byte_s)
@@ -404,3 +411,11 @@ def error_message(body: bytes) -> str:
         return str(decoded["error"]["message"])
     except (msgspec.DecodeError, KeyError, TypeError):
         return body[:300].decode("utf-8", "replace")
+
+
+class _Flawed(UpstreamFailed):
+    """A whole reply that is no answer. usage: (prompt tokens, answer tokens) that it tells, zeros where it does not."""
+
+    def __init__(self, instance: str, flaw: str, usage: tuple[int, int]) -> None:
+        super().__init__(instance, flaw)
+        self.usage = usage

@@ -33,7 +33,12 @@ class Room(msgspec.Struct, frozen=True):
 
 
 class Budgets:
-    """`open` before use, and run `ledger.run` beside it. Only for hubs that have a `[[budget]]`."""
+    """`open` before use, and run `ledger.run` beside it. Only for hubs that have a `[[budget]]`.
+
+    A request is counted once, by the attempt whose answer goes to the caller, however often the hub had to try: of an
+    answer that it held back as flawed and asked for again elsewhere, the tokens are the operator's loss, though the
+    instance may have told them and its provider may bill them. They count in the fair share alone (`Dispatcher._try`).
+    """
 
     def __init__(
         self, settings: Sequence[BudgetSettings], prices: Mapping[str, Price], ledger: BudgetLedger, *,
