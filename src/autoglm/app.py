@@ -19,6 +19,7 @@ from autoglm.channels.deltas import Delta, Deltas
 from autoglm.channels.groups import Groups
 from autoglm.channels.mailbox import Mailbox
 from autoglm.core.errors import PULL, QueueFull, SettingsError, StorageFull, StoreBroken
+from autoglm.core.payer import Payer
 from autoglm.core.ports import Provider
 from autoglm.core.preference import PreferenceName
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
@@ -329,10 +330,10 @@ class Hub:
             path = folder.file(cluster.model)
             self._providers.append(RayServe(cluster, self.settings.pool, self._scheduler, path))
 
-    def _payer(self, address: str) -> tuple[str, str]:
-        """Key and tenant on whose account a message from this address goes."""
+    def _payer(self, address: str) -> Payer:
+        """On whose account a message from this address goes that no key posted."""
         sender = self._keys.sender(address)
-        return ("", address) if sender is None else (sender.name, sender.tenant)
+        return Payer("", address) if sender is None else sender.payer
 
     def _prefers(self, address: str) -> PreferenceName | None:
         sender = self._keys.sender(address)

@@ -16,6 +16,7 @@ from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
 from autoglm.core.clock import now_ms
 from autoglm.core.envelope import Envelope
 from autoglm.core.errors import HubError, InvalidField, NotFound, QueueFull, StorageFull
+from autoglm.core.payer import Payer
 from autoglm.store import Store, StoreSettings, open_store
 from eventually import until
 
@@ -246,3 +247,20 @@ async def test_a_readers_cursor_is_its_own_even_where_names_hold_slashes(mailbox
     await mailbox.confirm("user:a", "b/phone", 1)
     assert await mailbox.cursor("user:a", "b/phone") == 1
     assert await mailbox.cursor("user:a/b", "phone") == 0
+
+
+# --- who pays ---
+
+
+@pytest.mark.parametrize("expires_at", [None, 2**52])
+async def test_who_posts_first_pays_for_a_message_to_a_model(mailbox: Mailbox, expires_at: int | None) -> None:
+    wanted = envelope(id="m1", to="model:m", expires_at=expires_at)
+    assert (await mailbox.send(wanted, sender="", payer=Payer("bob", "ward"))).is_new
+    assert not (await mailbox.send(wanted, sender="", payer=Payer("eve", "lab"))).is_new
+    assert await mailbox.payer("m1") == Payer("bob", "ward")
+
+
+async def test_what_no_key_posted_and_what_goes_to_people_has_no_payer(mailbox: Mailbox) -> None:
+    await mailbox.send(envelope(id="m1", to="model:m"), sender="")
+    await mailbox.send(envelope(id="m2"), sender="", payer=Payer("bob", "ward"))
+    assert (await mailbox.payer("m1"), await mailbox.payer("m2")) == (None, None)

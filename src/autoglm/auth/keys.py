@@ -15,6 +15,7 @@ import msgspec
 from autoglm.auth.settings import TENANT_PATTERN, KeySettings
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import Forbidden, InvalidField, RateLimited, SettingsError, Unauthorized
+from autoglm.core.payer import Payer
 from autoglm.core.ports import KeyValue
 from autoglm.core.preference import PreferenceName
 
@@ -40,7 +41,8 @@ class Principal:
     """Who sent a request. Scope questions are answered from a cache after the first time."""
 
     __slots__ = (
-        "_allowed", "_level", "_refilled_s", "address", "name", "prefer", "rate_per_minute", "scopes", "tenant",
+        "_allowed", "_level", "_refilled_s", "address", "name", "payer", "prefer", "rate_per_minute", "scopes",
+        "tenant",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +52,8 @@ class Principal:
         self.name = name
         self.tenant = tenant or name
         """On whose account its requests go."""
+        self.payer = Payer(name, self.tenant)
+        """Whoever posts a message pays for it, whatever address he sends it from."""
         self.prefer = prefer
         """What matters for its requests that do not say; None when the hub's own setting does."""
         self.address = address
@@ -184,7 +188,7 @@ class KeyRing:
     def sender(self, address: str) -> Principal | None:
         """Who answers for what comes from this address: the key whose own it is, else the first that may send as it.
 
-        The message itself does not say which key brought it. The admin key, which may do all, is taken last.
+        For what no key brought, and for what says nothing of it. The admin key, which may do all, is taken last.
         """
         if address in self._senders:
             return self._senders[address]

@@ -13,12 +13,14 @@ import msgspec
 
 from autoglm.channels.expiry import Expiries, expiry_note
 from autoglm.channels.groups import Groups, how_to_make
+from autoglm.channels.payers import payer_note, payer_of
 from autoglm.channels.receipts import AckState, Receipt, receipt_record, subject_of_message, subject_of_sender
 from autoglm.core.address import parse_address
 from autoglm.core.clock import now_ms
 from autoglm.core.envelope import Envelope, JsonPart, decode_envelope, encode_envelope
 from autoglm.core.errors import HubError, InvalidField, NotFound, RevisionMismatch, UnknownRecipient
 from autoglm.core.ids import uuid7
+from autoglm.core.payer import Payer
 from autoglm.core.ports import Appended, KeyValue, Log, NewRecord, Record, Waiter
 
 WORK = "work"
@@ -46,9 +48,10 @@ class Mailbox:
 
     # --- out ---
 
-    async def send(self, envelope: Envelope, *, sender: str) -> Sent:
+    async def send(self, envelope: Envelope, *, sender: str, payer: Payer | None = None) -> Sent:
         """Store a message; returns once it is on disk. `sender` is used where the envelope has no `from`.
 
+        payer: who pays for it when it goes to a model; None where the sender's address has to tell.
         Raises UnknownRecipient, InvalidField, DuplicateId, StorageFull.
         """
         now = now_ms()
@@ -62,19 +65,23 @@ class Mailbox:
                 raise
             return repeated
         message = _record(stamped, subjects)
+        notes = [payer_note(stamped.id, payer)] if payer is not None and _is_for_model(stamped) else []
         if stamped.expires_at is None:
-            appended = await self._log.append(message)
+            appended, *_ = await self._log.append_all([message, *notes])
         else:
-            appended, note = await self._log.append_all([message, expiry_note(stamped.id, stamped.expires_at)])
+            expiry = expiry_note(stamped.id, stamped.expires_at)
+            appended, *_, note = await self._log.append_all([message, *notes, expiry])
             if note.is_new:
                 self._expiries.add(stamped.expires_at, note.seq)
         return Sent(stamped.id, appended.seq, appended.is_new)
 
-    def hand_in(self, envelope: Envelope, *, sender: str, waiter: Waiter[Sequence[Appended]]) -> str | None:
+    def hand_in(
+        self, envelope: Envelope, *, sender: str, waiter: Waiter[Sequence[Appended]], payer: Payer | None = None
+    ) -> str | None:
         """As `send`, without a coroutine, for a message with nothing special: its id, and the waiter is told when it is
         on disk. None: nothing was done, `send` has to look at it. Raises QueueFull, StoreBroken.
         """
-        if envelope.expires_at is not None:
+        if envelope.expires_at is not None or (payer is not None and _is_for_model(envelope)):
             return None
         now = now_ms()
         stamped = _stamped(envelope, sender, now)
@@ -164,6 +171,10 @@ class Mailbox:
         if record is None:
             raise NotFound("message", id[:128])
         return decode_envelope(record.body), record
+
+    async def payer(self, id: str) -> Payer | None:
+        """Who pays for a message to a model; None where that was not said when it was sent."""
+        return await payer_of(self._log, id)
 
     async def last_seq(self) -> int:
         return await self._log.last_seq()
@@ -332,6 +343,10 @@ def _record(stamped: Envelope, subjects: tuple[str, ...]) -> NewRecord:
         body=encode_envelope(stamped),
         expires_at_ms=stamped.expires_at,
     )
+
+
+def _is_for_model(envelope: Envelope) -> bool:
+    return envelope.to.startswith("model:")
 
 
 def _check_task(envelope: Envelope) -> None:

@@ -97,7 +97,7 @@ class MessagesGateway:
         await self._send(exchange, envelope, principal)
 
     async def _send(self, exchange: Exchange, envelope: Envelope, principal: Principal) -> None:
-        sent = await self._mailbox.send(envelope, sender=principal.address)
+        sent = await self._mailbox.send(envelope, sender=principal.address, payer=principal.payer)
         accept(exchange, sent.id, sent.seq, is_new=sent.is_new)
 
     def begin_post(self, exchange: Exchange, go_on: GoOn) -> None:
@@ -111,7 +111,7 @@ class MessagesGateway:
         envelope = decode_envelope(exchange.whole_body())
         require_send(principal, envelope)
         posting = Posting(exchange, go_on)
-        id = self._mailbox.hand_in(envelope, sender=principal.address, waiter=posting)
+        id = self._mailbox.hand_in(envelope, sender=principal.address, waiter=posting, payer=principal.payer)
         if id is None:
             go_on(exchange, self._send(exchange, envelope, principal))
         else:

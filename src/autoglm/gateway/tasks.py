@@ -108,7 +108,7 @@ class TasksGateway:
         envelope = _as_message(task, principal.address)
         principal.require("model:use", envelope.to.removeprefix("model:"))
         try:
-            sent = await self._mailbox.send(envelope, sender=principal.address)
+            sent = await self._mailbox.send(envelope, sender=principal.address, payer=principal.payer)
         except UnknownRecipient:
             raise UnknownModel(envelope.to.removeprefix("model:")) from None
         state: TaskState = "queued" if sent.is_new else (await self._view(sent.id)).state

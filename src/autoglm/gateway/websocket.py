@@ -206,7 +206,8 @@ class _Conversation:
         self._gateway.messages.check_open()
         check_texts(frame.message, prefix="message.")
         require_send(principal, frame.message)
-        sent = await self._gateway.mailbox.send(frame.message, sender=principal.address)
+        mailbox, message = self._gateway.mailbox, frame.message
+        sent = await mailbox.send(message, sender=principal.address, payer=principal.payer)
         await self._send({"type": "accepted", "id": sent.id, "seq": sent.seq, "repeated": not sent.is_new}, frame.ref)
 
     async def _ack(self, frame: AckFrame, principal: Principal) -> None:

@@ -30,6 +30,7 @@ from autoglm.core.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
+from autoglm.core.payer import Payer
 from autoglm.core.ports import KeyValue, Record
 from autoglm.core.preference import PreferenceName
 from autoglm.inference.answer import Answer
@@ -41,7 +42,7 @@ from autoglm.inference.control_text import Stripper, TextStripper
 from autoglm.inference.decision import Outcome
 from autoglm.inference.dispatch import Dispatcher, error_message
 from autoglm.inference.kept import Kept
-from autoglm.inference.parking import Lot, Parking, Payer
+from autoglm.inference.parking import Lot, Parking
 from autoglm.inference.progress import Progress, Work
 from autoglm.inference.sse import Events, Tail
 from autoglm.inference.usage import usage_of
@@ -72,6 +73,7 @@ class Post(Protocol):
     async def work(self, *, after: int, timeout_s: float) -> list[Record]: ...
     async def thread(self, person: str, thread: str, *, limit: int) -> list[Envelope]: ...
     async def get(self, id: str) -> tuple[Envelope, Record]: ...
+    async def payer(self, id: str) -> Payer | None: ...
     async def answer(self, message: Envelope, answer: Envelope) -> None: ...
     async def fail(self, envelope: Envelope, detail: str) -> None: ...
     async def is_settled(self, envelope: Envelope) -> bool: ...
@@ -86,9 +88,9 @@ def answer_id(id: str) -> str:
     return "answer-" + hashlib.sha256(id.encode()).hexdigest()[:40]
 
 
-def _payer(address: str) -> tuple[str, str]:
+def _payer(address: str) -> Payer:
     """Each sender on an account of its own."""
-    return "", address
+    return Payer("", address)
 
 
 def _nothing(_: str) -> PreferenceName | None:
@@ -101,11 +103,12 @@ class Correspondent:
     def __init__(
         self, post: Post, keyvalue: KeyValue, dispatcher: Dispatcher, publish: PublishDelta, *,
         strip: Mapping[str, tuple[str, ...]] | None = None,
-        payer: Callable[[str], tuple[str, str]] = _payer, prefers: Callable[[str], PreferenceName | None] = _nothing,
+        payer: Callable[[str], Payer] = _payer, prefers: Callable[[str], PreferenceName | None] = _nothing,
         budgets: Budgets | None = None,
     ) -> None:  # fmt: skip
-        """strip: control text to take out of answers, by model. payer: by a sender's address, key and tenant whose
-        account its messages go on. prefers: by a sender's address, what its key says that matters.
+        """strip: control text to take out of answers, by model. payer: by a sender's address, on whose account its
+        messages go where the post does not know who pays. prefers: by a sender's address, what its key says that
+        matters.
         """
         self._post = post
         self._keyvalue = keyvalue
@@ -295,7 +298,7 @@ class Correspondent:
                     return None
                 if isinstance(error, BudgetExceeded):
                     log.info("message_parked", envelope_id=id, reason=str(error))
-                    return self._payer(message.from_)
+                    return await self._payer_of(message)
                 log.info("answer_delayed", envelope_id=id, code=error.code, retry_in_s=back_off_s)
                 work.error = str(error)
             del message  # its content may be large, and the wait long
@@ -336,12 +339,12 @@ class Correspondent:
         deadline_s = None
         if message.expires_at is not None:
             deadline_s = monotonic_s() + (message.expires_at - now_ms()) / 1000
-        key, tenant = self._payer(message.from_)
-        call = Call("/chat/completions", body, priority=message.priority, deadline_s=deadline_s, tenant=tenant)
+        payer = await self._payer_of(message)
+        call = Call("/chat/completions", body, priority=message.priority, deadline_s=deadline_s, tenant=payer.tenant)
         work.call = call
         if (prefer := self._prefers(message.from_)) is not None:
             call.prefer, call.preferred_by = prefer, "key"
-        charge = None if self._budgets is None else self._budgets.charge(key, tenant, call)
+        charge = None if self._budgets is None else self._budgets.charge(payer.key, payer.tenant, call)
         if charge is not None:
             call.ask_for_usage()
         outcome, kept, spent = Outcome(status=_NO_ANSWER), Kept(), _Spent()
@@ -370,6 +373,10 @@ class Correspondent:
             self._dispatcher.engine.concluded(call, outcome, kept.whole())
             if charge is not None:
                 charge.release()
+
+    async def _payer_of(self, message: Envelope) -> Payer:
+        """The key that posted it; what no key posted goes on the account of whoever the sender's address belongs to."""
+        return await self._post.payer(message.id) or self._payer(message.from_)
 
     async def _chat_request(self, message: Envelope) -> bytes:
         earlier: Sequence[Envelope] = ()

@@ -8,9 +8,7 @@ import random
 from collections import deque
 
 from autoglm.core.clock import monotonic_s
-
-Payer = tuple[str, str]
-"""(key, tenant) whose budgets a message goes on."""
+from autoglm.core.payer import Payer
 
 MAX_PARKED = 1_000
 """Messages of one payer that are kept by number."""
