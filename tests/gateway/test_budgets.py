@@ -329,6 +329,35 @@ def test_a_message_over_budget_waits_and_is_not_lost(tmp_path: Path) -> None:
         assert [message["content"] for message in found] == ["You said: hi"]
 
 
+def test_a_task_over_budget_says_which_one_it_waits_for_and_until_when(tmp_path: Path) -> None:
+    settings = '[[budget]]\nname = "house"\ntokens = 1000000\n[[budget]]\nname = "few"\nper = "month"\nrequests = 1\n'
+    with budget_hub(tmp_path, settings) as hub:
+        assert hub.ask().status_code == 200
+        request = {"model": "echo-model", "messages": [{"role": "user", "content": "hi"}]}
+        id = hub.client.post("/api/tasks", json={"request": request}).json()["id"]
+
+        def task() -> dict[str, Any]:
+            found: dict[str, Any] = hub.client.get(f"/api/tasks/{id}").json()
+            return found
+
+        wait_until(lambda: task()["progress"]["phase"] == "over_budget")
+        found = task()
+        assert found["state"] == "queued"
+        left_s = found["progress"].pop("starts_in_s")
+        resets_at = hub.budgets()["few", ""]["resets_at"]
+        assert found["progress"] == {
+            "phase": "over_budget", "attempts": found["progress"]["attempts"], "budget": "few", "limit": "requests",
+            "resets_at": resets_at,
+        }  # fmt: skip
+        assert left_s == pytest.approx(resets_at / 1000 - time.time(), abs=5)
+        assert hub.client.get("/api/tasks").json()["tasks"][0]["progress"]["budget"] == "few"
+        wait_until(lambda: task()["progress"]["attempts"] > 1)
+        assert task()["progress"]["phase"] == "over_budget", "also after it was tried in vain"
+        assert hub.client.post("/api/budgets/few/reset").status_code == 200
+        done = hub.client.get(f"/api/tasks/{id}?wait=30").json()
+        assert (done["state"], "progress" in done) == ("done", False)
+
+
 THOUGHT = event(None, reasoning_content="hmm")
 
 

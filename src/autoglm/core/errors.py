@@ -235,12 +235,15 @@ class BudgetExceeded(HubError):
     retryable = True
 
     def __init__(
-        self, budget: str, whose: str, reason: str, retry_after_s: float | None, limit: str = "accounts"
-    ) -> None:
+        self, budget: str, whose: str, reason: str, retry_after_s: float | None, limit: str = "accounts", *,
+        resets_at_ms: int = 0,
+    ) -> None:  # fmt: skip
         """whose: such as `tenant 'ward-3'`; empty for a budget of all. limit: `tokens`, `requests`, `money`.
 
-        retry_after_s: None for what is too much even for a period in which nothing has been used.
+        retry_after_s: None for what is too much even for a period in which nothing has been used. resets_at_ms: Unix
+        time at which the budget begins anew; 0 where that is not what is waited for.
         """
+        self.resets_at_ms = resets_at_ms
         place = f"the budget {budget!r} of {whose}" if whose else f"the budget {budget!r}"
         if retry_after_s is None:
             self.retryable = False

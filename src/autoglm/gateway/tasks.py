@@ -192,7 +192,7 @@ class TasksGateway:
         if "expired" in steps or (envelope.expires_at is not None and envelope.expires_at <= now_ms()):
             return Task(id=id, state="expired")
         state: TaskState = "running" if self._correspondent.is_running(id) else "queued"
-        return Task(id=id, state=state, progress=self._correspondent.progress(id))
+        return Task(id=id, state=state, progress=await self._correspondent.progress(envelope, record.seq))
 
 
 def _as_message(task: NewTask, sender: str) -> Envelope:

@@ -43,7 +43,7 @@ from autoglm.inference.decision import Outcome
 from autoglm.inference.dispatch import Dispatcher, error_message
 from autoglm.inference.kept import Kept
 from autoglm.inference.parking import Lot, Parking
-from autoglm.inference.progress import Progress, Work
+from autoglm.inference.progress import OverBudget, Progress, Work
 from autoglm.inference.sse import Events, Tail
 from autoglm.inference.usage import usage_of
 
@@ -97,6 +97,10 @@ def _nothing(_: str) -> PreferenceName | None:
     return None
 
 
+_Refusal = tuple[Payer, OverBudget]
+"""Whose messages have to wait, and for which budget."""
+
+
 class Correspondent:
     """`run` in a task. Takes up where it stopped, also after a kill -9."""
 
@@ -138,10 +142,15 @@ class Correspondent:
         """True while a model is asked; a message that waits for its next attempt is not running."""
         return id in self._running
 
-    def progress(self, id: str) -> Progress | None:
+    async def progress(self, message: Envelope, seq: int) -> Progress | None:
         """None for one that is not in work: it is settled, or waits in the log behind MAX_OPEN others."""
-        work = self._works.get(id)
-        return None if work is None else work.progress(self._dispatcher.scheduler)
+        work = self._works.get(message.id)
+        if work is not None:
+            return work.progress(self._dispatcher.scheduler)
+        if not self._parking.lots:
+            return None
+        refused = self._parking.refusal_of(await self._payer_of(message), seq)
+        return None if refused is None else refused.progress(attempts=1)
 
     def cancel(self, id: str) -> None:
         """Stop working on a message, if it is in work. The caller has stored the cancellation."""
@@ -175,7 +184,7 @@ class Correspondent:
 
     async def _settle(self, seq: int, id: str) -> None:
         """Answer one message, or note why not; then move the cursor. One that is over budget is parked."""
-        over_budget: Payer | None = None
+        over_budget: _Refusal | None = None
         scope = self._scopes[id] = anyio.CancelScope()
         try:
             with scope:
@@ -188,8 +197,10 @@ class Correspondent:
                 del self._scopes[id]
             self._room.release()
         if over_budget is not None:
-            if not self._parking.park(over_budget, seq, id):
+            payer, refused = over_budget
+            if not self._parking.park(payer, seq, id, refused):
                 self._open.discard(seq)
+                self._works.pop(id, None)
             self._has_parked.set()
             return
         self._open.discard(seq)
@@ -262,18 +273,21 @@ class Correspondent:
             except StorageFull:
                 await anyio.sleep(_MAX_BACK_OFF_S)
 
-    async def _work_on(self, id: str) -> Payer | None:
+    async def _work_on(self, id: str) -> _Refusal | None:
         """Try until it works, the message expires, or trying again cannot help. Returns whose budget has no room now.
 
         Each attempt reads the message anew, so that one that waits costs little memory and may be settled meanwhile.
         """
-        work = self._works[id] = Work()
+        work = self._works.setdefault(id, Work())  # that of a message that was parked goes on
+        refusal: _Refusal | None = None
         try:
-            return await self._try_on(id, work)
+            refusal = await self._try_on(id, work)
+            return refusal
         finally:
-            del self._works[id]
+            if refusal is None:
+                self._works.pop(id, None)
 
-    async def _try_on(self, id: str, work: Work) -> Payer | None:
+    async def _try_on(self, id: str, work: Work) -> _Refusal | None:
         failures, back_off_s = 0, 1.0
         first_failure_s = math.inf
         while True:
@@ -298,7 +312,9 @@ class Correspondent:
                     return None
                 if isinstance(error, BudgetExceeded):
                     log.info("message_parked", envelope_id=id, reason=str(error))
-                    return await self._payer_of(message)
+                    facts = error.facts
+                    work.over_budget = OverBudget(str(facts["budget"]), str(facts["limit"]), error.resets_at_ms)
+                    return await self._payer_of(message), work.over_budget
                 log.info("answer_delayed", envelope_id=id, code=error.code, retry_in_s=back_off_s)
                 work.error = str(error)
             del message  # its content may be large, and the wait long
@@ -345,6 +361,7 @@ class Correspondent:
         if (prefer := self._prefers(message.from_)) is not None:
             call.prefer, call.preferred_by = prefer, "key"
         charge = None if self._budgets is None else self._budgets.charge(payer.key, payer.tenant, call)
+        work.over_budget = None
         if charge is not None:
             call.ask_for_usage()
         outcome, kept, spent = Outcome(status=_NO_ANSWER), Kept(), _Spent()

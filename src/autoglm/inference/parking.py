@@ -9,6 +9,7 @@ from collections import deque
 
 from autoglm.core.clock import monotonic_s
 from autoglm.core.payer import Payer
+from autoglm.inference.progress import OverBudget
 
 MAX_PARKED = 1_000
 """Messages of one payer that are kept by number."""
@@ -21,9 +22,11 @@ _MAX_BACK_OFF_S = 60.0
 class Lot:
     """One payer's messages."""
 
-    __slots__ = ("_back_off_s", "_came_back", "_many", "_tried", "due_s", "left", "looked_at", "parked")
+    __slots__ = ("_back_off_s", "_came_back", "_many", "_tried", "due_s", "left", "looked_at", "parked", "refused")
 
-    def __init__(self) -> None:
+    def __init__(self, refused: OverBudget) -> None:
+        self.refused = refused
+        """By which budget the last of them."""
         self.parked: deque[tuple[int, str]] = deque()
         """(number in the log, id); who was tried in vain goes to the end, so that each gets its turn."""
         self.left: int | None = None
@@ -76,12 +79,21 @@ class Parking:
     def __len__(self) -> int:
         return sum(len(lot.parked) for lot in self.lots.values())
 
-    def park(self, payer: Payer, seq: int, id: str) -> bool:
-        """As `Lot.park`."""
+    def park(self, payer: Payer, seq: int, id: str, refused: OverBudget) -> bool:
+        """As `Lot.park`. refused: by which budget."""
         lot = self.lots.get(payer)
         if lot is None:
-            lot = self.lots[payer] = Lot()
+            lot = self.lots[payer] = Lot(refused)
+        lot.refused = refused
         return lot.park(seq, id)
+
+    def refusal_of(self, payer: Payer, seq: int) -> OverBudget | None:
+        """What a message waits for that is in the log only; None when it is not for a budget."""
+        lot = self.lots.get(payer)
+        if lot is None:
+            return None
+        is_left = any(first is not None and seq >= first for first in (lot.left, lot.looked_at))
+        return lot.refused if is_left else None
 
     def due(self, now_s: float) -> list[Lot]:
         """Whose time has come to try again. Lots that have emptied since are forgotten."""

@@ -242,4 +242,4 @@ def _exceeded(account: Account, limit: str, least: Amounts, now: int, currency: 
     can_fit = (limits[limit] or 0) >= most[limit]
     whose = f"{'key' if budget.key is not None else 'tenant'} {account.subject!r}" if account.subject else ""
     retry_after_s = max(0.0, (account.end_ms - now) / 1000) if can_fit else None
-    return BudgetExceeded(budget.name, whose, reason, retry_after_s, limit)
+    return BudgetExceeded(budget.name, whose, reason, retry_after_s, limit, resets_at_ms=account.end_ms)
