@@ -335,9 +335,9 @@ class Hub:
         sender = self._keys.sender(address)
         return Payer("", address) if sender is None else sender.payer
 
-    def _prefers(self, address: str) -> PreferenceName | None:
-        sender = self._keys.sender(address)
-        return None if sender is None else sender.prefer
+    def _prefers(self, key: str) -> PreferenceName | None:
+        named = self._keys.named(key)
+        return None if named is None else named.prefer
 
     def _open_tracing(self, metrics: Metrics) -> "Tracing | None":
         """Raises MissingExtra."""

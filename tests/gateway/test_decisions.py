@@ -257,6 +257,22 @@ def test_a_task_is_done_as_its_key_prefers(shared: Asker) -> None:
     assert (decision["prefer"], decision["preferred_by"]) == ("fast", "key")
 
 
+def test_a_message_is_answered_as_the_key_prefers_that_posted_it(shared: Asker) -> None:
+    """Not as that one does whose address it comes from."""
+    message = {"from": "device:lab", "to": "model:auto", "content": "sent for the lab by another key"}
+    before = {entry["decision"]["id"] for entry in shared.client.get("/api/decisions").json()["decisions"]}
+    assert shared.client.post("/api/messages", json=message).status_code == 202
+    assert shared.client.get("/api/messages?to=device:lab&wait=20").json()["messages"]
+
+    def made() -> list[dict[str, Any]]:
+        found = [entry["decision"] for entry in shared.client.get("/api/decisions").json()["decisions"]]
+        return [decision for decision in found if decision["id"] not in before]
+
+    wait_until(made)
+    [decision] = made()
+    assert (decision["tenant"], decision["prefer"], decision["preferred_by"]) == ("admin", "balanced", "settings")
+
+
 async def short(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """As llama.cpp's server with a context of 300 tokens."""
     if len(request.body) < 2000:

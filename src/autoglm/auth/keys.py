@@ -201,6 +201,10 @@ class KeyRing:
         self._senders[address] = found
         return found
 
+    def named(self, name: str) -> Principal | None:
+        """The first key of that name; None for one that is gone."""
+        return next((key for key in self._by_hash.values() if key.name == name), None)
+
     def by_key(self, value: bytes) -> Principal:
         """The principal of a bare key. Raises Unauthorized."""
         principal = self._by_hash.get(_hash(value))

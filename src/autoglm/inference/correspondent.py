@@ -111,8 +111,7 @@ class Correspondent:
         budgets: Budgets | None = None,
     ) -> None:  # fmt: skip
         """strip: control text to take out of answers, by model. payer: by a sender's address, on whose account its
-        messages go where the post does not know who pays. prefers: by a sender's address, what its key says that
-        matters.
+        messages go where the post does not know who pays. prefers: by a key's name, what it says that matters.
         """
         self._post = post
         self._keyvalue = keyvalue
@@ -358,7 +357,7 @@ class Correspondent:
         payer = await self._payer_of(message)
         call = Call("/chat/completions", body, priority=message.priority, deadline_s=deadline_s, tenant=payer.tenant)
         work.call = call
-        if (prefer := self._prefers(message.from_)) is not None:
+        if (prefer := self._prefers(payer.key)) is not None:
             call.prefer, call.preferred_by = prefer, "key"
         charge = None if self._budgets is None else self._budgets.charge(payer.key, payer.tenant, call)
         work.over_budget = None
