@@ -9,11 +9,13 @@ import anyio
 import anyio.lowlevel
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from autoglm.core.errors import NotFound
 from autoglm.core.ids import uuid7
 from autoglm.core.ports import Change, Entry, NewRecord
 from autoglm.inference.decision import Arm, Candidate, Decision, Feedback, Outcome, Weights
+from autoglm.inference.engine import ledger as ledger_module
 from autoglm.inference.engine.account import SUBJECT, Judged
 from autoglm.inference.engine.learner import LearnerSettings, Option
 from autoglm.inference.engine.ledger import SNAPSHOT, Ledger, Snapshot
@@ -245,6 +247,36 @@ async def test_a_blob_that_was_there_before_a_snapshot_of_the_same_bytes_stays(t
 
 async def parts_of(state: bytes) -> AsyncIterator[bytes]:
     yield state
+
+
+def spoil(folder: Path, sha256: str) -> None:
+    """A blob that can be neither read nor removed: a folder has its name."""
+    [blob] = [path for path in folder.rglob("*") if path.name == sha256]
+    blob.rename(folder / "aside")
+    blob.mkdir()
+
+
+@pytest.mark.parametrize("trouble", ["too long", "undeletable"])
+async def test_what_keeps_a_snapshot_from_being_saved_keeps_nothing_from_being_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr(ledger_module, "_SNAPSHOT_EVENTS", 10)
+    async with open_store(tmp_path, StoreSettings()) as store:
+        async with running(store) as ledger:
+            await live(ledger, 20, seed=6)
+        saved = await store.keyvalue.get(SNAPSHOT)
+        assert saved is not None
+        if trouble == "too long":
+            monkeypatch.setattr(ledger_module, "_MAX_SNAPSHOT_BYTES", 10)
+        else:
+            spoil(tmp_path, msgspec.json.decode(saved.value)["sha256"])
+        with capture_logs() as logs:
+            async with running(store) as again:
+                await live(again, 40, seed=7)
+                assert again.lessons is not None
+    events = {line["event"] for line in logs}
+    assert "engine_snapshot_not_saved" in events
+    assert "engine_not_learning" not in events
 
 
 async def test_what_ends_while_the_past_is_folded_is_learned_once(tmp_path: Path) -> None:

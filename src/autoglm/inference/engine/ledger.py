@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from autoglm.core.clock import now_ms
-from autoglm.core.errors import HubError, NotFound, QueueFull, StorageFull, StoreBroken
+from autoglm.core.errors import HubError, NotFound, PayloadTooLarge, QueueFull, StorageFull, StoreBroken
 from autoglm.core.ports import Appended, Blobs, KeyValue, Log, Record
 from autoglm.inference.decision import Decision, Feedback, Outcome
 from autoglm.inference.engine.account import (
@@ -231,12 +231,11 @@ class Ledger:
             while True:
                 await self._is_due.wait()
                 self._is_due = anyio.Event()
-                with contextlib.suppress(StorageFull, QueueFull, StoreBroken):  # the log has it all
-                    await self._save(lessons)
+                await self._try_to_save(lessons)
         finally:
-            with anyio.CancelScope(shield=True), contextlib.suppress(StorageFull, QueueFull, StoreBroken):
+            with anyio.CancelScope(shield=True):
                 if self._unsaved:
-                    await self._save(lessons)
+                    await self._try_to_save(lessons)
 
     async def _restored(self) -> "Lessons":
         entry = await self._keyvalue.get(SNAPSHOT)
@@ -256,6 +255,12 @@ class Ledger:
                 self._seq = snapshot.seq
                 return lessons
         return await anyio.to_thread.run_sync(self._load, None)
+
+    async def _try_to_save(self, lessons: "Lessons") -> None:
+        try:
+            await self._save(lessons)
+        except (StorageFull, QueueFull, StoreBroken, PayloadTooLarge) as error:  # the log has it all
+            log.warning("engine_snapshot_not_saved", reason=str(error))
 
     async def _save(self, lessons: "Lessons") -> None:
         """Write a new snapshot and remove the one before. Killed at any step, what is left over goes at the next start.

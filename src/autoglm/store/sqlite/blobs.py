@@ -68,9 +68,13 @@ class FileBlobs:
                 raise RangeNotSatisfiable(start, size_bytes)
             position, stop = start, size_bytes if end is None else min(end, size_bytes)
             while position < stop:
-                chunk = await anyio.to_thread.run_sync(
-                    os.pread, descriptor, min(_CHUNK_BYTES, stop - position), position, limiter=self._limiter
-                )
+                wanted = min(_CHUNK_BYTES, stop - position)
+                try:
+                    chunk = await anyio.to_thread.run_sync(
+                        os.pread, descriptor, wanted, position, limiter=self._limiter
+                    )
+                except OSError as error:
+                    raise folder_error(error, path) from error
                 position += len(chunk)
                 yield chunk
         finally:
@@ -91,6 +95,8 @@ class FileBlobs:
             await anyio.to_thread.run_sync(os.unlink, self._path(sha256), limiter=self._limiter)
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise folder_error(error, self._path(sha256)) from error
         return True
 
     def _path(self, sha256: str) -> Path:
