@@ -37,6 +37,8 @@ def seen(**fields: object) -> Call:
         ({"max_tokens": 100, "n": 3}, 300, 0.0, 300),
         ({"max_tokens": 100}, 4000, 1.0, 4000),  # thoughts that are counted beside max_tokens
         ({"max_tokens": 60_000}, 50_000, 0.0, 50_000),
+        ({"max_tokens": 2 * 10**9}, LIE, 0.0, UNBOUNDED_TOKENS),  # no answer has so many: it bounds nothing
+        ({"max_tokens": 10**30}, LIE, 0.0, UNBOUNDED_TOKENS),
         ({"metadata": {"max_tokens": 1}}, 5000, 0.0, 5000),  # what is no bound lowers nothing
     ],
 )
@@ -68,6 +70,16 @@ def test_a_lie_costs_little_of_the_fair_share_and_is_logged_once() -> None:
             scheduler.release(slot, LIE, LIE)
     assert scheduler.shares.tenant("t").counter < 2 * (100 + TEMPLATE_TOKENS + 2 * 200)
     assert [line["event"] for line in logs] == ["usage_not_believed"]
+
+
+def test_a_slot_comes_back_whatever_the_client_allows_and_the_instance_tells() -> None:
+    scheduler = Scheduler(SchedulerSettings())
+    scheduler.add(ready("a"))
+    slot = scheduler.try_acquire(call_of(20, max_tokens=2 * 10**9))
+    assert slot is not None
+    slot.first_byte_s, slot.is_complete = 0.001, True
+    scheduler.release(slot, 7, UNBOUNDED_TOKENS + 1)
+    assert scheduler.instances["a"].running == 0
 
 
 def test_a_lie_is_not_counted_by_budgets() -> None:

@@ -11,6 +11,7 @@ are generous, for a number that is too low cheats whoever pays:
   sent. The fastest that is sold writes about 3,000 (cerebras.ai, inference speeds of 2025).
 """
 
+from autoglm.core.errors import InvalidField
 from autoglm.inference.budget.estimate import most_tokens_out
 from autoglm.inference.call import Call
 
@@ -39,5 +40,13 @@ def credible(call: Call, tokens_in: int, tokens_out: int, took_s: float) -> tupl
     if tokens_in > TEMPLATE_TOKENS + len(call.body):
         tokens_in = min(tokens_in, most_prompt_tokens(call))
     if tokens_out > call.bound_tokens or tokens_out > UNBOUNDED_TOKENS:
-        tokens_out = min(tokens_out, most_answer_tokens(most_tokens_out(call.body), took_s))
+        tokens_out = min(tokens_out, most_answer_tokens(_bound_of(call), took_s))
     return tokens_in, tokens_out
+
+
+def _bound_of(call: Call) -> int | None:
+    """None also for a bound that no answer can have, which a hub without budgets leaves to the instance."""
+    try:
+        return most_tokens_out(call.body)
+    except InvalidField:
+        return None
