@@ -18,7 +18,7 @@ from eventually import wait_until
 from gateway.inside import hub_inside, settings
 from gateway.wire import Reply, call
 from hub import HubProcess, instance_config, running_hub
-from scripted_model import Behaviour, Request, ScriptedModel, echo, response
+from scripted_model import Behaviour, Request, ScriptedModel, completion, echo, response
 
 KEYS = """
 [[key]]
@@ -301,6 +301,22 @@ def test_a_prompt_longer_than_the_context_that_a_model_has_told_is_not_offered_t
         assert ruled_out("hi") == ""
         asker.client.post("/api/pool/a/resume").raise_for_status()
         assert ruled_out(long + "once more") == "", "the operator may have given it more"
+
+
+async def liar(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    answer = completion("hi")
+    answer["usage"] = {"prompt_tokens": 999_999_999_999, "completion_tokens": 999_999_999_999}
+    writer.write(response(200, answer))
+
+
+def test_an_absurd_number_of_tokens_does_not_make_models_look_dear(tmp_path: Path) -> None:
+    prices = '[[model]]\nname = "small"\nprice_in = 1\nprice_out = 2\n[[model]]\nname = "large"\nprice_out = 20\n'
+    with asking(tmp_path / "data", prices, behaviour=liar) as asker:
+        asker.wait_until_it_learns()
+        first = asker.concluded(asker.ask().headers["x-autoglm-decision"])
+        assert (first["outcome"]["instance"], first["outcome"]["cost"]) == ("a", pytest.approx(0.1, abs=0.1))
+        decision = asker.concluded(asker.ask("another question").headers["x-autoglm-decision"])["decision"]
+        assert max(entry["output_tokens"] for entry in decision["candidates"]) < 50_000
 
 
 def test_an_unknown_preference_or_intent_is_refused_by_name(shared: Asker) -> None:

@@ -13,6 +13,7 @@ from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.ids import uuid7
 from autoglm.core.preference import PreferenceName
 from autoglm.inference.call import Call
+from autoglm.inference.credible import credible
 from autoglm.inference.decision import Arm, Decision, Outcome, PreferenceSource
 from autoglm.inference.engine.forecast import forecast
 from autoglm.inference.engine.ledger import Ledger
@@ -194,6 +195,7 @@ class Engine:
     def concluded(self, call: Call, outcome: Outcome, answer: bytes = b"") -> None:
         """Note what came of a call, once. answer: the whole of it, where it is worth a look.
 
+        Tokens are believed as far as they can be: one absurd number would make all models look slow and dear for long.
         Does nothing for calls that the engine had no part in.
         """
         decision, call.decision = call.decision, None
@@ -205,11 +207,13 @@ class Engine:
             from autoglm.inference.engine.signals import signals_of  # loads the schema checker
 
             signals = signals_of(call.client_body, answer)
+        tokens = credible(call, outcome.tokens_in, outcome.tokens_out, monotonic_s() - call.arrived_s)
         cost = outcome.took_s
         if self._has_prices:
-            settings = self._models.get(call.model, _UNKNOWN_MODEL)
-            cost = price_of(settings, outcome.tokens_in, outcome.tokens_out)
-        outcome = msgspec.structs.replace(outcome, signals=signals, cost=cost)
+            cost = price_of(self._models.get(call.model, _UNKNOWN_MODEL), *tokens)
+        outcome = msgspec.structs.replace(
+            outcome, signals=signals, cost=cost, tokens_in=tokens[0], tokens_out=tokens[1]
+        )  # fmt: skip
         answered = call.applied or Arm(call.model)
         if answered != chosen:
             outcome = msgspec.structs.replace(outcome, moved_to=answered.model, moved_profile=answered.profile)
