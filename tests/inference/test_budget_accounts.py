@@ -295,6 +295,24 @@ def test_a_key_that_names_many_tenants_leaves_room_for_others(monkeypatch: pytes
     charged(book, "greedy", "d").use("m", 1, 1)
 
 
+def test_a_request_counts_in_accounts_that_all_see_also_where_room_was_made_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("autoglm.inference.budget.budgets.MAX_ACCOUNTS_OF_KEY", 3)
+    clock = Clock()
+    day, hour = settings(name="day", tenant="*", tokens=1000), settings(name="hour", tenant="*", per="hour", tokens=900)
+    book = budgets(day, hour, clock=clock)
+    charged(book, tenant="a").use("m", 1, 1)
+    with pytest.raises(BudgetExceeded, match="the key has opened 3 accounts"):
+        charged(book, tenant="b")
+    charged(book, "other", tenant="b").use("m", 100, 100)
+    charged(book, tenant="b").use("m", 100, 100)
+    assert {place: account.used.tokens for place, account in book.accounts.items() if place[1] == "b"} == {
+        ("day", "b"): 400,
+        ("hour", "b"): 400,
+    }
+
+
 # --- guesses ---
 
 

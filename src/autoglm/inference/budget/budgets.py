@@ -144,7 +144,9 @@ class Budgets:
         known = self._known.get((key, tenant))
         if known is None:
             subjects = ((budget, _subject(budget, key, tenant)) for budget in self.settings)
-            known = tuple(self._account(budget, subject, key) for budget, subject in subjects if subject is not None)
+            wanted = [(budget, subject) for budget, subject in subjects if subject is not None]
+            self._make_room(wanted, key)
+            known = tuple(self._account(budget, subject, key) for budget, subject in wanted)
             if len(self._known) >= _MAX_KNOWN:  # tenants may come from outside
                 self._known.clear()
             self._known[key, tenant] = known
@@ -179,18 +181,28 @@ class Budgets:
         return self._add(budget, subject, None, key) if account is None else account
 
     def _add(self, budget: BudgetSettings, subject: str, kept: Kept | None, key: str = "") -> Account:
-        by = key if kept is None else kept.by
-        if len(self.accounts) >= MAX_ACCOUNTS or (by and self._opened[by] >= MAX_ACCOUNTS_OF_KEY):
-            self._clear_out()
-            if len(self.accounts) >= MAX_ACCOUNTS:
-                raise BudgetExceeded(budget.name, "", f"{MAX_ACCOUNTS} accounts are in use; name fewer tenants", 60.0)
-            if kept is None and by and self._opened[by] >= MAX_ACCOUNTS_OF_KEY:
-                reason = f"the key has opened {MAX_ACCOUNTS_OF_KEY} accounts; name fewer tenants"
-                raise BudgetExceeded(budget.name, f"key {by!r}", reason, 60.0)
-        self._opened[by] += 1
         account = self.accounts[budget.name, subject] = Account(budget, subject, self._clock_ms(), kept)
-        account.by = by
+        account.by = key if kept is None else kept.by
+        self._opened[account.by] += 1
         return account
+
+    def _make_room(self, wanted: Sequence[tuple[BudgetSettings, str]], key: str) -> None:
+        """For all accounts of one request, before the first is added: clearing out takes what nobody has used yet.
+
+        Raises BudgetExceeded.
+        """
+        for is_cleared in (False, True):
+            new = [budget for budget, subject in wanted if (budget.name, subject) not in self.accounts]
+            is_full = bool(new) and len(self.accounts) + len(new) > MAX_ACCOUNTS
+            has_many = bool(new and key) and self._opened[key] + len(new) > MAX_ACCOUNTS_OF_KEY
+            if not is_full and not has_many:
+                return
+            if not is_cleared:
+                self._clear_out()
+        if is_full:
+            raise BudgetExceeded(new[0].name, "", f"{MAX_ACCOUNTS} accounts are in use; name fewer tenants", 60.0)
+        reason = f"the key has opened {MAX_ACCOUNTS_OF_KEY} accounts; name fewer tenants"
+        raise BudgetExceeded(new[0].name, f"key {key!r}", reason, 60.0)
 
     def _clear_out(self) -> None:
         """Forget accounts that have nothing to remember; looks at most once a second, for there may be many."""
