@@ -137,6 +137,28 @@ async def until_it_waits_for(office: Desk, message: Envelope, budget: str) -> No
     assert found.resets_at > 0
 
 
+async def test_behind_one_that_is_parked_for_long_no_memory_is_kept_of_those_that_are_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correspondent, "MAX_OPEN", 4)
+    book = Budgets([BudgetSettings(name="b", tenant="user:eve", requests=1)], {}, BudgetLedger(Rows()))
+    with ScriptedModel(echo) as model:
+        async with desk(tmp_path / "data", model, budgets=book) as office:
+            await office.send("first", from_="user:eve")
+            assert await office.answer("first") == "You said: hi"
+            await office.send("parked", from_="user:eve")
+            await until(lambda: len(office.correspondent._parking) == 1)
+            for number in range(60):
+                await office.send(f"m{number}")
+                assert await office.answer(f"m{number}") == "You said: hi"
+            assert len(office.correspondent._order) <= 20
+            book.settings = ()
+            book._known.clear()
+            _, record = await office.mailbox.get("m59")
+            assert await office.answer("parked") == "You said: hi"
+            await until(lambda: office.correspondent._settled() >= record.seq)
+
+
 async def test_what_breaks_off_is_counted(tmp_path: Path) -> None:
     """Without a finish reason, and without a usage: an event is taken for a token."""
     gate = Gate()

@@ -180,6 +180,8 @@ class Correspondent:
     def _begin(self, seq: int) -> None:
         self._open.add(seq)
         heapq.heappush(self._order, seq)
+        if len(self._order) > 2 * len(self._open) + MAX_OPEN:  # behind one that is parked for long
+            self._order = sorted(self._open)
 
     async def _settle(self, seq: int, id: str) -> None:
         """Answer one message, or note why not; then move the cursor. One that is over budget is parked."""
