@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from autoglm.core.errors import NotFound
 from autoglm.core.ids import uuid7
-from autoglm.core.ports import Change, Entry, NewRecord
+from autoglm.core.ports import Change, Entry, NewRecord, Record
 from autoglm.inference.decision import Arm, Candidate, Decision, Feedback, Outcome, Weights
 from autoglm.inference.engine import ledger as ledger_module
 from autoglm.inference.engine.account import SUBJECT, Judged
@@ -313,6 +313,23 @@ async def test_an_account_is_there_while_the_request_runs_and_whole_afterwards(t
         assert account.decision == made
         assert account.outcome == Outcome(status=200, instance="a")
         assert [(entry.quality, entry.source) for entry in account.feedback] == [(0.25, "program")]
+
+
+async def test_an_account_that_is_read_while_the_request_ends_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store, running(store) as ledger:
+        made, read = decision(random.Random(7)), store.log.read
+
+        async def read_and_end(subject: str, *, after: int = 0, limit: int = 100) -> list[Record]:
+            records = await read(subject, after=after, limit=limit)
+            ledger.concluded(made, Outcome(status=200, instance="a"))
+            await until(lambda: ledger.lessons is not None and ledger.lessons.events == 1)
+            return records
+
+        ledger.opened(made)
+        monkeypatch.setattr(store.log, "read", read_and_end)
+        assert (await ledger.account(made.id)).decision == made
 
 
 async def test_an_answer_of_nobody_knows_whom_teaches_nothing(tmp_path: Path) -> None:

@@ -169,14 +169,14 @@ class Ledger:
 
     async def account(self, id: str) -> Account:
         """Raises NotFound for a decision that never was, or that retention has removed."""
-        ending = self._writing.get(id)
+        ending, decision = self._writing.get(id), self._open.get(id)  # its request may end while the log is read
         events = read_events(await self._log.read(subject_of(id), limit=_PAGE))
         account = account_of(events if ending is None else [ending, *events])
-        if account is None and (decision := self._open.get(id)) is not None:
-            return Account(decision=decision)
-        if account is None:
+        if account is not None:
+            return account
+        if decision is None:
             raise NotFound("decision", id[:64])
-        return account
+        return Account(decision=decision)
 
     async def last(self, limit: int) -> list[Record]:
         """The newest events, oldest first; `decode_event` reads them."""
