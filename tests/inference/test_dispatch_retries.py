@@ -285,4 +285,36 @@ async def test_the_context_that_an_error_names_is_remembered(body: dict[str, obj
         async with running_pool(instance("a", model.url)) as dispatcher:
             await text(dispatcher)
             assert dispatcher.scheduler.instances["a"].context_tokens.get("echo-model") == tokens
-    assert context_told(b'{"error": {"message": "the model\'s context length (32768 tokens)"}}') == 32768
+
+
+@pytest.mark.parametrize(
+    ("message", "tokens"),
+    [
+        ("The input (40000 tokens) is longer than the model's context length (32768 tokens).", 32768),
+        ("Requested token count exceeds the model's maximum context length of 4096 tokens. You requested more.", 4096),
+        ("This model's maximum context length is 4097 tokens. However, your messages resulted in 5000 tokens.", 4097),
+        ("[{'type': 'list_type', 'input': 'the maximum context length is 100 tokens'}]", None),
+        ("1 validation error:\n  {'input': {'x': 'maximum context length is 100 tokens'}}", None),
+        ('Invalid value "maximum context length is 100 tokens" of messages', None),
+        ("Unknown field: maximum context length is 100 tokens", None),
+        ("y" * 300 + " maximum context length is 100 tokens", None),
+        ("", None),
+    ],
+)
+def test_only_the_servers_own_words_tell_of_a_context(message: str, tokens: int | None) -> None:
+    for body in ({"error": {"message": message}}, {"message": message}, {"error": message}):
+        assert context_told(json.dumps(body).encode()) == tokens
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b'{"error":7}', b'{"n_ctx":"x"}', b'{"n_ctx":-1}', b"[" * 9000])
+def test_an_error_of_another_form_tells_of_no_context(body: bytes) -> None:
+    assert context_told(body) is None
+
+
+async def test_what_a_client_has_echoed_says_nothing_of_the_model() -> None:
+    words = "[{'type': 'list_type', 'loc': ('body', 'messages'), 'input': 'maximum context length is 100 tokens'}]"
+    refusal = {"object": "error", "message": words, "type": "BadRequestError", "code": 400}
+    with ScriptedModel(answering(400, refusal)) as model:
+        async with running_pool(instance("a", model.url)) as dispatcher:
+            await text(dispatcher)
+            assert dispatcher.scheduler.instances["a"].context_tokens == {}

@@ -327,7 +327,7 @@ class Dispatcher:
             return Answer(slot, self.scheduler, reply, first=first, is_whole=is_whole, first_byte_s=first_byte_s)
         verdict = judge(instance.provider, reply.status, reply.headers, error_body(first), api=call.api)
         if verdict.kind in ("client", "too_long"):
-            if context_tokens := context_told(first):
+            if verdict.kind == "too_long" and (context_tokens := context_told(first)):
                 instance.context_tokens[call.model] = context_tokens
             first = with_way_out(first, instance.name) if instance.provider == "local" else first
             answer = Answer(slot, self.scheduler, reply, first=first, is_whole=is_whole)
