@@ -230,6 +230,23 @@ async def test_a_message_cancelled_while_it_is_looked_at_is_not_answered(
                 await office.mailbox.get(answer_id("m1"))
 
 
+async def test_two_messages_of_one_id_are_worked_on_without_harm(tmp_path: Path) -> None:
+    """Retention took the first, and the sender sent it again."""
+    gate = Gate()
+    with ScriptedModel(gate.before(echo)) as model:
+        async with desk(tmp_path / "data", model) as office:
+            message = await office.send("m1")
+            await until(lambda: gate.waiting == 1)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(office.correspondent._work_on, "m1")
+                await until(lambda: gate.waiting == 2)
+                gate.open()
+            assert await office.answer("m1") == "You said: hi"
+            await until(lambda: office.correspondent._settled() > 0)
+            assert "failed" not in await office.states(message)
+            assert office.correspondent._works == {}
+
+
 async def test_a_full_disk_delays_the_answer_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ScriptedModel() as model:
         async with desk(tmp_path / "data", model) as office:
