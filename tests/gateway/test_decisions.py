@@ -37,6 +37,11 @@ name = "kitchen"
 value = "sk-kitchen"
 tenant = "canteen"
 scopes = ["model:use:*"]
+
+[[key]]
+name = "gate"
+value = "sk-gate"
+scopes = ["model:use:*", "tenant:site-*"]
 """
 
 
@@ -172,6 +177,27 @@ def test_a_key_sees_and_judges_its_own_decisions_only(shared: Asker) -> None:
     newest = shared.client.get("/api/decisions?limit=1").json()["decisions"]
     assert [entry["decision"]["id"] for entry in newest] == [id]
     assert [entry["quality"] for entry in newest[0]["feedback"]] == [0.5]
+
+
+def test_who_asks_for_a_tenant_sees_and_judges_its_decisions(shared: Asker) -> None:
+    def named(tenant: str, key: str = "sk-gate") -> dict[str, str]:
+        return {"Authorization": f"Bearer {key}", "x-autoglm-tenant": tenant}
+
+    id = shared.ask("for a site", headers=named("site-1")).headers["x-autoglm-decision"]
+    shared.concluded(id)
+
+    def statuses(headers: dict[str, str]) -> tuple[int, int, int | list[str]]:
+        judged = shared.client.post("/api/feedback", json={"decision": id, "thumb": "up"}, headers=headers)
+        listed = shared.client.get("/api/decisions", headers=headers)
+        ids = [entry["decision"]["id"] for entry in listed.json().get("decisions", ())]
+        seen = shared.client.get(f"/api/decisions/{id}", headers=headers)
+        return seen.status_code, judged.status_code, ids if listed.status_code == 200 else listed.status_code
+
+    assert statuses(named("site-1")) == (200, 200, [id])
+    assert statuses(named("site-2")) == (404, 404, [])
+    assert statuses({"Authorization": "Bearer sk-gate"}) == (404, 404, [])
+    assert statuses(named("ward")) == (403, 403, 403)
+    assert statuses(named("site-1", "sk-ward")) == (403, 403, 403)
 
 
 def test_the_traffic_of_others_pushes_no_decision_out_of_sight(shared: Asker) -> None:

@@ -1,6 +1,6 @@
 """`/api/decisions` and `/api/feedback`: why a request went where it went, and how good the answer was.
 
-A key sees the decisions of its own tenant; an admin's key sees all.
+A key sees the decisions of its own tenant, or of the one that it names and may; an admin's key sees all.
 """
 
 from collections.abc import AsyncIterator, Iterable
@@ -27,6 +27,7 @@ from autoglm.inference.settings import EngineSettings
 MAX_FEEDBACK = 10
 """Judgements of one decision: one caller must not teach the engine a hundred times by one answer."""
 MAX_LIMIT = 1000
+_TENANT = b"x-autoglm-tenant"
 _THUMBS = {"up": 1.0, "down": 0.0}
 
 
@@ -92,21 +93,24 @@ class DecisionsGateway:
         query = exchange.query()
         fields.only(query, ("limit",))
         limit = fields.integer(query, "limit", 20, low=1, high=MAX_LIMIT)
-        if principal.allows("admin"):
+        if principal.allows("admin") and _TENANT not in exchange.headers:
             found = _accounts(await anyio.to_thread.run_sync(read_events, await self._ledger.last(MAX_LIMIT)))
         else:
-            ends = await anyio.to_thread.run_sync(read_events, await self._ledger.last_of(principal.tenant, limit))
+            tenant = _tenant(exchange, principal)
+            ends = await anyio.to_thread.run_sync(read_events, await self._ledger.last_of(tenant, limit))
             ids = [event.decision.id for event in ends if isinstance(event, Concluded)]
-            found = [_shown(await self._account(principal, id)) for id in ids]
+            found = [_shown(await self._account(principal, tenant, id)) for id in ids]
         exchange.respond_json(200, DecisionList(found[: -limit - 1 : -1]))
 
     async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        account = await self._account(exchange.identify(self._keys), variables["id"])
+        principal = exchange.identify(self._keys)
+        account = await self._account(principal, _tenant(exchange, principal), variables["id"])
         exchange.respond_json(200, _shown(account))
 
     async def feedback(self, exchange: Exchange, _: dict[str, str]) -> None:
         """Say how good an answer was; what the engine learns of it is on disk when this is answered."""
         principal = exchange.identify(self._keys)
+        tenant = _tenant(exchange, principal)
         body = fields.decode(await exchange.body(self._max_body_bytes), NewFeedback)
         if (body.thumb is None) == (body.quality is None):
             raise InvalidField("thumb", "say either thumb ('up' or 'down') or quality (0 to 1)")
@@ -114,7 +118,7 @@ class DecisionsGateway:
         assert quality is not None, "one of the two is there"
         source = "person" if body.thumb is not None else "program"
         async with self._alone(body.decision):  # else many at once would all be within the limit
-            account = await self._account(principal, body.decision)
+            account = await self._account(principal, tenant, body.decision)
             if account.outcome is None:
                 raise InvalidField("decision", "its request has not ended yet")
             if len(account.feedback) >= MAX_FEEDBACK:
@@ -146,10 +150,10 @@ class DecisionsGateway:
         async with self._replaying:  # it takes a core for a while
             exchange.respond_json(200, await anyio.to_thread.run_sync(answer))
 
-    async def _account(self, principal: Principal, id: str) -> Account:
+    async def _account(self, principal: Principal, tenant: str, id: str) -> Account:
         """Raises NotFound, also for what the key may not see."""
         account = await self._ledger.account(id)
-        if not _may_see(principal, account.decision):
+        if account.decision.tenant != tenant and not principal.allows("admin"):
             raise NotFound("decision", id[:64])
         return account
 
@@ -165,8 +169,10 @@ def _accounts(events: Iterable[Event]) -> list[DecisionAccount]:
     return list(accounts.values())
 
 
-def _may_see(principal: Principal, decision: Decision) -> bool:
-    return decision.tenant == principal.tenant or principal.allows("admin")
+def _tenant(exchange: Exchange, principal: Principal) -> str:
+    """On whose account the request is. Raises InvalidField, Forbidden."""
+    named = exchange.headers.get(_TENANT)
+    return principal.tenant if named is None else principal.act_for(named)
 
 
 def _shown(account: Account) -> DecisionAccount:

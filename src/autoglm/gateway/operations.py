@@ -264,12 +264,17 @@ _STATE = (
     ),
 )  # fmt: skip
 
+_TENANT = Parameter(
+    "x-autoglm-tenant", "header", {"type": "string", "pattern": TENANT_PATTERN},
+    "On whose account; needs the scope `tenant:NAME` unless it is the key's own",
+)  # fmt: skip
 _DECISIONS = (
     Operation(
         "GET", "/api/decisions", "listDecisions", "decisions", "The last choices for `auto`, the newest first",
-        (_ok("Those of the key's own tenant; all for an admin's key", DecisionList),),
-        (*_KEY, *_WRITE, "invalid_field"),
+        (_ok("Those of the key's tenant, or of the one that is named; else all for an admin's key", DecisionList),),
+        (*_KEY, *_WRITE, "invalid_field", "forbidden"),
         (
+            _TENANT,
             Parameter(
                 "limit", "query", {"type": "integer", "minimum": 1, "maximum": MAX_DECISIONS, "default": 20},
                 "At most so many",
@@ -279,8 +284,9 @@ _DECISIONS = (
     Operation(
         "GET", "/api/decisions/{id}", "getDecision", "decisions", "Why a request went where it went",
         (_ok("Candidates, predictions, propensities, the choice, the outcome, judgements", DecisionAccount),),
-        (*_KEY, *_WRITE, "invalid_field", "not_found"),
+        (*_KEY, *_WRITE, "invalid_field", "not_found", "forbidden"),
         (
+            _TENANT,
             Parameter(
                 "id", "path", {"type": "string", "minLength": 1, "maxLength": 64},
                 "From the answer's header `x-autoglm-decision`", example="019a0000-0000-7000-8000-000000000000",
@@ -294,7 +300,8 @@ _DECISIONS = (
     ),
     Operation(
         "POST", "/api/feedback", "giveFeedback", "decisions", "Say how good an answer was",
-        (_ok("It is on disk, and learned", Noted),), (*_KEY, *_BODY, *_WRITE, "not_found"), request=NewFeedback,
+        (_ok("It is on disk, and learned", Noted),), (*_KEY, *_BODY, *_WRITE, "not_found", "forbidden"), (_TENANT,),
+        request=NewFeedback,
     ),
 )  # fmt: skip
 
@@ -328,10 +335,7 @@ _HINTS = (
         "x-autoglm-intent", "header", {"type": "string", "pattern": INTENT_PATTERN},
         "What the request is about, for the choice; the hub finds out when absent", example="translate",
     ),
-    Parameter(
-        "x-autoglm-tenant", "header", {"type": "string", "pattern": TENANT_PATTERN},
-        "On whose account; needs the scope `tenant:NAME` unless it is the key's own",
-    ),
+    _TENANT,
     Parameter(
         "x-autoglm-cache", "header", {"type": "string", "enum": ["on", "off", "refresh"]},
         "Whether a kept answer will do, where the hub keeps answers",
