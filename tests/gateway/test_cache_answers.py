@@ -29,6 +29,12 @@ value = "sk-narrow"
 tenant = "ward-3"
 scopes = ["model:use:other-*"]
 
+[[key]]
+name = "hasty"
+value = "sk-hasty"
+tenant = "ward-3"
+prefer = "fast"
+
 [[budget]]
 name = "gate"
 key = "gate"
@@ -74,6 +80,11 @@ def said(reply: Any) -> tuple[str, str | None]:
     """(content, what the cache says)."""
     assert reply.status_code == 200, reply.text
     return reply.json()["choices"][0]["message"]["content"], reply.headers.get("x-autoglm-cache")
+
+
+def test_what_a_key_prefers_is_part_of_a_question_to_auto(hub: BudgetHub, text: str) -> None:
+    kept = [said(hub.ask(text, key=key, model="auto"))[1] for key in ("sk-ward", "sk-hasty", "sk-ward-b", "sk-hasty")]
+    assert kept == ["miss", "miss", "hit", "hit"]
 
 
 def test_the_same_question_is_asked_once(hub: BudgetHub, text: str) -> None:

@@ -159,6 +159,58 @@ async def test_behind_one_that_is_parked_for_long_no_memory_is_kept_of_those_tha
             await until(lambda: office.correspondent._settled() >= record.seq)
 
 
+async def test_the_cursor_never_passes_one_that_is_over_budget_and_was_left_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoglm.inference.parking.MAX_PARKED", 1)
+    book = Budgets([BudgetSettings(name="b", tenant="user:eve", requests=1)], {}, BudgetLedger(Rows()))
+    with ScriptedModel(echo) as model:
+        async with desk(tmp_path / "data", model, budgets=book) as office:
+            await office.send("first", from_="user:eve")
+            assert await office.answer("first") == "You said: hi"
+            parked = await office.send("parked", from_="user:eve")
+            await until(lambda: len(office.correspondent._parking) == 1)
+            await office.send("left", from_="user:eve")
+            (lot,) = office.correspondent._parking.lots.values()
+            _, left = await office.mailbox.get("left")
+            await until(lambda: lot.left == left.seq)
+            lot.parked.clear()
+            office.correspondent._open.clear()  # as if the parked one were settled, and the log not yet read again
+            assert office.correspondent._settled() == left.seq - 1
+            await office.mailbox.cancel(parked)
+
+
+async def test_an_answer_is_stored_once_it_is_counted_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub that is killed between the two counts it again, and gives nothing away."""
+    rows, waits = Rows(), 0
+    rows.gate = anyio.Event()
+    stored: list[set[str]] = []
+    book = Budgets([BudgetSettings(name="b", requests=9)], {}, BudgetLedger(rows))
+    written, store = book.written, Mailbox.answer
+
+    async def counted_on_disk() -> None:
+        nonlocal waits
+        waits += 1
+        await written()
+
+    async def stores(mailbox: Mailbox, message: Envelope, answer: Envelope) -> None:
+        stored.append(set(rows.rows))
+        await store(mailbox, message, answer)
+
+    monkeypatch.setattr(book, "written", counted_on_disk)
+    monkeypatch.setattr(Mailbox, "answer", stores)
+    with ScriptedModel(echo) as model:
+        async with desk(tmp_path / "data", model, budgets=book) as office:
+            await office.send("m1")
+            await until(lambda: waits or stored)
+            assert stored == []
+            rows.gate.set()
+            assert await office.answer("m1") == "You said: hi"
+            assert stored == [{"budget/b/"}]
+
+
 async def test_what_breaks_off_is_counted(tmp_path: Path) -> None:
     """Without a finish reason, and without a usage: an event is taken for a token."""
     gate = Gate()

@@ -401,6 +401,18 @@ async def test_a_learner_that_cannot_be_made_leaves_the_hub_without_one(tmp_path
         assert ledger.lessons is None
 
 
+def test_so_many_judgements_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoglm.inference.engine.lessons._MOST_JUDGED", 3)
+    lessons, chance = load(None), random.Random(3)
+    made = [decision(chance) for _ in range(5)]
+    for one in made:
+        lessons.take(judged(one, 1.0))
+    lessons.take(judged(made[2], 0.0))  # now it is the newest
+    lessons.take(judged(decision(chance), 1.0))
+    assert [*load(lessons.state())._judged][:2] == [made[4].id, made[2].id]
+    assert len(lessons._judged) == 3
+
+
 def judged(made: Decision, quality: float, source: str = "person", time_ms: int = 0) -> Judged:
     feedback = Feedback(decision=made.id, time_ms=time_ms, quality=quality, source=source)
     return Judged(feedback=feedback, features=made.features, arm=judgeable(made, ANSWERED).arm)

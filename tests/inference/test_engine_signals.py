@@ -121,6 +121,14 @@ def test_a_schema_that_leads_elsewhere_is_not_fetched_and_says_nothing() -> None
     assert signals_of(request(response_format=form), answer("{}")).keys() == PLAIN
 
 
+def test_of_many_tool_calls_the_first_four_are_looked_at() -> None:
+    good, bad = tool_call("weather", '{"city": "Ulm"}'), tool_call("weather", "{}")
+    for calls, valid in (([good] * 4 + [bad] * 50, 1.0), ([good] * 3 + [bad] * 50, 0.75)):
+        numbered = [{**call, "index": index} for index, call in enumerate(calls)]
+        found = signals_of(request(tools=[WEATHER]), answer(None, "tool_calls", numbered))
+        assert found["tool_call_valid"] == valid
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "is_valid"),
     [
