@@ -18,7 +18,7 @@ from eventually import wait_until
 from gateway.inside import hub_inside, settings
 from gateway.wire import Reply, call
 from hub import HubProcess, instance_config, running_hub
-from scripted_model import Behaviour, Request, ScriptedModel, completion, echo, response
+from scripted_model import Behaviour, Gate, Request, ScriptedModel, completion, echo, event, response
 
 KEYS = """
 [[key]]
@@ -229,6 +229,28 @@ def test_a_judgement_that_says_nothing_clear_is_refused(shared: Asker, judgement
     refused = shared.feedback(id, **judgement)
     assert refused.status_code == 400
     assert reason in refused.json()["detail"]
+
+
+def test_an_answer_that_has_not_come_to_its_end_is_not_judged(tmp_path: Path) -> None:
+    gate = Gate()
+    held = gate.within(event("first"), event(None, "stop"))
+
+    async def behave(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await (held if request.json().get("stream") else echo)(request, reader, writer)
+
+    with asking(tmp_path / "data", behaviour=behave) as asker:
+        asker.wait_until_it_learns()
+        body = {"model": "auto", "messages": [{"role": "user", "content": "at length"}], "stream": True}
+        with asker.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            id = answer.headers["x-autoglm-decision"]
+            assert answer.headers["x-autoglm-model"] == "small"
+            refused = asker.feedback(id, thumb="up")
+            assert (refused.status_code, asker.account(id).json()["outcome"]) == (400, None)
+            assert "has not ended yet" in refused.json()["detail"]
+            gate.open()
+            answer.read()
+        asker.concluded(id)
+        assert asker.feedback(id, thumb="up").status_code == 200
 
 
 def test_one_decision_is_judged_ten_times_at_most(shared: Asker) -> None:

@@ -12,6 +12,7 @@ from autoglm.channels.groups import Groups
 from autoglm.channels.mailbox import Mailbox
 from autoglm.core.envelope import Envelope, JsonPart
 from autoglm.core.errors import NotFound, StorageFull
+from autoglm.core.ports import Record
 from autoglm.inference import correspondent
 from autoglm.inference.answer import Answer
 from autoglm.inference.budget.budgets import Budgets
@@ -19,6 +20,8 @@ from autoglm.inference.budget.ledger import BudgetLedger
 from autoglm.inference.budget.settings import BudgetSettings
 from autoglm.inference.correspondent import CURSOR, MAX_RUNNING, MAX_UPSTREAM_FAILURES, Correspondent, answer_id
 from autoglm.inference.kept import Kept
+from autoglm.inference.parking import Lot
+from autoglm.inference.progress import OverBudget
 from autoglm.inference.settings import InstanceSettings
 from autoglm.store import open_store
 from autoglm.store.settings import StoreSettings
@@ -262,6 +265,45 @@ async def test_a_message_on_which_instances_keep_failing_is_given_up_after_an_ho
             await until(lambda: len(model.requests) >= MAX_UPSTREAM_FAILURES)
             await office.mailbox.wait_settled(message, 10 if "failed" in states else 0.1)
             assert await office.states(message) == states
+
+
+async def test_a_message_to_a_model_that_is_down_is_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no message's fault, however long it takes."""
+    monkeypatch.setattr("autoglm.inference.correspondent.GIVE_UP_S", 0.0)
+    monkeypatch.setattr("autoglm.inference.correspondent.MAX_UPSTREAM_FAILURES", 1)
+    monkeypatch.setattr("autoglm.inference.correspondent._MAX_BACK_OFF_S", 0.01)
+    with ScriptedModel() as model:
+        async with desk(tmp_path / "data", model) as office:
+            entry = office.correspondent._dispatcher.scheduler.instances["a"]
+            entry.cool(3600.0, "quota")
+            message = await office.send("m1")
+            works = office.correspondent._works
+            await until(lambda: "m1" in works and works["m1"].attempts >= 3)
+            assert await office.states(message) == ["accepted"]
+            entry.resume()
+            assert await office.answer("m1") == "You said: hi"
+
+
+async def test_what_a_look_back_did_not_come_to_stays_left_in_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the log was read, one more message of that payer came and found no place."""
+    with ScriptedModel() as model:
+        async with desk(tmp_path / "data", model) as office:
+            worker, lot = office.correspondent, Lot(OverBudget("b", "requests", 0))
+
+            async def work(*, after: int, timeout_s: float) -> list[Record]:
+                lot.leave(90)
+                return [Record(seq=seq, id=f"m{seq}", time_ms=0, expires_at_ms=None, body=b"") for seq in (41, 42)]
+
+            monkeypatch.setattr(office.mailbox, "work", work)
+            monkeypatch.setattr(worker, "_newest", 80)
+            lot.leave(41)
+            async with anyio.create_task_group() as tasks:
+                await worker._look_back(lot, tasks)
+            assert (lot.left, lot.looked_at) == (41, None)
 
 
 async def test_a_message_cancelled_while_it_is_looked_at_is_not_answered(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from autoglm.inference.budget.account import Account
 from autoglm.inference.budget.budgets import Budgets
 from autoglm.inference.budget.ledger import BudgetLedger
 from autoglm.inference.budget.settings import BudgetSettings
@@ -80,6 +81,13 @@ def test_a_slot_comes_back_whatever_the_client_allows_and_the_instance_tells() -
     slot.first_byte_s, slot.is_complete = 0.001, True
     scheduler.release(slot, 7, UNBOUNDED_TOKENS + 1)
     assert scheduler.instances["a"].running == 0
+
+
+def test_one_long_answer_moves_what_a_budget_expects_but_little() -> None:
+    account = Account(BudgetSettings(name="b", tokens=10**9), "", 1_800_000_000_000)
+    before = account.mean_tokens_out
+    account.learn(LIE)
+    assert before < account.mean_tokens_out < 2 * before + 30
 
 
 def test_a_lie_is_not_counted_by_budgets() -> None:

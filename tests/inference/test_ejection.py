@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm.core.clock import monotonic_s
-from autoglm.inference.ejection import MIN_SAMPLES, decayed, ejection_s, has_room
+from autoglm.inference.ejection import MIN_SAMPLES, decayed, ejection_s, has_room, to_read
 from autoglm.inference.instance import Instance
 from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import PoolSettings, SchedulerSettings
@@ -253,6 +253,11 @@ def test_nor_is_one_whose_short_prompts_wait_for_a_long_one() -> None:
         for instance in others:
             reads(instance, 40)
         assert scheduler.ejections.eject_slow() == []
+
+
+def test_prompts_like_its_own_that_are_ahead_are_no_excuse() -> None:
+    assert to_read((1.0, 400.0, 3 * 400.0, 4)) == 400.0
+    assert to_read((1.0, 400.0, 2 * 400.0 + 5000.0, 4)) == 400.0 + 4600.0
 
 
 @pytest.mark.parametrize("seed", range(5))

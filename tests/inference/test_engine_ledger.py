@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from autoglm.core.errors import NotFound
+from autoglm.core.errors import NotFound, QueueFull
 from autoglm.core.ids import uuid7
 from autoglm.core.ports import Change, Entry, NewRecord, Record
 from autoglm.inference.decision import Arm, Candidate, Decision, Feedback, Outcome, Weights
@@ -313,6 +313,25 @@ async def test_an_account_is_there_while_the_request_runs_and_whole_afterwards(t
         assert account.decision == made
         assert account.outcome == Outcome(status=200, instance="a")
         assert [(entry.quality, entry.source) for entry in account.feedback] == [(0.25, "program")]
+
+
+async def test_an_end_that_could_not_be_written_is_counted_and_keeps_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise QueueFull(1, 1.0)
+
+    async with open_store(tmp_path, StoreSettings()) as store, running(store) as ledger:
+        made = decision(random.Random(7))
+        ledger.opened(made)
+        monkeypatch.setattr(store.log, "hand_in", full)
+        ledger.concluded(made, Outcome(status=200, instance="a"))
+        assert ledger.lost == 1
+        assert ledger._writing == {}
+        with pytest.raises(NotFound):
+            await ledger.account(made.id)
+        with pytest.raises(QueueFull):
+            await ledger.judged(judgeable(made, Outcome(status=200)), 1.0, "person")
 
 
 async def test_an_account_that_is_read_while_the_request_ends_is_found(
