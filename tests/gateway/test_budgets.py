@@ -10,8 +10,12 @@ from typing import Any
 import openai
 import pytest
 
+from autoglm.inference.budget.settings import BudgetSettings
+from autoglm.inference.call import Call
 from eventually import wait_until
 from gateway.budget_hub import BudgetHub, budget_hub
+from gateway.inside import hub_inside, settings
+from gateway.wire import call
 from hub import instance_config
 from scripted_model import Gate, ScriptedModel, answering, completion, echo, event, in_turn, streaming
 
@@ -412,3 +416,23 @@ def test_a_hub_without_budgets_has_none(tmp_path: Path) -> None:
         hub.model.behaviour = streaming(event("one"), event(None, "stop"), DONE)
         hub.ask(stream=True)
         assert "stream_options" not in hub.model.requests[-1].json()
+
+
+def test_the_operator_sees_the_budgets_also_when_there_are_too_many_accounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoglm.inference.budget.budgets.MAX_ACCOUNTS", 2)
+    budget = BudgetSettings(name="b", tenant="*", tokens=1000)
+    with hub_inside(tmp_path / "data", settings().model_copy(update={"budget": (budget,)})) as hub:
+
+        async def fill() -> None:
+            assert hub.hub._budgets is not None
+            for tenant in ("site-1", "site-2"):
+                charge = hub.hub._budgets.charge("gate", tenant, Call("/completions", b'{"model":"m"}'))
+                assert charge is not None
+                charge.use("m", 1, 1)
+
+        hub.ask(fill())
+        reply = call(hub.port, hub.key, "GET", "/api/budgets")
+        assert reply.status == 200, reply.body
+        assert [entry["tenant"] for entry in reply.json()["budgets"]] == ["site-1", "site-2"]
