@@ -145,3 +145,17 @@ def test_an_unknown_policy_is_refused_and_all_preferences_are_known() -> None:
     for name in ("worst", "always:"):
         with pytest.raises(KeyError):
             policy_named(name, slo_s=1.0, cost_scale=1.0)
+
+
+def test_what_told_no_usage_is_not_taken_for_free() -> None:
+    streamed = [Step(decision=decision(), outcome=Outcome(status=200, took_s=3.0)) for _ in range(20)]
+    assert doubly_robust(streamed, always(0), COST) is None
+    told = [Step(decision=decision(), outcome=Outcome(status=200, tokens_in=5, tokens_out=9, cost=0.5))] * 20
+    found = doubly_robust(streamed + told, always(0), COST)
+    assert found is not None
+    assert (found.n, found.judged) == (40, 20)
+    assert found.value == pytest.approx(1.0 - 0.5 / LOGGED[0])
+    free = [Step(decision=decision(), outcome=Outcome(status=200, tokens_in=5, tokens_out=9))] * 20
+    found = doubly_robust(free, always(0), COST)
+    assert found is not None
+    assert found.value == pytest.approx(0.0)

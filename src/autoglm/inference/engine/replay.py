@@ -65,6 +65,13 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """Doubly robust, weights at most CLIP."""
 
 
+def _cost(step: Step) -> float | None:
+    """None also for what has no cost only because its instance told no usage, as of streams that nobody asks for it."""
+    outcome = step.outcome
+    is_told = outcome is not None and (outcome.cost or outcome.tokens_in or outcome.tokens_out)
+    return outcome.cost if outcome is not None and is_told else None
+
+
 QUALITY = Measure(name="quality", observed=lambda step: step.quality, predicted=lambda one: one.quality, most=1.0)
 LATENCY = Measure(
     name="latency_s",
@@ -73,7 +80,7 @@ LATENCY = Measure(
 )
 COST = Measure(
     name="cost",
-    observed=lambda step: step.outcome.cost if step.outcome is not None else None,
+    observed=_cost,
     predicted=lambda one: one.cost,
 )
 
