@@ -1,6 +1,8 @@
 """Settings: who wins, what is told when they are wrong, and that secrets stay secret."""
 
+import re
 import string
+from ast import literal_eval
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autoglm.core.errors import SettingsError
-from autoglm.settings import Settings, flat, load_settings, scalar_paths
+from autoglm.settings import Settings, check_start, flat, load_settings, scalar_paths
+from autoglm.settings_reasons import PATTERN_WORDS
 from toml_text import toml_text
 
 SECRET = "sk-very-secret-4711"
@@ -112,12 +115,42 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         (f'{INSTANCE}api_key_file = "~no-such-user/k"\n', "home directory"),
         (f'{INSTANCE}api_key_file = "\\u0000"\n', "is no text file"),
         ("[store]\nretention_days = inf\n", "store.retention_days"),
+        ('[[instance]]\nname = "a"\n', "autoglm.toml: instance[0].provider: is needed, but not given"),
+        (f'{INSTANCE}models = "glm-4.6"\n', "instance[0].models: must be a list, in square brackets"),
+        (f"{INSTANCE}slots = 0\n", "instance[0].slots: must be 1 or more"),
+        ('[[instance]]\nname = "a b"\nprovider = "glm"\n', "[0].name: may have letters, digits and . _ -, and begins"),
+        ("[engine]\nexplore_share = 2\n", "engine.explore_share: must be 0.2 or less"),
+        ('[engine]\nprefer = "quick"\n', "engine.prefer: must be 'fast', 'balanced', 'best' or 'cheap'"),
+        ('[scaling]\nmemory_bytes = "4GB"\n', "scaling.memory_bytes: must be a whole number"),
+        ('[[intent]]\nname = "a"\nexamples = ["b"]\n', "intent[0].examples: needs at least 3, and has 1"),
     ],
 )
 def test_problems_are_told_in_plain_words(tmp_path: Path, text: str, words: str) -> None:
     problems = problems_of(text, tmp_path)
     assert any(words in problem for problem in problems)
     assert "pydantic" not in str(problems)
+
+
+def test_a_list_with_a_wrong_entry_is_not_called_short_as_well(tmp_path: Path) -> None:
+    [problem] = problems_of('[[model]]\nname = "m"\nprofiles = ["fast"]\n', tmp_path)
+    assert problem.startswith(f"{tmp_path / 'autoglm.toml'}: model[0].profiles[0]: must be 'plain', ")
+
+
+def test_every_pattern_of_a_setting_has_words() -> None:
+    schema = Settings.model_json_schema()
+    patterns = set(re.findall(r"'pattern': ('.*?')[,}]", str(schema)))
+    assert len(patterns) >= 8
+    assert {literal_eval(pattern) for pattern in patterns} <= set(PATTERN_WORDS)
+
+
+def test_a_budget_for_a_key_that_is_not_there_does_not_start() -> None:
+    key = {"name": "ward", "value": "sk-1"}
+    budgets = [{"name": name, "key": name, "requests": 3} for name in ("ward", "admin", "*", "wrad")]
+    budgets[2]["name"] = "each"
+    wrong = Settings.model_validate({"key": [key], "budget": budgets})
+    with pytest.raises(SettingsError, match=r"^budget\[3\].key: no \[\[key\]\] is named 'wrad'. Did you mean 'ward'"):
+        check_start(wrong)
+    check_start(wrong.model_copy(update={"budget": wrong.budget[:3]}))
 
 
 def test_a_missing_file_is_a_problem_only_when_it_was_named(tmp_path: Path) -> None:

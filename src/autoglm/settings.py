@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 
-from autoglm.auth.settings import KeySettings
+from autoglm.auth.settings import FIRST_KEY_NAME, KeySettings
 from autoglm.core.errors import SettingsError, did_you_mean
 from autoglm.gateway.settings import GatewaySettings, TelemetrySettings
 from autoglm.inference.budget.settings import BudgetSettings
@@ -41,6 +41,7 @@ from autoglm.settings_files import (
     read_toml,
     resolve_paths,
 )
+from autoglm.settings_reasons import plain_reason
 from autoglm.store.settings import StoreSettings
 
 ENV_PREFIX = "AUTOGLM_"
@@ -113,7 +114,7 @@ def load_settings(
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
-        problems += [_sentence(detail, origins) for detail in error.errors(include_url=False, include_input=False)]
+        problems += _sentences(error.errors(include_url=False, include_input=False), origins)
         raise SettingsError(problems) from None  # the cause would print the input, secrets included
     gateway = settings.gateway
     problems += certificate_problems(gateway.tls_certificate_file, gateway.tls_key_file)
@@ -141,6 +142,7 @@ def check_start(settings: Settings) -> None:
     checks: list[Callable[[], object]] = [
         partial(_check_exposure, settings.gateway),
         partial(check_fixed_keys, settings.key),
+        partial(_check_budgets, settings),
     ]
     if settings.intents.encoder:
         checks.append(check_encoder)
@@ -165,6 +167,18 @@ def _check_exposure(gateway: GatewaySettings) -> None:
             "gateway.allow_insecure_bind or autoglm up --allow-insecure-bind"
         )
         raise SettingsError([reason])
+
+
+def _check_budgets(settings: Settings) -> None:
+    """A budget for a key that is not there would guard nothing, unnoticed; tenants are also named by requests."""
+    known = [FIRST_KEY_NAME, *(key.name for key in settings.key)]
+    problems = [
+        f"budget[{index}].key: no [[key]] is named {entry.key!r}.{did_you_mean(entry.key, known)}"
+        for index, entry in enumerate(settings.budget)
+        if entry.key is not None and entry.key not in ("*", *known)
+    ]
+    if problems:
+        raise SettingsError(problems)
 
 
 def flat(settings: Settings) -> Iterator[tuple[str, str, str]]:
@@ -248,12 +262,25 @@ def _put(tree: Tree, path: list[str], value: object, problems: list[str], origin
     table[path[1]] = value
 
 
+def _sentences(details: Sequence[Any], origins: dict[str, str]) -> list[str]:
+    """The problems of pydantic in plain words. That a list is too short is left out where its entries are wrong, for
+    pydantic counts only the right ones."""
+    wrong_lists = {detail["loc"][:-1] for detail in details if detail["loc"] and isinstance(detail["loc"][-1], int)}
+    return [
+        _sentence(detail, origins)
+        for detail in details
+        if detail["type"] != "too_short" or detail["loc"] not in wrong_lists
+    ]
+
+
 def _sentence(detail: Any, origins: dict[str, str]) -> str:
     """One problem of pydantic in plain words: origin, key, reason, nearest known key."""
-    path = ""
-    for step in detail["loc"]:
-        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else str(step)
-    origin = next((origins[key] for key in (path, *_children(path, origins)) if key in origins), "")
+    path = _path(detail["loc"])
+    # What is missing has no origin of its own: that of the table around it is where it has to go.
+    around = (_path(detail["loc"][:length]) for length in range(len(detail["loc"]), 0, -1))
+    origin = next(
+        (origins[key] for outer in around for key in (outer, *_children(outer, origins)) if key in origins), ""
+    )
     where = f"{origin}: {path}" if origin else path
     if detail["type"] == "extra_forbidden":
         *parents, wrong = detail["loc"]
@@ -264,8 +291,16 @@ def _sentence(detail: Any, origins: dict[str, str]) -> str:
             return f"{where}: write [[{table}]], with two brackets"
         case "model_type", (str() as table,):
             return f"{where}: must be a table: [{table}]"
-    reason = without_password(detail["msg"].removeprefix("Value error, "))
-    return f"{where}: {reason[:1].lower()}{reason[1:]}" if where else reason
+    reason = without_password(plain_reason(detail["type"], detail["msg"], detail.get("ctx", {})))
+    return f"{where}: {reason}" if where else reason
+
+
+def _path(loc: Sequence[str | int]) -> str:
+    """`instance[0].provider` of ('instance', 0, 'provider')."""
+    path = ""
+    for step in loc:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else str(step)
+    return path
 
 
 def _children(path: str, origins: dict[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from autoglm.auth.settings import TENANT_PATTERN, KeySettings
+from autoglm.auth.settings import FIRST_KEY_NAME, TENANT_PATTERN, KeySettings
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import Forbidden, InvalidField, RateLimited, SettingsError, Unauthorized
 from autoglm.core.payer import Payer
@@ -148,14 +148,14 @@ class KeyRing:
             stored = msgspec.json.decode(entry.value, type=StoredKey)
             digest = bytes.fromhex(entry.key.removeprefix(PREFIX))
             self._by_hash[digest] = _principal(stored)
-            if stored.name == _ADMIN:
+            if stored.name == FIRST_KEY_NAME:
                 former.append(digest)
         if _hash(_read_secret(admin_key_file)) in former:
             return None
         key = "ag-" + secrets.token_urlsafe(32)
         # The file first: a key in the store that nobody can read would lock everybody out.
         _write_secret(admin_key_file, key + "\n")
-        await self.add(key, StoredKey(name=_ADMIN, address="user:admin", scopes=("admin:*",)))
+        await self.add(key, StoredKey(name=FIRST_KEY_NAME, address="user:admin", scopes=("admin:*",)))
         for digest in former:
             await self._keyvalue.delete(PREFIX + digest.hex())
             del self._by_hash[digest]
@@ -192,7 +192,7 @@ class KeyRing:
         """
         if address in self._senders:
             return self._senders[address]
-        keys = sorted(self._by_hash.values(), key=lambda key: key.name == _ADMIN)
+        keys = sorted(self._by_hash.values(), key=lambda key: key.name == FIRST_KEY_NAME)
         found = next((key for key in keys if key.address == address), None) or next(
             (key for key in keys if key.allows("send:message", address)), None
         )

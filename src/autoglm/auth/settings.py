@@ -12,6 +12,8 @@ from autoglm.core.preference import PreferenceName
 
 TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$"
 """Tenants' names get into headers, logs and metrics."""
+FIRST_KEY_NAME = "admin"
+"""Of the key in DATA/admin.key."""
 _NAME = r"[^\s*]*\*?"
 _is_scope = re.compile(
     rf"admin:\*|read:metrics|(?:model:use|tenant):(?=\S){_NAME}|(?:send|read):message(?::(?=\S){_NAME})?"

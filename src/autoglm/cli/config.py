@@ -37,6 +37,25 @@ _EXAMPLES = """
 # value_file = "robot-1.key"
 # scopes = ["model:use:*", "send:message:device:robot-1", "read:message:device:robot-1"]
 # rate_per_minute = 60
+
+# What a model costs; money in budgets and the choice of 'auto' go by it.
+# [[model]]
+# name = "glm-4.6"
+# price_in = 2.0              # for a million tokens
+# price_out = 8.0
+
+# How much a key, a tenant or all together may use: tokens, requests or money.
+# [[budget]]
+# name = "robots"
+# key = "*"                   # each key has one of its own
+# per = "day"
+# requests = 500
+# timezone = "Asia/Shanghai"
+
+# An intent of your own, for the choice of 'auto'; 10 examples or more are better than three.
+# [[intent]]
+# name = "handover"
+# examples = ["Who takes over at six?", "note for the night shift", "交接班记录写好了吗"]
 """
 
 
@@ -130,7 +149,7 @@ def init(only_print: bool, data_dir: Path) -> None:
         raise click.ClickException(f"{path} is there already and stays as it is") from None
     except OSError as error:
         raise click.ClickException(f"{path} cannot be written: {error.strerror}") from None
-    click.echo(f"{path} is written; every setting in it is a comment with its default")
+    click.echo(f"{path} is written: every setting with its default, and examples, all as comments")
 
 
 def _commented() -> str:

@@ -1,0 +1,57 @@
+"""What is wrong with a setting, in words for people who have never seen pydantic or a regular expression."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from autoglm.auth.settings import TENANT_PATTERN
+from autoglm.inference.features import INTENT_PATTERN
+from autoglm.inference.settings import MODEL_NAME_PATTERN, NAME_PATTERN
+
+_MARKS = "letters, digits and"
+PATTERN_WORDS: Mapping[str, str] = {
+    NAME_PATTERN: f"may have {_MARKS} . _ -, and begins with a letter or a digit",
+    TENANT_PATTERN: f"may have up to 128 {_MARKS} . _ : @ + -, and begins with a letter or a digit",
+    MODEL_NAME_PATTERN: f"may have up to 256 {_MARKS} . _ : / @ + -, and begins with a letter or a digit",
+    INTENT_PATTERN: "may have up to 64 of a-z, 0-9, _ and -, and begins with a letter or a digit",
+    r"^https?://": "begins with http:// or https://",
+    r"^https?://[^\s]+$": "begins with http:// or https://, and has no blanks",
+    r"^[A-Za-z0-9._-]+$": f"may have {_MARKS} . _ -",
+    r"^(/[!-~]*)?$": "begins with a slash, and has no blanks",
+    r"^[!-~]+$": "may have visible ASCII characters only",
+    r"^[A-Z]{3}$": 'must be three capital letters, such as "CNY"',
+}
+"""What each pattern of a setting asks for."""
+
+
+_WHOLE = "must be a whole number"
+_REASONS: Mapping[str, str] = {
+    "missing": "is needed, but not given",
+    "tuple_type": "must be a list, in square brackets",
+    "string_type": "must be text, in quotes",
+    "literal_error": "must be {expected}",
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "greater_than_equal": "must be {ge} or more",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be {le} or less",
+    "less_than": "must be less than {lt}",
+    "too_short": "needs at least {min_length}, and has {actual_length}",
+    "too_long": "may have {max_length} at most",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "may have {max_length} characters at most",
+}
+
+
+def plain_reason(kind: str, message: str, facts: Mapping[str, Any]) -> str:
+    """One problem of pydantic, said plainly. kind, message, facts: its `type`, `msg` and `ctx`."""
+    if kind == "string_pattern_mismatch":
+        return PATTERN_WORDS.get(facts["pattern"], f"does not look like {facts['pattern']}")
+    if kind in _REASONS:
+        return _REASONS[kind].format_map(facts)
+    text = message.removeprefix("Value error, ")
+    return f"{text[:1].lower()}{text[1:]}"
