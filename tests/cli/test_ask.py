@@ -91,6 +91,12 @@ def test_no_question_is_wrong_usage(stdin: str | bytes) -> None:
     assert "Error:" in finished.err
 
 
+def test_an_empty_question_is_none() -> None:
+    """A variable of a script that is empty; models answer that with a greeting."""
+    finished = autoglm("ask", " ", stdin="")
+    assert (finished.status, "there is no question" in finished.err) == (2, True)
+
+
 def test_pieces_are_printed_as_they_come(model: ScriptedModel, data: Path) -> None:
     gate = Gate()
     model.behaviour = gate.behave

@@ -47,5 +47,7 @@ def test_use_and_limits_are_shown_and_begin_anew(counting: HubProcess) -> None:
 
 
 def test_a_hub_without_budgets_says_how_to_make_one(data: Path) -> None:
-    assert autoglm("budgets", data=data).out == "No budget is in use; a [[budget]] in autoglm.toml makes one.\n"
+    assert autoglm("budgets", data=data).out == (
+        "Nothing has been counted in a budget yet; a [[budget]] in autoglm.toml makes one.\n"
+    )
     assert autoglm("budgets", "--json", data=data).out == "[]\n"

@@ -51,8 +51,15 @@ def test_a_judgement_is_noted_and_listed(choosing: HubProcess) -> None:
     assert autoglm("route", "judge", id, "down", data=choosing.data_dir).out == "noted: 0, by a person\n"
     assert autoglm("route", "judge", id, "0.5", data=choosing.data_dir).out == "noted: 0.5, by a program\n"
     row = next(line for line in autoglm("route", "decisions", data=choosing.data_dir).out.splitlines() if id in line)
-    assert row.endswith("0.00 0.50")
-    assert "judged: 0.50 by program" in autoglm("route", "explain", id, data=choosing.data_dir).out
+    assert row.endswith("  0.00 (of 2)")
+    told = autoglm("route", "explain", id, data=choosing.data_dir).out.splitlines()
+    assert [
+        line.startswith("judged: 0.00 by a person, ") and line.endswith(", which counts") for line in told[-2:]
+    ] == [
+        True,
+        False,
+    ]
+    assert told[-1].startswith("judged: 0.50 by a program, ")
 
 
 @pytest.mark.parametrize("quality", ["sideways", "1.5", "nan"])
@@ -68,9 +75,28 @@ def test_a_replay_is_a_table_with_intervals(choosing: HubProcess) -> None:
     assert told[0].startswith("policy always:large, by ")
     assert [line.split()[0] for line in told[3:6]] == ["quality", "latency_s", "cost"]
     assert " to " in told[4]
+    assert "outcomes: how many are known" in told[7]
+    unknown = autoglm("route", "replay", "--policy", "always:larg", data=choosing.data_dir).out.splitlines()
+    assert unknown[-1].startswith("None of these decisions tells anything of this policy")
     refused = autoglm("route", "replay", "--policy", "dearest", data=choosing.data_dir)
     assert refused.status == 1
     assert "always:MODEL" in refused.err
+
+
+def test_where_nothing_has_been_decided_that_is_said(tmp_path: Path) -> None:
+    with ScriptedModel(models=("small",)) as small:
+        config = instance_config("a", small.url, models=("small",))
+        with running_hub(tmp_path / "data", config) as hub, hub.client() as client:
+            wait_until(lambda: client.get("/api/decisions").status_code == 200)
+            said = [
+                autoglm("route", *arguments, data=hub.data_dir)
+                for arguments in (("decisions",), ("explain",), ("replay", "--policy", "best"))
+            ]
+    assert [(one.status, "nothing has been decided yet" in one.out + one.err) for one in said] == [
+        (0, True),
+        (1, True),
+        (1, True),
+    ]
 
 
 def test_an_unknown_decision_is_said_to_be_unknown(choosing: HubProcess) -> None:

@@ -33,6 +33,7 @@ def test_a_local_instance_is_stopped_and_started(tmp_path: Path) -> None:
         assert row["load_s"] > 0
         assert autoglm("pool", "stop", "small", data=hub.data_dir).out == "small is stopped\n"
         assert "pool start small" in autoglm("ask", "x", data=hub.data_dir).err
+        assert autoglm("pool", "start", "small", data=hub.data_dir).out == "small starts\n"
         assert json.loads(autoglm("pool", "start", "small", "--json", data=hub.data_dir).out)["name"] == "small"
         assert "there is no model 'nope'" in autoglm("ask", "x", "--model", "nope", data=hub.data_dir).err
 

@@ -35,5 +35,7 @@ def test_an_intent_is_taught_listed_and_forgotten(data: Path) -> None:
 def test_why_nothing_was_taught_is_told(data: Path) -> None:
     few = autoglm("route", "teach", "handover", "only one", data=data)
     assert (few.status, "needs 3 examples" in few.err) == (1, True)
+    named = autoglm("route", "teach", "Shift change", "one", "two", "three", data=data)
+    assert (named.status, "name: must be 1 to 64 of a-z, 0-9, - and _, not 'Shift change'" in named.err) == (1, True)
     missing = autoglm("route", "forget", "handover", data=data)
     assert (missing.status, "no taught intent 'handover'" in missing.err) == (1, True)

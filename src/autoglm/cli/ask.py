@@ -77,11 +77,12 @@ def _begun(ask: Callable[[], "Answer"], hub: HubChoice, as_json: bool) -> "Answe
 def _question(text: str | None) -> str:
     if text not in (None, "-"):
         piped = "" if is_terminal() else piped_text().strip("\n")
-        return f"{text}\n\n{piped}" if piped else str(text)
-    if is_terminal():
-        click.echo("Type your question; Ctrl-D on a line of its own ends it.", err=True)
-    question = piped_text().strip()
-    if not question:
+        question = f"{text}\n\n{piped}" if piped else str(text)
+    else:
+        if is_terminal():
+            click.echo("Type your question; Ctrl-D on a line of its own ends it.", err=True)
+        question = piped_text().strip()
+    if not question.strip():
         raise click.UsageError("there is no question: give a TEXT, or pipe one in")
     return question
 

@@ -50,7 +50,7 @@ def _show(found: list[Any], *, as_json: bool) -> None:
         click.echo(json.dumps(found, ensure_ascii=False))
         return
     if not found:
-        click.echo("No budget is in use; a [[budget]] in autoglm.toml makes one.")
+        click.echo("Nothing has been counted in a budget yet; a [[budget]] in autoglm.toml makes one.")
         return
     rows = [
         (

@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
-from autoglm.cli.explanation import explanation, what_if
+from autoglm.cli.explanation import explanation, judgement_that_counts, what_if
 from autoglm.cli.options import HubChoice, hub_options, json_option
 from autoglm.cli.screen import local_time, table
+
+_NOTHING_YET = "nothing has been decided yet: ask with --model auto first"
 
 
 @click.command()
@@ -29,7 +31,7 @@ def explain(id: str | None, hub: HubChoice, as_json: bool) -> None:
         if id is None:
             last = client.decisions(limit=1)
             if not last:
-                raise click.ClickException("nothing has been decided yet: ask with --model auto first")
+                raise click.ClickException(_NOTHING_YET)
             id = last[0]["decision"]["id"]
         account = client.decision(id)
     click.echo(json.dumps(account, ensure_ascii=False) if as_json else explanation(account))
@@ -51,6 +53,9 @@ def decisions(limit: int, hub: HubChoice, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(accounts, ensure_ascii=False))
         return
+    if not accounts:
+        click.echo(_NOTHING_YET)
+        return
     click.echo(
         table(
             ("time", "id", "intent", "prefer", "model", "chance", "took", "judged"),
@@ -62,12 +67,19 @@ def decisions(limit: int, hub: HubChoice, as_json: bool) -> None:
 def _row(account: dict[str, Any]) -> tuple[str, ...]:
     decision, outcome = account["decision"], account["outcome"] or {}
     chosen = decision["candidates"][decision["chosen"]]
-    judged = [f"{entry['quality']:.2f}" for entry in account["feedback"]]
     return (
         local_time(decision["time_ms"]), decision["id"], decision["features"]["intent"] or "-", decision["prefer"],
         outcome.get("moved_to") or chosen["arm"]["model"], f"{100 * chosen['propensity']:.0f}%",
-        f"{outcome['took_s']:.2f} s" if outcome else "-", " ".join(judged) or "-",
+        f"{outcome['took_s']:.2f} s" if outcome else "-", _judged(account["feedback"]),
     )  # fmt: skip
+
+
+def _judged(feedback: list[dict[str, Any]]) -> str:
+    """The judgement that counts, and how many there are: `1.00 (of 3)`."""
+    counts = judgement_that_counts(feedback)
+    if counts is None:
+        return "-"
+    return f"{counts['quality']:.2f}" + (f" (of {len(feedback)})" if len(feedback) > 1 else "")
 
 
 @click.command()
@@ -104,7 +116,11 @@ def _share(text: str) -> float:
     help="fast, balanced, best, cheap, random, order (that of the settings), or always:MODEL.",
 )  # fmt: skip
 @click.option(
-    "--limit", type=click.IntRange(1, 20_000), default=5000, show_default=True, help="Of events, the newest so many."
+    "--limit",
+    type=click.IntRange(1, 20_000),
+    default=5000,
+    show_default=True,
+    help="By at most so many of the newest events: decisions, their outcomes and judgements.",
 )
 @hub_options
 @json_option
@@ -118,4 +134,6 @@ def replay(policy: str, limit: int, hub: HubChoice, as_json: bool) -> None:
     """
     with hub.client() as client:
         answer = client.replay(policy, limit=limit)
+    if not as_json and not answer["decisions"]:
+        raise click.ClickException(_NOTHING_YET)
     click.echo(json.dumps(answer, ensure_ascii=False) if as_json else what_if(answer))

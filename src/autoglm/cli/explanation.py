@@ -1,5 +1,6 @@
 """A decision in words and a table, for people."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from autoglm.cli.screen import local_time, table
@@ -12,6 +13,8 @@ _SOURCES = {
     "tenant": ", by engine.prefer_by_tenant",
     "settings": ", by engine.prefer",
 }
+_JUDGES = {"person": "by a person", "program": "by a program", "retry": "since the same was asked again"}
+"""In the order in which they are believed."""
 
 
 def explanation(account: Json) -> str:
@@ -29,10 +32,22 @@ def explanation(account: Json) -> str:
         f"chosen: {_name(decision['candidates'][decision['chosen']]['arm'])}, {_why(decision)}",
         f"outcome: {_came_out(outcome)}",
     ]
+    counts = judgement_that_counts(feedback)
     lines += [
-        f"judged: {entry['quality']:.2f} by {entry['source']}, {local_time(entry['time_ms'])}" for entry in feedback
+        f"judged: {entry['quality']:.2f} {_JUDGES.get(entry['source'], entry['source'])}, "
+        f"{local_time(entry['time_ms'])}{', which counts' if entry is counts and len(feedback) > 1 else ''}"
+        for entry in feedback
     ]
     return "\n".join(lines)
+
+
+def judgement_that_counts(feedback: Sequence[Json]) -> Json | None:
+    """A person is believed before a program, a program before a question that came again; of one, the latest."""
+    for source in _JUDGES:
+        judged = [entry for entry in feedback if entry["source"] == source]
+        if judged:
+            return max(judged, key=lambda entry: entry["time_ms"])
+    return None
 
 
 def understood(features: Json) -> str:
@@ -76,7 +91,7 @@ def _name(arm: Json) -> str:
 
 def _why(decision: Json) -> str:
     if decision["is_exploration"]:
-        return "to learn how it does: a small share of requests tries out others"
+        return "to learn how it does: a share of the requests tries out others"
     open_ones = [entry for entry in decision["candidates"] if not entry["ruled_out"]]
     return "the only one that could" if len(open_ones) == 1 else "the best by what is known"
 
@@ -105,8 +120,12 @@ def what_if(answer: Json) -> str:
     lines = [
         f"policy {answer['policy']}, by {answer['decisions']} decisions",
         "",
-        table(("", "as it was", "would be", "95% interval", "known", "worth"), rows),
+        table(("", "as it was", "would be", "95% interval", "outcomes", "worth"), rows),
+        "",
+        "outcomes: how many are known; worth: how many of the policy's own would tell as much",
     ]
+    if not any(entry["estimate"] for entry in answer["measures"]):
+        lines += ["", "None of these decisions tells anything of this policy: no model that it wants was a candidate."]
     unsupported = max(
         (entry["estimate"]["unsupported"] for entry in answer["measures"] if entry["estimate"]), default=0
     )

@@ -107,7 +107,8 @@ def start(name: str, hub: HubChoice, as_json: bool) -> None:
     """
     with hub.client() as client:
         state = client.start(name)
-    click.echo(json.dumps(state) if as_json else f"{state['name']} is {state['state']}")
+    now = "starts" if state["state"] == "idle" else f"is {state['state']}"  # the start itself takes seconds
+    click.echo(json.dumps(state) if as_json else f"{state['name']} {now}")
 
 
 @pool.command()

@@ -8,6 +8,7 @@ from autoglm.auth.keys import KeyRing
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.router import Route
+from autoglm.gateway.wishes import check_intent_name
 from autoglm.inference.features import INTENT_PATTERN
 from autoglm.inference.intent.examples import MAX_EXAMPLE_CHARACTERS
 from autoglm.inference.intent.reader import IntentReader
@@ -17,7 +18,9 @@ MAX_EXAMPLES = 100
 """In one request."""
 MAX_TEXT = 100_000
 
-IntentName = Annotated[str, msgspec.Meta(pattern=INTENT_PATTERN, examples=["shift_handover"])]
+# The pattern is for the schema alone: `check_intent_name` says in words what is wrong.
+_name = {"pattern": INTENT_PATTERN, "examples": ["shift_handover"]}
+IntentName = Annotated[str, msgspec.Meta(extra_json_schema=_name)]
 Example = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_EXAMPLE_CHARACTERS)]
 
 
@@ -69,6 +72,7 @@ class IntentsGateway:
         """Answers when the examples are on disk and in force: a second or two."""
         exchange.identify(self._keys).require("admin")
         body = fields.decode(await exchange.body(self._max_body_bytes), NewExamples)
+        check_intent_name(body.name, field="name")
         await self._taught.teach(body.name, body.examples)
         known = await self._taught.examples()
         exchange.respond_json(200, self._known(body.name, len(known.get(body.name, ()))))

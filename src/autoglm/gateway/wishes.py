@@ -50,9 +50,14 @@ def _prefer(value: bytes) -> PreferenceName:
 
 def _hint(value: bytes) -> str:
     name = value.decode("latin-1")
-    if _is_intent(name) is None:
-        raise InvalidField("x-autoglm-intent", "must be 1 to 64 of a-z, 0-9, - and _")
+    check_intent_name(name, field="x-autoglm-intent")
     return name
+
+
+def check_intent_name(name: str, *, field: str) -> None:
+    """Raises InvalidField."""
+    if _is_intent(name) is None:
+        raise InvalidField(field, f"must be 1 to 64 of a-z, 0-9, - and _, not {name[:40]!r}")
 
 
 def _priority(value: bytes) -> int:
