@@ -21,6 +21,8 @@ INSTALLED = WEB / "node_modules" / ".installed"
 SKIPPED = {"node_modules", "dist"}
 NEEDED = (22, 12)
 _LAST_LINES = 12
+AUTHORITIES = ("NODE_EXTRA_CA_CERTS", "PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Variables that name a PEM file of authorities; the first that is set goes to npm."""
 
 
 def main() -> int:
@@ -63,6 +65,10 @@ def install(command: list[str]) -> None:
 def npm(command: list[str], *arguments: str, quiet: bool = False) -> int:
     node_folder = str(Path(command[0]).parent)
     environment = os.environ | {"PATH": f"{node_folder}{os.pathsep}{os.environ.get('PATH', '')}"}  # noqa: TID251  # a tool
+    # Node trusts its own authorities only. Behind a proxy that opens TLS, those that pip is given are needed here, too.
+    authorities = next((environment[name] for name in AUTHORITIES if environment.get(name)), "")
+    if authorities:
+        environment["NODE_EXTRA_CA_CERTS"] = authorities
     done = subprocess.run(
         [*command, *arguments], cwd=WEB, env=environment, check=False, text=True, capture_output=quiet
     )

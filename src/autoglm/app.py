@@ -173,6 +173,11 @@ class Hub:
         return self._scheduler.models()
 
     @property
+    def has_page(self) -> bool:
+        """Whether the console is built; one that is built later is served at once."""
+        return (PAGE / "index.html").exists()
+
+    @property
     def running(self) -> int:
         """Requests for models that run or wait for a slot."""
         return self._scheduler.waiting + sum(entry.running for entry in self._scheduler.instances.values())

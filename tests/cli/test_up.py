@@ -1,5 +1,6 @@
 """`autoglm up`: what it prints, and how it fails."""
 
+import io
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from anyio.to_thread import run_sync as in_a_thread
 
-from autoglm.app import model_folder
+from autoglm.app import Hub, model_folder
 from autoglm.cli import up
 from autoglm.client import Client
 from autoglm.gateway.settings import GatewaySettings
@@ -49,6 +50,20 @@ def test_the_greeting_names_address_key_and_models(tmp_path: Path) -> None:
     assert f'autoglm ask --data {data} "' in shown[0]
     assert key not in shown[1]
     assert "SIGINT: stopping; nothing is running. Once more stops at once." in shown[1]
+
+
+async def test_a_page_that_is_not_built_is_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("autoglm.app.PAGE", tmp_path / "static")
+    async with Hub(Settings(gateway=GatewaySettings(port=0)), tmp_path / "d", access_log=io.StringIO()) as hub:
+        up._greet(hub)
+        (tmp_path / "static").mkdir()
+        (tmp_path / "static" / "index.html").write_text("<!doctype html>")
+        up._greet(hub)
+    missing, built = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  page "))
+    assert missing == f"{built}   (not built yet; 'make console' in the project's folder builds it)"
+    assert "/#key=" in built
 
 
 def test_the_greeting_s_command_can_be_pasted_without_an_activated_environment(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_metrics_need_a_scope(hub: Inside) -> None:
 def test_without_a_built_page_the_hub_says_so(hub: Inside, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(hub.hub._front._page, "_folder", tmp_path / "none")
     page = get(hub, "/", "")
-    assert (page.status, "make up" in page.body.decode()) == (200, True)
+    assert (page.status, "make console" in page.body.decode()) == (200, True)
     assert page.headers["content-security-policy"].startswith("default-src 'self'")
     for path in ("/assets/index.js", "//evil/", "/no/such"):
         assert get(hub, path, "").json()["code"] == "unknown_path"

@@ -111,10 +111,12 @@ def _greet(hub: "Hub") -> None:
         click.echo(f'  not served  {", ".join(unused)}   (give each an [[instance]] with provider = "local")')
     if hub.new_admin_key is not None:
         click.echo(f"  admin key   {hub.new_admin_key}   (shown once; kept in {hub.admin_key_file})")
-        click.echo(f"  page        {hub.url}/#key={hub.new_admin_key}")
+        page = f"{hub.url}/#key={hub.new_admin_key}"
     else:
         click.echo(f"  admin key   in {hub.admin_key_file}")
-        click.echo(f"  page        {hub.url}/   ({command('console', hub.data_dir)} opens it with the key)")
+        page = f"{hub.url}/   ({command('console', hub.data_dir)} opens it with the key)"
+    not_yet = "" if hub.has_page else "   (not built yet; 'make console' in the project's folder builds it)"
+    click.echo(f"  page        {page}{not_yet}")
     if hub.models:
         click.echo(f'  try         {command("ask", hub.data_dir)} "用一句话介绍你自己"')
 

@@ -198,4 +198,6 @@ def _port(host: str, port: int, command: Callable[[str], str], *, is_ours: bool)
 def _page(page: Path) -> Finding:
     if (page / "index.html").exists():
         return Finding(name="console", level="ok", text="the page is built")
-    return Finding(name="console", level="note", text="the page is not built", fix="make up, in the project's folder")
+    return Finding(
+        name="console", level="note", text="the page is not built", fix="make console, in the project's folder"
+    )

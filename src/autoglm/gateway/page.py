@@ -25,9 +25,9 @@ _HEADERS = [
 ]
 _NO_PAGE = """<!doctype html><meta charset="utf-8"><title>AutoGLM Hub</title>
 <h1>AutoGLM Hub is running</h1>
-<p>The console's page is not built. Run <code>make up</code> in the project's folder, or use
-<code>autoglm ask</code>.</p>
-<p>控制台页面尚未构建。请在项目目录运行 <code>make up</code>，或使用 <code>autoglm ask</code>。</p>
+<p>The console's page is not built. Run <code>make console</code> in the project's folder and load
+this page again, or use <code>autoglm ask</code>.</p>
+<p>控制台页面尚未构建。请在项目目录运行 <code>make console</code>，再刷新本页；或使用 <code>autoglm ask</code>。</p>
 """.encode()
 
 
