@@ -69,8 +69,9 @@ def test_embedded_example_answers(hub: HubProcess, tmp_path: Path) -> None:
         ((sys.executable, "examples/chat.py"), "Set AUTOGLM_KEY"),
         ((sys.executable, "examples/embedded.py"), "python examples/embedded.py DATA_FOLDER"),
         (("sh", "examples/mailbox.sh"), "set it to a key of the hub"),
+        ((sys.executable, "-S", "examples/unequal_pool.py"), "use the Python of 'make up'"),
     ],
-    ids=["chat", "embedded", "mailbox"],
+    ids=["chat", "embedded", "mailbox", "unequal_pool"],
 )
 def test_an_example_that_lacks_something_says_so_in_one_line(command: tuple[str, ...], words: str) -> None:
     done = subprocess.run(
@@ -148,4 +149,6 @@ async def test_the_unequal_pool_survives_the_loss_of_a_worker() -> None:
     lines = done.stdout.decode().splitlines()
     assert done.returncode == 0, done.stderr.decode()
     assert any("--- killed the worker of smollm2-135m" in line for line in lines)
+    assert any("--- smollm2-135m is back " in line for line in lines)
+    assert max(map(len, lines)) <= 80
     assert ", 0 failed; answered by: smollm2-135m 12" in lines[-1]
