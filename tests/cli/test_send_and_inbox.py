@@ -110,6 +110,18 @@ def test_a_message_is_easy_to_read(data: Path) -> None:
     assert f"user:admin -> {to}  (id m-{to}, answers m-1)" in head
 
 
+def test_the_answer_to_a_task_is_read_as_its_words(hub: HubProcess, data: Path) -> None:
+    request = {"model": "auto", "messages": [{"role": "user", "content": "count the beds"}]}
+    with hub.client() as client:
+        seq = client.post("/api/tasks", json={"request": request, "id": "beds"}).raise_for_status().json()["seq"]
+        assert client.get("/api/tasks/beds", params={"wait": 20}).json()["state"] == "done"
+    printed = autoglm("inbox", "--after", str(seq), data=data).out
+    assert "\n    You said: count the beds\n" in printed
+    assert "choices" not in printed
+    [line] = autoglm("inbox", "--after", str(seq), "--json", data=data).out.splitlines()
+    assert "choices" in json.loads(line)["content"][0]["json"]
+
+
 def test_following_goes_on_after_a_restart(tmp_path: Path) -> None:
     """Each message is printed once, whatever happens to the hub in between; --ack works on the way."""
     with ScriptedModel() as model, running_hub(tmp_path / "d", instance_config("a", model.url)) as hub:

@@ -64,6 +64,32 @@ def test_a_task_is_done_in_the_background_and_its_result_waited_for(hub: Inside)
     assert submit(hub, "something else", id="t-1").status == 409
 
 
+def test_the_answer_to_a_task_or_a_message_can_be_judged(hub: Inside) -> None:
+    """Where `auto` chose, it names the decision."""
+
+    def post(path: str, body: dict[str, Any]) -> Reply:
+        return call(hub.port, hub.key, "POST", path, body)
+
+    body = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
+    # Until the engine has loaded what it learned, the order of the settings decides, and there is nothing to judge.
+    wait_until(lambda: "x-autoglm-decision" in post("/v1/chat/completions", body).headers)
+    submit(hub, "judge me", id="t-judged")
+    decision = get(hub, "/api/tasks/t-judged?wait=20")["decision"]
+    post("/api/messages", {"id": "m-judged", "to": "model:auto", "content": "hi"})
+
+    def labels() -> list[dict[str, str]]:
+        inbox = get(hub, "/api/messages?to=user:admin&after=0&limit=1000")["messages"]
+        return [answer["labels"] for answer in inbox if answer.get("reply_to") == "m-judged"]
+
+    wait_until(labels)
+    [label] = labels()
+    assert decision != label["decision"]
+    for id in (decision, label["decision"]):
+        wait_until(lambda id=id: call(hub.port, hub.key, "GET", f"/api/decisions/{id}").json().get("outcome"))  # type: ignore[misc]  # id is bound
+        judged = post("/api/feedback", {"decision": id, "thumb": "up"})
+        assert (judged.status, judged.json()["decision"]) == (200, id)
+
+
 def test_a_key_lists_its_own_tasks_without_their_results(hub: Inside) -> None:
     ids = [submit(hub, f"list {number}", "sk-lister").json()["id"] for number in range(3)]
     first = get(hub, "/api/tasks?limit=2", "sk-lister")

@@ -20,8 +20,20 @@ def letter(message: dict[str, Any]) -> str:
     if "thread" in message:
         marks.append(f"thread {message['thread']}")
     marks += [f"{name}={value}" for name, value in message.get("labels", {}).items()]
-    text = "\n".join(f"    {line}" for line in content_text(message["content"]).split("\n"))
+    content = message["content"]
+    if message["from"].startswith("model:"):
+        content = _words_of_completion(content) or content
+    text = "\n".join(f"    {line}" for line in content_text(content).split("\n"))
     return shown(f"{head}  ({', '.join(marks)})\n{text}")
+
+
+def _words_of_completion(content: str | list[dict[str, Any]]) -> str:
+    """Of the chat completion that a task is answered with; empty when there is more to it, such as tool calls."""
+    match content:
+        case [{"json": {"choices": [{"message": {"content": str() as words, **rest}}]}}] if not rest.get("tool_calls"):
+            return words
+        case _:
+            return ""
 
 
 def content_text(content: str | list[dict[str, Any]]) -> str:

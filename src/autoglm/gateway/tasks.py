@@ -20,7 +20,7 @@ from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S
 from autoglm.gateway.router import Route
-from autoglm.inference.correspondent import Correspondent, answer_id
+from autoglm.inference.correspondent import DECISION_LABEL, Correspondent, answer_id
 from autoglm.inference.progress import Progress
 
 TaskState = Literal["queued", "running", "done", "failed", "expired", "cancelled"]
@@ -57,6 +57,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: TaskState
     result: Any = None
     """The chat completion, once the task is done; not in lists."""
+    decision: str = ""
+    """Names the choice that `auto` made, for `/api/decisions/{id}` and `/api/feedback`."""
     error: str = ""
     """Why it failed."""
     progress: Progress | None = None
@@ -183,8 +185,9 @@ class TasksGateway:
         else:
             parts = answer.content if isinstance(answer.content, list) else []
             return Task(
-                id=id, state="done", result=next((part.json for part in parts if isinstance(part, JsonPart)), None)
-            )
+                id=id, state="done", decision=answer.labels.get(DECISION_LABEL, ""),
+                result=next((part.json for part in parts if isinstance(part, JsonPart)), None),
+            )  # fmt: skip
         if "cancelled" in steps:
             return Task(id=id, state="cancelled")
         if "failed" in steps:

@@ -50,6 +50,8 @@ from autoglm.inference.usage import usage_of
 log = structlog.get_logger()
 
 CURSOR = "correspondent/cursor"
+DECISION_LABEL = "decision"
+"""On an answer that `auto` chose a model for: names the choice, so that the answer can be judged."""
 THREAD_MESSAGES = 40
 """How many earlier messages of a thread a model sees."""
 MAX_RUNNING = 64
@@ -341,16 +343,16 @@ class Correspondent:
             async with self._rooms.setdefault(message.to, anyio.Semaphore(MAX_RUNNING)):
                 self._running.add(message.id)
                 try:
-                    content, model = await self._ask(message, work)
+                    answer = await self._ask(message, work)
                 finally:
                     work.call = None
                     self._running.discard(message.id)
         if limit.cancelled_caught:
             raise DeadlineExceeded(left_s or 0.0)
-        await self._post.answer(message, _answer_to(message, content, model))
+        await self._post.answer(message, answer)
 
-    async def _ask(self, message: Envelope, work: Work) -> tuple[Content, str]:
-        """One attempt. Returns the content and the model that wrote it."""
+    async def _ask(self, message: Envelope, work: Work) -> Envelope:
+        """One attempt. Returns the answer."""
         is_task = message.kind == "task"
         body = _task_request(message) if is_task else await self._chat_request(message)
         deadline_s = None
@@ -386,7 +388,7 @@ class Correspondent:
                 await answer.finish(*spent.usage)
             if charge is not None:
                 await charge.written()  # before the answer is stored (ADR 8)
-            return content, call.model
+            return _answer_to(message, content, call)
         finally:
             self._dispatcher.engine.concluded(call, outcome, kept.whole())
             if charge is not None:
@@ -501,9 +503,10 @@ class _NoContent(HubError):
         super().__init__(f"{instance} ended its answer without any content; {way_out}", field="content")
 
 
-def _answer_to(message: Envelope, content: Content, model: str) -> Envelope:
+def _answer_to(message: Envelope, content: Content, call: Call) -> Envelope:
     return Envelope(
-        id=answer_id(message.id), from_=f"model:{model}", to=message.from_, content=content,
+        id=answer_id(message.id), from_=f"model:{call.model}", to=message.from_, content=content,
+        labels={} if call.decision is None else {DECISION_LABEL: call.decision.id},
         kind="task" if message.kind == "task" else "chat", reply_to=message.id, thread=message.thread,
     )  # fmt: skip
 

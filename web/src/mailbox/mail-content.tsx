@@ -2,7 +2,7 @@ import type { Envelope, Part } from "../hub/frames";
 import { fieldsOf, textOr } from "../hub/problem";
 import { Markdown } from "../markdown/markdown";
 import { useText } from "../text/language";
-import { isFromModel } from "./mail";
+import { isFromModel, wordsOfCompletion } from "./mail";
 
 /** Models write Markdown; people and machines write text, where a `*` or a `#` means itself. */
 export function MailContent({ message }: { message: Envelope }) {
@@ -22,12 +22,15 @@ function PartView({ part, isMarkdown }: { part: Part; isMarkdown: boolean }) {
       return <Words text={textOr(part["text"], "")} isMarkdown={isMarkdown} />;
     case "image_url":
       return <Picture url={textOr(fieldsOf(part["image_url"])["url"], "")} />;
-    case "json":
+    case "json": {
+      const words = isMarkdown ? wordsOfCompletion(part["json"]) : null;
+      if (words) return <Words text={words} isMarkdown />;
       return (
         <pre className="json" tabIndex={0}>
           {JSON.stringify(part["json"], null, 2)}
         </pre>
       );
+    }
     case "input_audio":
       return <p className="attachment">{text.audio(textOr(fieldsOf(part["input_audio"])["format"], ""))}</p>;
     case "file": {

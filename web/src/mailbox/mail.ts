@@ -1,5 +1,5 @@
 import type { Envelope, Message, MessageState, Receipt } from "../hub/frames";
-import type { Failure } from "../hub/problem";
+import { fieldsOf, textOr, type Failure } from "../hub/problem";
 
 /** `queued`: kept on this device until the hub takes it. `refused`: the hub said no, and asking again will not help. */
 export type Delivery = "queued" | "accepted" | "refused";
@@ -47,6 +47,14 @@ export function owesConfirmation(mail: Mail): boolean {
 
 export function isFromModel(message: Envelope): boolean {
   return message.from.startsWith("model:");
+}
+
+/** The words of a chat completion, which is what a task is answered with; null when it is none, or has tool calls. */
+export function wordsOfCompletion(json: unknown): string | null {
+  const { choices } = fieldsOf(json);
+  if (!Array.isArray(choices) || choices.length !== 1) return null;
+  const answer = fieldsOf(fieldsOf(choices[0])["message"]);
+  return answer["tool_calls"] ? null : textOr(answer["content"], null);
 }
 
 /** The newest first; what waits to be sent comes before all. */

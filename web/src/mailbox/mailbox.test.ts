@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Delta, Frame, Message, MessageState } from "../hub/frames";
-import { newestFirst } from "./mail";
+import { newestFirst, wordsOfCompletion } from "./mail";
 import { emptyMailbox, mailboxReducer, type MailboxAction, type MailboxState } from "./mailbox";
 
 const message = (id: string, seq: number, more: Partial<Message> = {}): Frame => ({
@@ -25,6 +25,25 @@ const queued = (id: string): MailboxAction => ({
 const frames = (...list: Frame[]): MailboxAction => ({ type: "frames", frames: list });
 const run = (...actions: MailboxAction[]): MailboxState => actions.reduce(mailboxReducer, emptyMailbox);
 const ids = (state: MailboxState) => newestFirst(state.mails.values()).map((mail) => mail.message.id);
+
+describe("the answer to a task", () => {
+  const completion = (message: unknown) => ({ object: "chat.completion", choices: [{ index: 0, message }] });
+
+  test("is read as its words", () => {
+    expect(wordsOfCompletion(completion({ role: "assistant", content: "It is done." }))).toBe("It is done.");
+  });
+
+  test("stays JSON when there is more to it than words", () => {
+    for (const json of [
+      completion({ content: null }),
+      completion({ content: "x", tool_calls: [{ id: "1" }] }),
+      { choices: [completion({}).choices[0], completion({}).choices[0]] },
+      { temperature: 21 },
+      null,
+    ])
+      expect(wordsOfCompletion(json)).toBeNull();
+  });
+});
 
 describe("messages", () => {
   test("are shown once, newest first, however often the hub sends them", () => {
