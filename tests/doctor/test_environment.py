@@ -81,6 +81,13 @@ def test_the_deepest_mount_counts(folder: str, kind: str) -> None:
     assert file_system(Path(folder), MOUNTS) == kind
 
 
+def test_a_misspelt_model_is_told_the_nearest_that_is_here(tmp_path: Path) -> None:
+    wrong = {"qwen2.5-coder-05b": "models pull ./FILE.gguf --name qwen2.5-coder-05b", "other": "models pull other"}
+    found = findings(tmp_path, models=["smollm2-135m", "qwen2.5-coder-0.5b"], missing=wrong)["model files"]
+    assert found.level == "problem"
+    assert found.text.endswith("not here: qwen2.5-coder-05b (did you mean 'qwen2.5-coder-0.5b'?), other")
+
+
 def test_without_a_table_of_mounts_nothing_is_claimed() -> None:
     assert file_system(Path("/x"), "") == file_system(Path("/x"), "garbage\n\n") == ""
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from autoglm.core.errors import did_you_mean
 from autoglm.version import __version__
 
 Level = Literal["ok", "note", "problem"]
@@ -163,7 +164,9 @@ def _models(
     here = ", ".join(models)
     if missing:
         fix = "; ".join(command(words) for words in missing.values())
-        text = f"an [[instance]] shall serve it, but it is not here: {', '.join(missing)}"
+        hints = {name: did_you_mean(name, models).strip().replace("Did", "did") for name in missing}
+        wanted = ", ".join(f"{name} ({hint})" if hint else name for name, hint in hints.items())
+        text = f"an [[instance]] shall serve it, but it is not here: {wanted}"
         return Finding(name="model files", level="problem", text=text, fix=fix)
     if default_model is None:
         return Finding(name="model files", level="ok", text=here or "none; the instances of autoglm.toml are used")
