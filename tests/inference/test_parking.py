@@ -2,7 +2,7 @@
 
 import pytest
 
-from autoglm.core.clock import monotonic_s
+from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.payer import Payer
 from autoglm.inference.parking import FEW, MANY, Lot, Parking
 from autoglm.inference.progress import OverBudget
@@ -75,3 +75,33 @@ def test_a_full_lot_leaves_the_lowest_number_in_the_log_and_an_empty_one_is_forg
     lot.looked_at = None
     assert parking.due(later_s) == []
     assert parking.lots == {}
+
+
+def refused(resets_in_s: float) -> OverBudget:
+    return OverBudget("ward-day", "requests", now_ms() + int(1000 * resets_in_s))
+
+
+def tried_in_vain(lot: Lot, times: int) -> float:
+    """Try as often, always refused; when the next try is due, in seconds from the last one."""
+    now_s = monotonic_s()
+    for seq, id in lot.take(now_s):
+        lot.park(seq, id)
+    return tried_in_vain(lot, times - 1) if times > 1 else lot.due_s - now_s
+
+
+@pytest.mark.parametrize("resets_in_s", [5.0, 30.0])
+def test_no_pause_lasts_much_longer_than_the_period(resets_in_s: float) -> None:
+    lot = Lot(refused(resets_in_s))
+    lot.park(1, "m1")
+    assert resets_in_s - 0.5 <= tried_in_vain(lot, 9) <= resets_in_s + 1.0
+
+
+def test_once_the_period_is_over_those_behind_the_first_few_follow_at_once() -> None:
+    lot = full(5 * FEW)
+    lot.refused = refused(3600.0)
+    tried_in_vain(lot, 9)
+    lot.refused = refused(-0.1)
+    now_s = monotonic_s()
+    assert len(lot.take(now_s)) == FEW
+    assert lot.due_s - now_s < 1.5
+    assert len(lot.take(now_s)) == 2 * FEW

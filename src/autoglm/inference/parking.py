@@ -7,7 +7,7 @@ again once there is room. So a payer takes a bounded amount of memory and nobody
 import random
 from collections import deque
 
-from autoglm.core.clock import monotonic_s
+from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.payer import Payer
 from autoglm.inference.progress import OverBudget
 
@@ -60,14 +60,19 @@ class Lot:
         if self._tried and not self._came_back:
             self._many, self._back_off_s = min(MANY, 2 * self._many), 1.0
         elif self._tried:
-            self._many, self._back_off_s = FEW, min(_MAX_BACK_OFF_S, 2 * self._back_off_s)
+            is_over = 0 < self.refused.resets_at_ms <= now_ms()  # the period for which they were refused
+            self._many, self._back_off_s = FEW, 1.0 if is_over else min(_MAX_BACK_OFF_S, 2 * self._back_off_s)
         self._rest(now_s)
         taken = [self.parked.popleft() for _ in range(min(self._many, len(self.parked)))]
         self._tried, self._came_back = len(taken), 0
         return taken
 
     def _rest(self, now_s: float) -> None:
-        self.due_s = now_s + self._back_off_s * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
+        rest_s = self._back_off_s * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
+        closed_s = (self.refused.resets_at_ms - now_ms()) / 1000
+        if 0.0 < closed_s < rest_s:  # up to a minute would pass in which there is room and nobody comes
+            rest_s = closed_s + random.uniform(0.0, 1.0)  # noqa: S311
+        self.due_s = now_s + rest_s
 
 
 class Parking:
