@@ -39,7 +39,7 @@ from benchmarks.samples import middle
 
 KINDS = {
     "none": "",
-    "idle": '[cache]\nmode = "on_request"\n[[budget]]\nname = "b"\nkey = "another"\ntokens = 1000000000000\n',
+    "idle": '[cache]\nmode = "on_request"\n[[budget]]\nname = "b"\nkey = "admin"\ntokens = 1000000000000\n',
     "budget": '[[budget]]\nname = "b"\nkey = "*"\ntokens = 1000000000000000\n',
     "cache": '[cache]\nmode = "on"\n',
     "spans": '[telemetry]\notlp_endpoint = "{collector}"\n',

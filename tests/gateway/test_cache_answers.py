@@ -97,6 +97,12 @@ def test_the_same_question_is_asked_once(hub: BudgetHub, text: str) -> None:
     assert len(hub.model.requests) == 1
 
 
+@pytest.mark.parametrize("name", ["x-autoglm-priority", "x-autoglm-deadline", "x-autoglm-first-token"])
+def test_how_urgent_a_question_is_makes_no_other_one_of_it(hub: BudgetHub, text: str, name: str) -> None:
+    kept = [said(hub.ask(text, headers=headers))[1] for headers in ({}, {name: "9"})]
+    assert kept == ["miss", "hit"]
+
+
 def test_whatever_differs_in_the_body_is_another_question(hub: BudgetHub, text: str) -> None:
     """Also what hardly matters: an exact match promises no more than that."""
     hub.model.behaviour = numbered()

@@ -138,6 +138,18 @@ def test_an_answer_names_its_decision_and_the_decision_explains_itself(shared: A
     assert "moon" not in json.dumps(account)
 
 
+def test_of_a_stream_that_tells_no_usage_the_tokens_are_guessed_and_said_to_be(shared: Asker) -> None:
+    answer = shared.ask(" ".join(["hello"] * 40), stream=True)
+    account = shared.concluded(answer.headers["x-autoglm-decision"])
+    outcome = account["outcome"]
+    assert outcome["is_guess"]
+    assert outcome["tokens_in"] == account["decision"]["features"]["prompt_tokens"]
+    assert 40 <= outcome["tokens_out"] <= 50
+    assert f"; about {outcome['tokens_in']} + {outcome['tokens_out']} tokens, cost about " in explanation(account)
+    told = shared.concluded(shared.ask("hello").headers["x-autoglm-decision"])["outcome"]
+    assert (told["is_guess"], told["tokens_in"], told["tokens_out"]) == (False, 7, 5)
+
+
 def test_a_stream_is_judged_by_its_whole(shared: Asker) -> None:
     answer = shared.ask("hello", stream=True)
     account = shared.concluded(answer.headers["x-autoglm-decision"])

@@ -67,6 +67,21 @@ def test_an_instance_without_the_api_is_passed_over() -> None:
     assert choose(engine(embedding, ready("b", "two"))) == "two"
 
 
+def test_where_no_model_can_answer_each_one_says_why_and_what_to_do() -> None:
+    drained, down, stopped = ready("a", "one"), ready("b", "two"), ready("c", "three")
+    drained.drain()
+    down.move("down", "connection refused")
+    stopped.move("stopped")
+    with pytest.raises(NoInstanceFree) as raised:
+        choose(engine(drained, down, stopped))
+    for words in (
+        "a is drained: 'autoglm pool resume a' takes it back into use",
+        "b is down: connection refused",
+        "c is stopped: 'autoglm pool start c' starts it",
+    ):
+        assert words in str(raised.value)
+
+
 def test_without_any_instance_the_model_is_unknown() -> None:
     with pytest.raises(UnknownModel):
         choose(engine())

@@ -79,7 +79,39 @@ def noticing(learner: Learner, arm: Arm, quality: float, times: int) -> float:
     return decide(learner, request(), options(arm)).candidates[0].quality
 
 
+def judged_anew(learner: Learner, arm: Arm, ages: list[float], was: float, now: float) -> float:
+    """The outcomes that were learned then; the quality that is expected afterwards."""
+    for age in ages:
+        learner.correct(request(), arm, (was, 1.0), (now, 1.0), age)
+    return decide(learner, request(), options(arm)).candidates[0].quality
+
+
 # --- what is predicted ---
+
+
+def test_what_is_judged_anew_counts_for_as_much_as_is_left_of_it() -> None:
+    learner, plain = (Learner(LearnerSettings(half_life=20)) for _ in range(2))
+    ages = []
+    for _ in range(40):
+        learner.learn(request(), GOOD, 0.5)
+        plain.learn(request(), GOOD, 0.7)
+        ages.append(learner.age_of(GOOD))
+    for _ in range(40):
+        learner.learn(request(), GOOD, 0.6)
+        plain.learn(request(), GOOD, 0.6)
+    wanted = judged_anew(plain, GOOD, [], 0.0, 0.0)
+    assert judged_anew(learner, GOOD, ages, 0.5, 0.7) == pytest.approx(wanted, abs=0.01)
+
+
+def test_old_outcomes_that_are_judged_anew_after_an_alarm_do_not_bring_back_the_past() -> None:
+    learner, ages = Learner(LearnerSettings()), []
+    for _ in range(400):
+        learner.learn(request(), GOOD, 0.0)
+        ages.append(learner.age_of(GOOD))
+    for _ in range(60):
+        learner.learn(request(), GOOD, 0.5)
+    assert judged_anew(learner, GOOD, [], 0.0, 0.0) == pytest.approx(0.5, abs=0.1)
+    assert judged_anew(learner, GOOD, ages, 0.0, 1.0) < 0.75
 
 
 def test_answers_without_a_flaw_do_not_drown_what_judges_said() -> None:

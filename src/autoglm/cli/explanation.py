@@ -108,7 +108,8 @@ def _came_out(outcome: Json | None) -> str:
         moved = {"model": outcome["moved_to"], "profile": outcome.get("moved_profile") or "plain"}
         parts.append(f"by {_name(moved)}, since the chosen model's instances failed")
     parts.append(f"first token {outcome['first_token_s']:.2f} s, whole {outcome['took_s']:.2f} s")
-    parts.append(f"{outcome['tokens_in']} + {outcome['tokens_out']} tokens, cost {outcome['cost']:.4g}")
+    about = "about " if outcome.get("is_guess") else ""
+    parts.append(f"{about}{outcome['tokens_in']} + {outcome['tokens_out']} tokens, cost {about}{outcome['cost']:.4g}")
     flaws = [name for name, value in outcome["signals"].items() if value < 1]
     parts.append(f"flaws: {', '.join(flaws)}" if flaws else "no flaw seen" if outcome["signals"] else "not examined")
     return "; ".join(parts)

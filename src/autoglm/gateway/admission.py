@@ -14,7 +14,7 @@ from autoglm.inference.call import Call
 _CACHE = b"x-autoglm-cache"
 _WISHES = (b"on", b"off", b"refresh")
 # They say who asks and how urgently, not what.
-_NO_HINTS = (_CACHE, b"x-autoglm-tenant", b"x-autoglm-priority", b"x-autoglm-deadline")
+_NO_HINTS = (_CACHE, b"x-autoglm-tenant", b"x-autoglm-priority", b"x-autoglm-deadline", b"x-autoglm-first-token")
 _MEASURES = (b"tokens", b"requests")
 
 

@@ -194,15 +194,17 @@ class OpenAIGateway:
         finally:
             await answer.finish(exchange.tokens_in, exchange.tokens_out)
 
-    def _conclude(self, exchange: Exchange, answer: Answer, body: bytes) -> None:
-        """Tell the engine what came of its choice. body: the whole answer, or nothing where it is too long."""
+    def _conclude(self, exchange: Exchange, answer: Answer, body: bytes, guess: int) -> None:
+        """Tell the engine what came of its choice. body: the whole answer, or nothing where it is too long. guess:
+        about how many tokens it has.
+        """
         if answer.call.decision is None:
             return
         outcome = Outcome(
             status=answer.status, instance=exchange.instance, first_token_s=answer.first_byte_s,
             took_s=answer.took_s, tokens_in=exchange.tokens_in, tokens_out=exchange.tokens_out,
         )  # fmt: skip
-        self._dispatcher.engine.concluded(answer.call, outcome, body)
+        self._dispatcher.engine.concluded(answer.call, outcome, body, guess)
 
     async def _answer_counted(self, exchange: Exchange, call: Call, principal: Principal, permit: Permit) -> None:
         """As `_answer`, with a permit. The client gets the end of an answer once it is counted on the disk (ADR 8)."""
@@ -269,7 +271,7 @@ class OpenAIGateway:
                 permit.keep(answer)
         if warning or permit is not None or answer.call.is_stream or answer.call.decision is not None:
             exchange.respond(answer.status, body, self._head(exchange, answer, warning, permit))
-            self._conclude(exchange, answer, answer.first)
+            self._conclude(exchange, answer, answer.first, answer_tokens(answer.first))
             return
         known = (answer.content_type, exchange.model, exchange.instance)
         lines = self._lines.get(known)
@@ -307,7 +309,7 @@ class OpenAIGateway:
             if permit is not None:
                 permit.leave(relay.events)
         if kept is not None:
-            self._conclude(exchange, answer, kept.whole())
+            self._conclude(exchange, answer, kept.whole(), relay.events)
         self._metrics.reasoning_only += relay.is_reasoning_only
         if permit is not None and not relay.is_reasoning_only:
             permit.keep(answer)
@@ -349,7 +351,7 @@ class OpenAIGateway:
         if permit is not None:
             permit.keep(answer)
         exchange.end()
-        self._conclude(exchange, answer, b"")
+        self._conclude(exchange, answer, b"", sent_bytes // BYTES_PER_TOKEN)
 
     async def _break_off(self, exchange: Exchange, error: HubError) -> None:
         self._metrics.broken_streams += 1

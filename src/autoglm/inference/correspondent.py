@@ -390,7 +390,7 @@ class Correspondent:
                 await charge.written()  # before the answer is stored (ADR 8)
             return _answer_to(message, content, call)
         finally:
-            self._dispatcher.engine.concluded(call, outcome, kept.whole())
+            self._dispatcher.engine.concluded(call, outcome, kept.whole(), spent.guess)
             if charge is not None:
                 charge.release()
 

@@ -80,6 +80,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     took_s: float = 0.0
     tokens_in: int = 0
     tokens_out: int = 0
+    is_guess: bool = False
+    """The instance told no usage: the tokens are the hub's guess, and so is what follows from them."""
     cost: float = 0.0
     signals: dict[str, float] = {}  # msgspec copies it
     """Automatic ones, each in [0, 1], 1 is good: `json_valid`, `tool_call_valid`, `not_refused`, `not_cut_off`, ..."""

@@ -413,6 +413,17 @@ class Instance:
             return "asleep"
         return "cooling" if self.state == "ready" and self.open_until_s > monotonic_s() else self.state
 
+    @property
+    def condition(self) -> str:
+        """Why it takes nothing, and the way out where there is one: for the words of an error."""
+        way_out = {
+            "draining": f"'autoglm pool resume {self.name}' takes it back into use",
+            "drained": f"'autoglm pool resume {self.name}' takes it back into use",
+            "stopped": f"'autoglm pool start {self.name}' starts it",
+        }
+        state = self.shown_state
+        return f"{self.name} is {state}: {self.error or way_out.get(state, 'no reason known')}"
+
 
 def _smoothed(mean: float, newest: float) -> float:
     return newest if mean == 0.0 else mean + _SMOOTHING * (newest - mean)

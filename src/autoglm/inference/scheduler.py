@@ -428,5 +428,5 @@ def _hopeless(call: Call, fitting: list[Instance], now_s: float, wait_s: float) 
     recoveries = [recovery for recovery in possible if recovery is not None]
     if any(recovery <= wait_s for recovery in recoveries):
         return None
-    reasons = [f"{entry.name} is {entry.shown_state}: {entry.error or 'no reason known'}" for entry in fitting]
+    reasons = [entry.condition for entry in fitting]
     return NoInstanceFree(call.model, 0.0, "; ".join(reasons) or "every one failed", min(recoveries, default=10.0))

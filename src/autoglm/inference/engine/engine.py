@@ -192,8 +192,9 @@ class Engine:
 
     # --- afterwards ---
 
-    def concluded(self, call: Call, outcome: Outcome, answer: bytes = b"") -> None:
-        """Note what came of a call, once. answer: the whole of it, where it is worth a look.
+    def concluded(self, call: Call, outcome: Outcome, answer: bytes = b"", guess: int = 0) -> None:
+        """Note what came of a call, once. answer: the whole of it, where it is worth a look. guess: about how many
+        tokens it has, should its instance have told no usage, as streams do not unless they are asked.
 
         Tokens are believed as far as they can be: one absurd number would make all models look slow and dear for long.
         Does nothing for calls that the engine had no part in.
@@ -207,12 +208,15 @@ class Engine:
             from autoglm.inference.engine.signals import signals_of  # loads the schema checker
 
             signals = signals_of(call.client_body, answer)
-        tokens = credible(call, outcome.tokens_in, outcome.tokens_out, monotonic_s() - call.arrived_s)
+        is_told = outcome.tokens_in > 0 or outcome.tokens_out > 0
+        is_guess = guess > 0 and not is_told and outcome.status < 300
+        told = (decision.features.prompt_tokens, guess) if is_guess else (outcome.tokens_in, outcome.tokens_out)
+        tokens = credible(call, *told, monotonic_s() - call.arrived_s)
         cost = outcome.took_s
         if self._has_prices:
             cost = price_of(self._models.get(call.model, _UNKNOWN_MODEL), *tokens)
         outcome = msgspec.structs.replace(
-            outcome, signals=signals, cost=cost, tokens_in=tokens[0], tokens_out=tokens[1]
+            outcome, signals=signals, cost=cost, tokens_in=tokens[0], tokens_out=tokens[1], is_guess=is_guess
         )  # fmt: skip
         answered = call.applied or Arm(call.model)
         if answered != chosen:

@@ -69,6 +69,9 @@ _MOST_TRUST = 5.0
 _FIRST_TRUST = 1.5
 """Features usually tell something: odds of 4.5 to 1."""
 
+_LEAST_KEPT = 1e-9
+"""Of the past at an alarm, where its logarithm has to be a number."""
+
 _LEAST_NOTICE = 0.1
 """Part of a flaw's weight that holds however few answers are judged: a model that broke is noticed without judges."""
 
@@ -135,6 +138,8 @@ class Known(msgspec.Struct, kw_only=True):
     """Of all its outcomes, discounted up to then."""
     quality: float = 0.0
     """Their weighted sum."""
+    faded: float = 0.0
+    """Minus the logarithm of what alarms of drift have left of an outcome that was learned before all of them."""
     drift: Drift = msgspec.field(default_factory=Drift)
 
 
@@ -266,20 +271,31 @@ class Learner:
             weight *= min(1.0, max(_LEAST_NOTICE, known.outcomes / known.noticed))
         self.learn(features, arm, quality, weight=weight)
 
-    def correct(
-        self, features: Features, arm: Arm, was: tuple[float, float], now: tuple[float, float]
-    ) -> None:  # fmt: skip
-        """Judge an outcome anew that was learned lately; was, now: (quality, weight), the weight no less than before.
+    def age_of(self, arm: Arm) -> float:
+        """To be remembered with an outcome that has just been learned, for `correct`: how far the arm's past has faded.
 
-        All that is kept are sums, so the difference is exact but for what was discounted since.
+        The logarithm of the whole discount; 0 for an arm that is not known.
+        """
+        row = self._rows.get(arm)
+        return 0.0 if row is None else self._known[row - 1].faded - self._steps * math.log(self._gamma)
+
+    def correct(
+        self, features: Features, arm: Arm, was: tuple[float, float], now: tuple[float, float], age: float
+    ) -> None:
+        """Judge an outcome anew; was, now: (quality, weight), the weight no less than before. age: when it was learned.
+
+        All that is kept are sums, of which as much is corrected as discount and alarms have left of the outcome.
         """
         row = self._rows.get(arm)
         if row is None:
             return
         (old, old_weight), (quality, weight) = was, now
-        more, total = weight - old_weight, weight * quality - old_weight * old
+        left = math.exp(min(0.0, age - self.age_of(arm)))
+        more, total = left * (weight - old_weight), left * (weight * quality - old_weight * old)
         known, context = self._known[row - 1], context_of(features)
         self._neighbours.correct(context, row, more / self._scale, total / self._scale)
+        undue = self._gamma ** (known.learned_at - self._steps)  # what follows is discounted when the arm next learns
+        more, total = more * undue, total * undue
         self._lines.correct(row, context.linear, more, total - more * self.settings.prior_quality)
         known.weight += more
         known.quality = min(max(known.quality + total, 0.0), known.weight)
@@ -400,6 +416,7 @@ class Learner:
         """Keep a few of its outcomes, as they would be now: it has moved, but what tells requests apart has not."""
         known = self._known[row - 1]
         keep = min(1.0, self.settings.drift_keeps / max(self._neighbours.total(row) * self._scale, 1.0))
+        known.faded -= math.log(max(keep, _LEAST_KEPT))
         known.weight *= keep
         known.quality = min(max(known.quality * keep + moved * known.weight, 0.0), known.weight)
         self._neighbours.forget(row, keep, moved)

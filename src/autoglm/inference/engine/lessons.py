@@ -13,7 +13,7 @@ from autoglm.inference.engine.lengths import Lengths, Mean
 from autoglm.inference.engine.quality import quality_of
 
 _SMOOTHING = 0.05
-_VERSION = 3
+_VERSION = 4
 _MOST_JUDGED = 4_096
 """Decisions whose judgement can be corrected; a later word on an older one counts as a new one."""
 _UNKNOWN = Outcome(status=0)
@@ -25,7 +25,7 @@ class _State(msgspec.Struct, frozen=True, kw_only=True):
     lengths: dict[str, Mean]
     usual_cost: float
     events: int
-    judged: dict[str, tuple[float, float]]
+    judged: dict[str, tuple[float, float, float]]
 
 
 class Lessons:
@@ -37,8 +37,8 @@ class Lessons:
         self.lengths = Lengths()
         self.usual_cost = 0.0
         """The running mean of what answers cost; 0 when that is not known."""
-        self._judged: dict[str, tuple[float, float]] = {}
-        """What was learned of the decisions judged last: quality and weight."""
+        self._judged: dict[str, tuple[float, float, float]] = {}
+        """What was learned of the decisions judged last: quality, weight, and the arm's age then."""
 
     def take(self, event: Event) -> None:
         """Learn from one event."""
@@ -86,14 +86,14 @@ class Lessons:
         judged = quality_of(_UNKNOWN, (event.feedback,))
         if judged is None:
             return
-        id = event.feedback.decision
+        id, (quality, weight) = event.feedback.decision, judged
         before = self._judged.pop(id, None)
         if before is None:
-            self.learner.learn(event.features, event.arm, judged[0], weight=judged[1])
-        elif judged[1] >= before[1]:
-            self.learner.correct(event.features, event.arm, before, judged)
-        else:
-            judged = before
-        self._judged[id] = judged
+            self.learner.learn(event.features, event.arm, quality, weight=weight)
+            before = (quality, weight, self.learner.age_of(event.arm))
+        elif weight >= before[1]:
+            self.learner.correct(event.features, event.arm, before[:2], judged, before[2])
+            before = (quality, weight, before[2])
+        self._judged[id] = before
         if len(self._judged) > _MOST_JUDGED:
             del self._judged[next(iter(self._judged))]

@@ -8,9 +8,12 @@ import math
 from collections.abc import Callable
 
 from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import Forbidden, HubError, UnknownModel
+from autoglm.core.errors import Forbidden, HubError, NoInstanceFree, UnknownModel
 from autoglm.inference.call import Call
 from autoglm.inference.scheduler import NOTHING, Scheduler
+
+_RETRY_S = 10.0
+"""Where nobody can say when a model comes back."""
 
 
 def first_in_order(
@@ -40,8 +43,10 @@ def first_in_order(
     allowed = [model for model in scheduler.models() if allows(model)]
     if not allowed:
         raise no_model(scheduler, call)
-    offering = [model for model in allowed if scheduler.candidates(model, call.api)]
-    return (offering or allowed)[0]  # down or without this API: the scheduler says which
+    out = {entry.name: entry for model in allowed for entry in scheduler.candidates(model, call.api)}
+    if not out:
+        return allowed[0]  # the scheduler says that it is not offered by this API
+    raise NoInstanceFree(call.wanted, 0.0, "; ".join(entry.condition for entry in out.values()), _RETRY_S)
 
 
 def no_model(scheduler: Scheduler, call: Call) -> HubError:
