@@ -76,15 +76,18 @@ def caption(outcome: Outcome, language: Language) -> str:
     """When and where, and which targets were met."""
     machine = outcome.machine
     missed = [str(target) for target in outcome.targets if target.verdict != "met"]
+    goals = outcome.figures.get("goals_missed", 0)
     if language == "zh":
         place = f"{machine.processor}，{machine.cores} 核，{machine.memory_gb} GB 内存，Linux {machine.kernel}"
         text = f"*{outcome.at} UTC；{place}，Python {machine.python}；开始时系统负载 {machine.load}。"
         text += "短时运行，仅供参考。" if outcome.is_quick else ""
-        return text + ("未达到：" + "；".join(missed) + "。*" if missed else "全部目标达到。*")
+        text += "未达到：" + "；".join(missed) + "。" if missed else "全部目标达到。"
+        return text + (f"另有 {goals} 项更高的期望未达到（ADR 10）。*" if goals else "*")
     place = f"{machine.processor}, {machine.cores} cores, {machine.memory_gb} GB, Linux {machine.kernel}"
     text = f"*{outcome.at} UTC; {place}, Python {machine.python}; load of the machine at the start {machine.load}. "
     text += "A short run, not for the record. " if outcome.is_quick else ""
-    return text + ("Not met: " + "; ".join(missed) + ".*" if missed else "All targets are met.*")
+    text += "Not met: " + "; ".join(missed) + "." if missed else "All targets are met."
+    return text + (f" Beyond them, {goals} goals are missed (ADR 10).*" if goals else "*")
 
 
 def gateway_table(figures: dict[str, Any], language: Language) -> str:

@@ -100,7 +100,7 @@ def main() -> int:
     splits = 3 if chosen.is_quick else OTHER_SPLITS
     figures["other_splits"] = spread([halves(tasks, SEED + 1 + number) for number in range(splits)], table, read)
     report(figures)
-    goals(figures["auto"])
+    figures["goals_missed"] = goals(figures["auto"])
     return conclude("routing", chosen, machine, figures, targets(figures["auto"]) + targets_of_told(figures))
 
 
@@ -344,16 +344,19 @@ def targets_of_told(figures: Mapping[str, Any] | None) -> list[Target]:
     ]
 
 
-def goals(rows: Mapping[str, Mapping[str, Any]], where: str = "") -> None:
-    """Say how far the compute time is from what was wished for; ADR 10 tells why no choice by the prompt gets there."""
+def goals(rows: Mapping[str, Mapping[str, Any]], where: str = "") -> int:
+    """How many are missed, each said; ADR 10 tells why no choice by the prompt gets to that compute time."""
+    missed = 0
     for prefer, score_bound, compute_bound in BOUNDS:
         row = rows[prefer]
         is_met = row["score_share"] >= score_bound and row["compute_share"] <= compute_bound
+        missed += not is_met
         say(
             f"goal {'met' if is_met else 'missed'}: {_name(prefer)}{where}: {row['score_share']:.1%} of the best single"
             f" model's score at {row['compute_share']:.1%} of its compute time, wished for {score_bound:.0%} at"
             f" {compute_bound:.0%}"
         )
+    return missed
 
 
 def _name(prefer: str) -> str:

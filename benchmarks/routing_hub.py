@@ -99,7 +99,7 @@ def main() -> int:
         figures = run(hub, spent, tasks, table, step=4 if chosen.is_quick else 1)
     figures["models_are"] = "real" if own.real else "recorded"
     say("\n" + aligned(routing_tables.routing_hub(figures, "en")))
-    goals(figures["auto"], THROUGH)
+    figures["goals_missed"] = goals(figures["auto"], THROUGH)
     return conclude("routing_hub", chosen, machine, figures, targets(figures["auto"], THROUGH))
 
 

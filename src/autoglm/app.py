@@ -3,11 +3,10 @@
 import contextlib
 import os
 import socket
-import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TextIO, cast
 
 import anyio
 import anyio.to_thread
@@ -22,6 +21,7 @@ from autoglm.core.errors import PULL, QueueFull, SettingsError, StorageFull, Sto
 from autoglm.core.payer import Payer
 from autoglm.core.ports import Provider
 from autoglm.core.preference import PreferenceName
+from autoglm.core.standard_error import StandardError
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
 from autoglm.gateway.admission import Admission
@@ -144,7 +144,7 @@ class Hub:
             plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
             structlog.configure(
                 processors=[structlog.processors.add_log_level, plain],
-                logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+                logger_factory=structlog.WriteLoggerFactory(cast(TextIO, StandardError())),
             )
         self.settings = settings
         self.data_dir = data_dir = data_dir.absolute()  # workers run in another working directory
@@ -153,7 +153,7 @@ class Hub:
         """The admin key, when this start made it; it is shown once."""
         self.admin_key_file = data_dir / ADMIN_KEY_FILE
         self.folder = model_folder(settings, data_dir)
-        self._access = AccessLog(access_log or sys.stderr, text_line if is_terminal else json_line)
+        self._access = AccessLog(access_log or StandardError(), text_line if is_terminal else json_line)
         self._resources = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -87,6 +87,19 @@ async def test_a_value_that_sqlite_does_not_take_fails_alone(store: Store, wrong
     assert (await store.log.append(new("after"))).is_new
 
 
+async def test_a_log_that_cannot_be_written_keeps_nothing_from_the_disk(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("I/O operation on closed file")
+
+    monkeypatch.setattr("autoglm.store.sqlite.writer.log.error", broken, raising=False)
+    with anyio.fail_after(5):
+        with pytest.raises(UnicodeEncodeError):
+            await store.log.append(new("\ud800"))
+        assert (await store.log.append(new("after"))).is_new
+
+
 async def test_a_cancelled_caller_harms_nobody(store: Store) -> None:
     left = asyncio.create_task(store.log.append(new("left")))
     stays = asyncio.create_task(store.log.append(new("stays")))

@@ -1,6 +1,5 @@
 """Sets up logging: readable on a terminal, JSON otherwise. All of it goes to standard error."""
 
-import contextlib
 import logging
 import sys
 from typing import TextIO, cast
@@ -8,19 +7,7 @@ from typing import TextIO, cast
 import structlog
 
 from autoglm.cli.patient import PatientStream
-
-
-class _Unfailing:
-    """Standard error, whose failures are not ours: a full disk or a closed pipe must not end a command."""
-
-    def write(self, text: str, /) -> int:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.flush()
+from autoglm.core.standard_error import StandardError
 
 
 def set_up_patient_logs(*, is_terminal: bool) -> PatientStream:
@@ -32,7 +19,7 @@ def set_up_patient_logs(*, is_terminal: bool) -> PatientStream:
 
 def quiet_logs() -> None:
     """For commands that end by themselves: only what somebody should look at, and never on standard output."""
-    _set_up(cast(TextIO, _Unfailing()), is_terminal=sys.stderr.isatty(), level=logging.WARNING)
+    _set_up(cast(TextIO, StandardError()), is_terminal=sys.stderr.isatty(), level=logging.WARNING)
 
 
 def _set_up(stream: TextIO, *, is_terminal: bool, level: int) -> None:

@@ -6,9 +6,10 @@ callers with one call into the event loop. Raw asyncio futures, because each mic
 """
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -176,7 +177,7 @@ class Writer:
         else:
             if self._is_full:
                 self._is_full = False
-                log.info("storage_recovered", path=str(self._path))
+                self._say(log.info, "storage_recovered")
             self._call(self._deliver, committed)
 
     def _transaction(self, operations: Sequence[_Operation]) -> _Committed:
@@ -202,16 +203,22 @@ class Writer:
     def _fail(self, operations: Sequence[_Operation], error: Exception) -> None:
         self._call(self._deliver_error, operations, error)  # first: the log may be on the same full disk
         if not isinstance(error, StorageFull):
-            log.error("batch_failed", path=str(self._path), operations=len(operations), error=str(error))
+            self._say(log.error, "batch_failed", operations=len(operations), error=str(error))
         elif not self._is_full:
             self._is_full = True
-            log.error("storage_full", path=str(self._path), operations=len(operations))
+            self._say(log.error, "storage_full", operations=len(operations))
 
     def _call(self, function: Any, *arguments: Any) -> None:
         try:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:  # the loop was closed without closing the store: nobody is left to be told
-            log.warning("event_loop_gone", path=str(self._path))
+            self._say(log.warning, "event_loop_gone")
+
+    def _say(self, log_line: Callable[..., object], event: str, **fields: object) -> None:
+        """A log that cannot be written, on the same full disk for one, must not end the thread: all writes would wait
+        for ever."""
+        with contextlib.suppress(Exception):
+            log_line(event, path=str(self._path), **fields)
 
     # --- in the event loop --------------------------------------------------------------------------
 
