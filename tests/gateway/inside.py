@@ -14,6 +14,7 @@ from autoglm.app import Hub
 from autoglm.gateway.settings import GatewaySettings
 from autoglm.inference.settings import EngineSettings
 from autoglm.settings import Settings
+from eventually import wait_until
 
 T = TypeVar("T")
 
@@ -98,6 +99,8 @@ def hub_inside(data_dir: Path, chosen: Settings | None = None) -> Iterator[Insid
     if failed:
         raise failed[0]
     try:
+        # The last of its own tasks; whoever counts them before and after would else find it among his own.
+        wait_until(lambda: opened[0].has_task("Correspondent._retry"))
         yield opened[0]
     finally:
         if thread.is_alive() and not opened[0].loop.is_closed():
