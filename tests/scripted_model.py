@@ -192,7 +192,8 @@ class ScriptedModel:
         """How often it was asked for its models."""
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._writers: list[asyncio.StreamWriter] = []
+        """Of all connections that there were: one whose client takes nothing is closed, but stays open."""
 
     @property
     def url(self) -> str:
@@ -242,7 +243,7 @@ class ScriptedModel:
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Noted here: a task that is cancelled before its first step would leave the transport open."""
-        self._writers.add(writer)
+        self._writers.append(writer)
         task = self._loop.create_task(self._connected(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -270,8 +271,6 @@ class ScriptedModel:
         finally:
             self.open_connections -= 1
             writer.close()
-            if not self._stopped.is_set():
-                self._writers.discard(writer)
 
 
 async def _read(reader: asyncio.StreamReader) -> Request | None:

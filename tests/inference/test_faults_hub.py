@@ -47,7 +47,7 @@ async def post(hub: HubProcess, path: str, body: object = None) -> tuple[int, by
             return int(first.split()[1]), await _dechunked(reader)
         return int(first.split()[1]), await reader.readexactly(int(headers["content-length"]))
     finally:
-        writer.close()
+        writer.transport.abort()  # closing would wait for a hub that is stopped
 
 
 async def _dechunked(reader: asyncio.StreamReader) -> bytes:

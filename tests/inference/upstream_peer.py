@@ -63,12 +63,13 @@ class Peer:
     def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self._scripts, self._tls, self._host = scripts, tls, host
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
         self._failures: list[Exception] = []
         self.lines: list[Line] = []
         self.requests: list[bytes] = []
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self._host, 0, ssl=self._tls, limit=1 << 20)
+        self._server = await asyncio.start_server(self._accepted, self._host, 0, ssl=self._tls, limit=1 << 20)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -79,13 +80,19 @@ class Peer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
         if error is None and self._failures:
             raise self._failures[0]
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Noted here: a task that is cancelled before its first step would leave the transport open."""
+        self._writers.append(writer)
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = Line(self, reader, writer)
         self.lines.append(line)
         script = self._scripts[min(line.number, len(self._scripts) - 1)]
@@ -99,7 +106,6 @@ class Peer:
             self._failures.append(error)
         finally:
             writer.transport.abort()
-            self._tasks.discard(task)
 
 
 async def until(claim: Callable[[], object], within_s: float = 3.0) -> None:
