@@ -16,7 +16,7 @@ from autoglm.core.ids import uuid7
 from autoglm.core.ports import Change, Entry, NewRecord, Record
 from autoglm.inference.decision import Arm, Candidate, Decision, Feedback, Outcome, Weights
 from autoglm.inference.engine import ledger as ledger_module
-from autoglm.inference.engine.account import SUBJECT, Judged
+from autoglm.inference.engine.account import SUBJECT, Concluded, Event, Judged
 from autoglm.inference.engine.learner import LearnerSettings, Option
 from autoglm.inference.engine.ledger import SNAPSHOT, Ledger, Snapshot
 from autoglm.inference.engine.lessons import Lessons
@@ -349,6 +349,40 @@ async def test_an_account_that_is_read_while_the_request_ends_is_found(
         ledger.opened(made)
         monkeypatch.setattr(store.log, "read", read_and_end)
         assert (await ledger.account(made.id)).decision == made
+
+
+async def test_a_list_has_the_ends_that_are_on_their_way_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ids(events: list[Event]) -> list[str]:
+        return [event.decision.id for event in events if isinstance(event, Concluded)]
+
+    async with open_store(tmp_path, StoreSettings()) as store, running(store) as ledger:
+        first, second, others = (decision(random.Random(seed)) for seed in range(3))
+        others = msgspec.structs.replace(others, tenant="kitchen")
+        ledger.concluded(first, ANSWERED)
+        await until(lambda: not ledger._writing)
+        monkeypatch.setattr(store.log, "hand_in", lambda *_: None)  # never written
+        ledger.concluded(second, ANSWERED)
+        ledger.concluded(others, ANSWERED)
+        assert ids(await ledger.recent(10)) == [first.id, second.id, others.id]
+        assert ids(await ledger.recent_of("ward", 10)) == [first.id, second.id]
+        assert ids(await ledger.recent_of("ward", 1)) == [second.id], "the newest"
+
+
+async def test_an_end_that_is_written_while_the_list_is_read_is_in_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store, running(store) as ledger:
+        made, read_last = decision(random.Random(7)), store.log.read_last
+
+        async def write_and_read(subject: str, *, limit: int = 100) -> list[Record]:
+            await until(lambda: not ledger._writing)
+            return await read_last(subject, limit=limit)
+
+        monkeypatch.setattr(store.log, "read_last", write_and_read)
+        ledger.concluded(made, ANSWERED)
+        assert await ledger.recent_of("ward", 10) == [Concluded(decision=made, outcome=ANSWERED)]
 
 
 async def test_an_answer_of_nobody_knows_whom_teaches_nothing(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ A key sees the decisions of its own tenant, or of the one that it names and may;
 """
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Annotated, Literal
 
@@ -18,7 +18,7 @@ from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.router import Route
 from autoglm.inference.decision import Decision, Feedback, Outcome
-from autoglm.inference.engine.account import Account, Concluded, Event, read_events
+from autoglm.inference.engine.account import Account, Concluded, Event
 from autoglm.inference.engine.engine import Engine
 from autoglm.inference.engine.ledger import Ledger
 from autoglm.inference.engine.retries import judgeable
@@ -94,12 +94,15 @@ class DecisionsGateway:
         fields.only(query, ("limit",))
         limit = fields.integer(query, "limit", 20, low=1, high=MAX_LIMIT)
         if principal.allows("admin") and _TENANT not in exchange.headers:
-            found = _accounts(await anyio.to_thread.run_sync(read_events, await self._ledger.last(MAX_LIMIT)))
+            found = _accounts(await self._ledger.recent(MAX_LIMIT))
         else:
             tenant = _tenant(exchange, principal)
-            ends = await anyio.to_thread.run_sync(read_events, await self._ledger.last_of(tenant, limit))
+            ends = await self._ledger.recent_of(tenant, limit)
             ids = [event.decision.id for event in ends if isinstance(event, Concluded)]
-            found = [_shown(await self._account(principal, tenant, id)) for id in ids]
+            found = []
+            for id in ids:
+                with suppress(NotFound):  # the retention took it a moment ago
+                    found.append(_shown(await self._account(principal, tenant, id)))
         exchange.respond_json(200, DecisionList(found[: -limit - 1 : -1]))
 
     async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:

@@ -179,12 +179,22 @@ class Ledger:
         return Account(decision=decision)
 
     async def last(self, limit: int) -> list[Record]:
-        """The newest events, oldest first; `decode_event` reads them."""
+        """The newest events on disk, oldest first; `read_events` reads them."""
         return await self._log.read_last(SUBJECT, limit=limit)
 
-    async def last_of(self, tenant: str, limit: int) -> list[Record]:
-        """The newest ends of this tenant's requests, oldest first."""
-        return await self._log.read_last(subject_of_tenant(tenant), limit=limit)
+    async def recent(self, limit: int) -> list[Event]:
+        """The newest events, oldest first, with the ends that are on their way to the disk."""
+        return await self._read_last(SUBJECT, limit, list(self._writing.values()))
+
+    async def recent_of(self, tenant: str, limit: int) -> list[Event]:
+        """The newest ends of this tenant's requests, oldest first, with those that are on their way to the disk."""
+        coming = [end for end in self._writing.values() if end.decision.tenant == tenant]
+        return await self._read_last(subject_of_tenant(tenant), limit, coming)
+
+    async def _read_last(self, subject: str, limit: int, coming: Sequence[Concluded]) -> list[Event]:
+        events = await anyio.to_thread.run_sync(read_events, await self._log.read_last(subject, limit=limit))
+        there = {event.decision.id for event in events if isinstance(event, Concluded)}  # written while this was read
+        return [*events, *(end for end in coming if end.decision.id not in there)][-limit:]
 
     # --- what is learned ---
 
