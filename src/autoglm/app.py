@@ -56,6 +56,7 @@ from autoglm.inference.providers.address import AddressProvider, configured_endp
 from autoglm.inference.providers.discovery import Discovery
 from autoglm.inference.providers.local import LocalFleet
 from autoglm.inference.providers.ray_serve import RayServe
+from autoglm.inference.respondent import Respondent
 from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import EngineSettings, InstanceSettings
 from autoglm.invocation import data_option
@@ -249,16 +250,10 @@ class Hub:
 
         strip = {model.name: model.strip for model in settings.model if model.strip}
         self._budgets = budgets = _budgets(settings, store)
-        self._correspondent = Correspondent(
-            self._mailbox,
-            store.keyvalue,
-            dispatcher,
-            publish,
-            strip=strip,
-            payer=self._payer,
-            prefers=self._prefers,
-            budgets=budgets,
-        )
+        respondent = Respondent(
+            self._mailbox, dispatcher, publish, strip=strip, prefers=self._prefers, budgets=budgets
+        )  # fmt: skip
+        self._correspondent = Correspondent(self._mailbox, store.keyvalue, respondent, self._scheduler, self._payer)
         metrics = Metrics(dispatcher)
         cache = None if settings.cache.mode == "off" else Cache(settings.cache)
         if budgets is not None:

@@ -170,7 +170,7 @@ def test_progress_tells_of_failed_attempts_and_when_the_next_one_is(tmp_path: Pa
 
 
 def test_nobody_forges_a_result(hub: Inside) -> None:
-    from autoglm.inference.correspondent import answer_id
+    from autoglm.inference.respondent import answer_id
 
     id = submit(hub, "hold").json()["id"]
     forged = {"to": "user:admin", "content": [{"type": "json", "json": {"choices": []}}], "id": answer_id(id)}

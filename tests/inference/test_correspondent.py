@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from autoglm.gateway.settings import GatewaySettings
-from autoglm.inference.correspondent import THREAD_MESSAGES
+from autoglm.inference.respondent import THREAD_MESSAGES
 from autoglm.inference.settings import InstanceSettings
 from autoglm.settings import Settings
 from autoglm.store.settings import StoreSettings

@@ -12,16 +12,16 @@ from autoglm.channels.groups import Groups
 from autoglm.channels.mailbox import Mailbox
 from autoglm.core.envelope import Envelope, JsonPart
 from autoglm.core.errors import NotFound, StorageFull
+from autoglm.core.payer import Payer
 from autoglm.core.ports import Record
 from autoglm.inference import correspondent
-from autoglm.inference.answer import Answer
 from autoglm.inference.budget.budgets import Budgets
 from autoglm.inference.budget.ledger import BudgetLedger
 from autoglm.inference.budget.settings import BudgetSettings
-from autoglm.inference.correspondent import CURSOR, MAX_RUNNING, MAX_UPSTREAM_FAILURES, Correspondent, answer_id
-from autoglm.inference.kept import Kept
+from autoglm.inference.correspondent import CURSOR, MAX_RUNNING, MAX_UPSTREAM_FAILURES, Correspondent
 from autoglm.inference.parking import Lot
-from autoglm.inference.progress import OverBudget
+from autoglm.inference.progress import OverBudget, Work
+from autoglm.inference.respondent import Respondent, answer_id
 from autoglm.inference.settings import InstanceSettings
 from autoglm.store import open_store
 from autoglm.store.settings import StoreSettings
@@ -59,7 +59,7 @@ class Desk:
 
 @asynccontextmanager
 async def desk(
-    folder: Path, model: ScriptedModel, *more: InstanceSettings, kind: type[Correspondent] = Correspondent,
+    folder: Path, model: ScriptedModel, *more: InstanceSettings, kind: type[Respondent] = Respondent,
     budgets: Budgets | None = None,
 ) -> AsyncIterator[Desk]:  # fmt: skip
     words: list[str] = []
@@ -73,7 +73,8 @@ async def desk(
     ):
         mailbox = Mailbox(store.log, store.keyvalue, Groups(store.keyvalue), lambda _: True)
         strip = {"echo-model": ("<think>...</think>",)}
-        worker = kind(mailbox, store.keyvalue, dispatcher, publish, strip=strip, budgets=budgets)
+        respondent = kind(mailbox, dispatcher, publish, strip=strip, budgets=budgets)
+        worker = Correspondent(mailbox, store.keyvalue, respondent, dispatcher.scheduler)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(worker.run)
             if budgets is not None:
@@ -230,13 +231,13 @@ async def test_what_breaks_off_is_counted(tmp_path: Path) -> None:
             assert account.estimated_tokens > 2
 
 
-class Clumsy(Correspondent):
+class Clumsy(Respondent):
     """Has a bug that one message brings out."""
 
-    async def _relay(self, message: Envelope, answer: Answer, kept: Kept, spent: Any) -> str:
+    async def answer(self, message: Envelope, payer: Payer, work: Work) -> Envelope:
         if message.content == "break":
             raise RuntimeError("a bug")
-        return await super()._relay(message, answer, kept, spent)
+        return await super().answer(message, payer, work)
 
 
 async def test_a_message_that_breaks_the_hub_fails_and_the_next_is_answered(tmp_path: Path) -> None:
@@ -276,7 +277,7 @@ async def test_a_message_to_a_model_that_is_down_is_not_given_up(
     monkeypatch.setattr("autoglm.inference.correspondent._MAX_BACK_OFF_S", 0.01)
     with ScriptedModel() as model:
         async with desk(tmp_path / "data", model) as office:
-            entry = office.correspondent._dispatcher.scheduler.instances["a"]
+            entry = office.correspondent._scheduler.instances["a"]
             entry.cool(3600.0, "quota")
             message = await office.send("m1")
             works = office.correspondent._works

@@ -20,8 +20,9 @@ from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S
 from autoglm.gateway.router import Route
-from autoglm.inference.correspondent import DECISION_LABEL, Correspondent, answer_id
+from autoglm.inference.correspondent import Correspondent
 from autoglm.inference.progress import Progress
+from autoglm.inference.respondent import DECISION_LABEL, answer_id
 
 TaskState = Literal["queued", "running", "done", "failed", "expired", "cancelled"]
 
