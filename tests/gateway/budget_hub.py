@@ -58,6 +58,11 @@ class BudgetHub:
         entry = self.budgets().get((budget, subject))
         return float(entry[unit]["held"]) if entry else 0.0
 
+    def forget_use(self) -> None:
+        """Nothing is used of any budget then."""
+        for name in {budget for budget, _ in self.budgets()}:
+            assert self.client.post(f"/api/budgets/{name}/reset").status_code == 200
+
     def metric(self, sample: str) -> float:
         """The value of a sample as `/metrics` writes it, labels and all."""
         lines = self.client.get("/metrics").text.splitlines()

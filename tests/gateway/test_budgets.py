@@ -1,5 +1,6 @@
 """Budgets as clients meet them: what is counted, what is refused, and with which words."""
 
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,11 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import openai
 import pytest
 
+from autoglm.inference.budget.ledger import BudgetLedger
 from autoglm.inference.budget.settings import BudgetSettings
 from autoglm.inference.call import Call
+from autoglm.inference.settings import InstanceSettings
 from eventually import wait_until
 from gateway.budget_hub import BudgetHub, budget_hub
 from gateway.inside import hub_inside, settings
@@ -58,8 +62,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BudgetHub]:
 def hub(shared: BudgetHub) -> BudgetHub:
     """Nothing is used of any budget."""
     shared.model.behaviour = echo
-    for name in {budget for budget, _ in shared.budgets()}:
-        assert shared.client.post(f"/api/budgets/{name}/reset").status_code == 200
+    shared.forget_use()
     return shared
 
 
@@ -436,3 +439,29 @@ def test_the_operator_sees_the_budgets_also_when_there_are_too_many_accounts(
         reply = call(hub.port, hub.key, "GET", "/api/budgets")
         assert reply.status == 200, reply.body
         assert [entry["tenant"] for entry in reply.json()["budgets"]] == ["site-1", "site-2"]
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_slow_disk_keeps_no_slot_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_stream: bool) -> None:
+    """The answer waits until it is counted, the instance does not."""
+    is_on_disk = threading.Event()
+
+    async def written(_: BudgetLedger) -> None:
+        await anyio.to_thread.run_sync(is_on_disk.wait)
+
+    monkeypatch.setattr(BudgetLedger, "written", written)
+    budget = BudgetSettings(name="b", key="*", tokens=100_000)
+    body = {"model": "echo-model", "messages": [{"role": "user", "content": "hi"}], "stream": is_stream}
+    with ScriptedModel() as model, ThreadPoolExecutor(2) as clients:
+        entry = InstanceSettings.model_validate(
+            {"name": "a", "provider": "openai", "base_url": model.url, "models": ["echo-model"], "slots": 1}
+        )
+        chosen = settings().model_copy(update={"budget": (budget,), "instance": (entry,)})
+        with hub_inside(tmp_path / "data", chosen) as hub:
+            replies = [clients.submit(call, hub.port, hub.key, "POST", "/v1/chat/completions", body) for _ in range(2)]
+            try:
+                wait_until(lambda: len(model.requests) == 2)
+                assert not any(reply.done() for reply in replies)
+            finally:
+                is_on_disk.set()
+            assert [reply.result().status for reply in replies] == [200, 200]

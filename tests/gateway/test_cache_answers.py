@@ -56,7 +56,7 @@ def hub(shared: BudgetHub) -> BudgetHub:
     shared.model.behaviour = echo
     shared.model.requests.clear()
     assert shared.client.post("/api/pool/a/resume").status_code == 200
-    shared.client.post("/api/budgets/gate/reset")  # 404 while nobody has used it
+    shared.forget_use()
     return shared
 
 

@@ -61,8 +61,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BudgetHub]:
 def hub(shared: BudgetHub) -> BudgetHub:
     """Nothing is used of any budget."""
     shared.model.behaviour = told
-    for name in {budget for budget, _ in shared.budgets()}:
-        assert shared.client.post(f"/api/budgets/{name}/reset").status_code == 200
+    shared.forget_use()
     return shared
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from autoglm.core.errors import InvalidField, StateBroken
 from autoglm.inference.decision import Arm, Candidate, Weights
-from autoglm.inference.engine.context import chance
+from autoglm.inference.engine.context import chance, context_of
+from autoglm.inference.engine.knn import Neighbours
 from autoglm.inference.engine.learner import ARMS, Choice, Learner, LearnerSettings, Option
 from autoglm.inference.engine.objective import PREFERENCES
 from autoglm.inference.engine.quality import FLAWLESS
@@ -101,6 +102,20 @@ def test_what_is_judged_anew_counts_for_as_much_as_is_left_of_it() -> None:
         plain.learn(request(), GOOD, 0.6)
     wanted = judged_anew(plain, GOOD, [], 0.0, 0.0)
     assert judged_anew(learner, GOOD, ages, 0.5, 0.7) == pytest.approx(wanted, abs=0.01)
+
+
+@pytest.mark.parametrize(("learned", "corrections", "told"), [(0.2, (0.9, 0.0), 0.0), (0.8, (0.1, 1.0), 1.0)])
+def test_more_is_never_taken_back_from_like_requests_than_is_there(
+    learned: float, corrections: tuple[float, float], told: float
+) -> None:
+    """A judgement may come after retention, an alarm or a given-up cell took the outcome that it replaces."""
+    neighbours, context = Neighbours(arms=1), context_of(request())
+    neighbours.add(context, 0, 1.0, learned)
+    was, now = corrections
+    neighbours.correct(context, 0, 0.0, now - was)
+    found = neighbours.nearby(context, [0])
+    assert found.wide[0] == pytest.approx(1.0)
+    assert found.wide_sum[0] == pytest.approx(told)
 
 
 def test_old_outcomes_that_are_judged_anew_after_an_alarm_do_not_bring_back_the_past() -> None:
