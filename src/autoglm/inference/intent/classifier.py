@@ -15,6 +15,9 @@ import numpy.typing as npt
 from autoglm.inference.intent.ngrams import WORDS_FROM, Codes, codes_of
 from autoglm.inference.intent.svm import Floats, Machines, Sample, train
 
+ENCODED_BYTES = 60
+"""So much of a text in UTF-8 an encoder gets, from both ends: its time grows with the length. On CLINC150 with 5
+examples an intent 83.5% are named right, and 83.7% with the whole texts."""
 _HELD_OUT = 5
 """One example in so many is kept out of a first training, to see how sure the machines may be."""
 _STRANGE = 0.2
@@ -59,6 +62,19 @@ class _Vector(NamedTuple):
 def _pieces(text: str) -> _Pieces:
     codes, occurrences = np.unique(codes_of(text), return_counts=True)
     return _Pieces(codes, (1 + np.log(occurrences)).astype(np.float32))
+
+
+def _meanings(texts: Sequence[str], encoder: Encoder | None) -> list[Floats | None]:
+    return [None] * len(texts) if encoder is None else list(encoder.encode([_ends(text) for text in texts]))
+
+
+def _ends(text: str) -> str:
+    """The beginning of a text and a little of its end, for what is wanted stands there."""
+    coded = text.encode("utf-8", "ignore")
+    if len(coded) <= ENCODED_BYTES:
+        return coded.decode()
+    last = ENCODED_BYTES * 2 // 5
+    return f"{coded[: ENCODED_BYTES - last].decode('utf-8', 'ignore')} {coded[-last:].decode('utf-8', 'ignore')}"
 
 
 class _Vocabulary:
@@ -120,8 +136,7 @@ class Classifier:
         texts = [text for name in names for text in examples[name]]
         classes = np.repeat(np.arange(len(names)), [len(examples[name]) for name in names])
         pieces = [_pieces(text) for text in texts]
-        meanings = [None] * len(texts) if encoder is None else list(encoder.encode(texts))
-        width = 0 if encoder is None else encoder.width
+        meanings, width = _meanings(texts, encoder), 0 if encoder is None else encoder.width
 
         def fit(chosen: npt.NDArray[np.intp]) -> tuple[_Vocabulary, Machines]:
             vocabulary = _Vocabulary([pieces[index] for index in chosen])
@@ -140,9 +155,16 @@ class Classifier:
         calibration = _calibrated(facts, is_right, np.where(is_strange[seen], _STRANGE, 1.0))
         return cls(names, *fit(np.arange(len(texts))), calibration, encoder)
 
-    def classify(self, text: str) -> Guess:
-        """The most probable intent, however improbable; a text without anything known has confidence 0."""
-        meaning = None if self._encoder is None else self._encoder.encode([text])[0]
+    def classify(self, *texts: str) -> Guess:
+        """The most probable intent, however improbable; a text without anything known has confidence 0.
+
+        texts: those parts of a request of which one says what is wanted.
+        """
+        [meaning] = _meanings([" ".join(texts)], self._encoder)
+        guesses = (self._guess(text, meaning) for text in texts)
+        return max(guesses, key=lambda guess: guess.confidence)
+
+    def _guess(self, text: str, meaning: Floats | None) -> Guess:
         best, facts = self._evidence(_pieces(text), meaning)
         if not facts[2]:
             return Guess(self.names[best], 0.0)

@@ -73,7 +73,7 @@ class IntentReader:
                 return msgspec.structs.replace(features, intent=name, confidence=RULE_CONFIDENCE, source="rule")
         if self._classifier is None or not reading.orders:
             return features
-        guess = max(map(self._classifier.classify, reading.orders), key=lambda guess: guess.confidence)
+        guess = self._classifier.classify(*reading.orders)
         if guess.confidence < ABSTAIN_BELOW:
             return features
         return msgspec.structs.replace(
