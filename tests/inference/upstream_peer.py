@@ -9,6 +9,7 @@ from typing import Self
 
 import anyio
 import pytest
+from scripted_model import stop_listening
 
 LOOPS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
@@ -76,12 +77,13 @@ class Peer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.close()
+        await stop_listening(self._server)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for writer in self._writers:
             writer.transport.abort()
+        await asyncio.sleep(0)  # the loop closes aborted sockets in its next round
         if error is None and self._failures:
             raise self._failures[0]
 
