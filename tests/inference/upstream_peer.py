@@ -9,6 +9,7 @@ from typing import Self
 
 import anyio
 import pytest
+
 from scripted_model import stop_listening
 
 LOOPS = [
