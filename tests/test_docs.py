@@ -13,6 +13,8 @@ import click
 import pytest
 from pydantic import BaseModel
 
+from autoglm.channels.kinds import KINDS, settings_of
+from autoglm.channels.settings import ChannelSettings
 from autoglm.cli.main import root
 from autoglm.settings import Settings, as_toml
 from hub import instance_config, running_hub
@@ -70,6 +72,33 @@ def test_the_examples_are_settings(name: str) -> None:
             if key.pop("value_file", None):
                 key["value"] = "x"
         Settings.model_validate(tree)
+
+
+def settings_of_kind(kind: str) -> dict[str, str]:
+    """What a kind of channel has beside the settings of every channel."""
+    model = settings_of(kind)
+    assert model is not None
+    return {
+        name: "required" if field.is_required() else as_toml(field.default)
+        for name, field in model.model_fields.items()
+        if name not in ChannelSettings.model_fields
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("language", ["", ".zh-CN"])
+def test_every_kind_of_channel_has_a_page(kind: str, language: str) -> None:
+    """With its settings and an example that is taken; the overview names it."""
+    page = (DOCS / "channels" / f"{kind}{language}.md").read_text()
+    rows = [re.fullmatch(r"\| `(\w+)` \| (.+?) \| (.+) \|", line) for line in page.splitlines()]
+    documented = {row[1]: ABSENT.get(row[2].strip("`"), row[2].strip("`")) for row in rows if row is not None}
+    assert documented == settings_of_kind(kind)
+    assert all((CHINESE.search(row[3]) is not None) is bool(language) for row in rows if row is not None)
+    blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        assert [channel.kind for channel in Settings.model_validate(tomllib.loads(block)).channel]
+    assert f"[`{kind}`]({kind}{language}.md)" in (DOCS / "channels" / f"README{language}.md").read_text()
 
 
 def commands(command: click.Command, name: str = "autoglm") -> Iterator[tuple[str, click.Command]]:

@@ -11,6 +11,7 @@ import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from autoglm.channels.adapters.wecom_robot import WeComRobotSettings
 from autoglm.core.errors import SettingsError
 from autoglm.settings import Settings, check_start, flat, load_settings, scalar_paths
 from autoglm.settings_reasons import PATTERN_WORDS
@@ -302,3 +303,51 @@ def test_what_only_local_workers_have_is_refused_elsewhere(tmp_path: Path, field
     tree = {"instance": [{"name": "a", "models": ["m"], **fields}]}
     with pytest.raises(SettingsError, match=reason):
         load_settings(write(tmp_path, toml_text(tree)), environ={})
+
+
+# --- channels: what a kind has ---
+
+
+def channel_settings(folder: Path, text: str) -> Settings:
+    file = folder / "autoglm.toml"
+    file.write_text(text)
+    return load_settings(file, environ={}).settings
+
+
+ROBOT = '[[channel]]\nname = "wecom"\nkind = "wecom-robot"\n'
+
+
+def test_a_channels_secret_may_lie_in_a_file_beside_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "ops.key").write_text("k-1\n")
+    (channel,) = channel_settings(tmp_path, f'{ROBOT}[channel.robots.ops]\nkey_file = "ops.key"\n').channel
+    assert isinstance(channel, WeComRobotSettings)
+    assert channel.robots["ops"].key.get_secret_value() == "k-1"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f'{ROBOT}[channel.robots.ops]\nkex = "a"\n', "channel[0].robots.ops.kex: no setting has this name."),
+        (f'{ROBOT}robotsx = 1\n', "Did you mean 'robots'?"),
+        (ROBOT.replace("wecom-robot", "wecom-rob"), "Did you mean 'wecom-robot'? Known:"),
+        (ROBOT.replace('"wecom"', '"We Com"'), "channel[0].name: may have a-z, 0-9, _ and -"),
+        ('[[channel]]\nname = "x"\n', "channel[0].kind: is needed"),
+        ('[channel]\nname = "x"\n', "channel: write [[channel]], with two brackets"),
+        ("channel = [3]\n", "channel[0]: must be a table"),
+        (f'{ROBOT}[channel.quiet]\nfrom = "25:00"\nto = "07:00"\n', 'must be a time of day such as "22:00"'),
+        (f'{ROBOT}[channel.quiet]\nfrom = "22:00"\nto = "07:00"\nzone = "Mars"\n', "'Mars' is no time zone"),
+        (f'{ROBOT}[channel.robots.ops]\nkey_file = "not there"\n', "channel[0].robots.ops.key_file: "),
+        ((f'{ROBOT}[channel.robots.ops]\nkey = "secret-1"\n' * 2), "two [[channel]] are named 'wecom'"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_channel_is_said_plainly(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        channel_settings(tmp_path, text)
+    assert problem in str(caught.value)
+    assert "secret-1" not in str(caught.value)
+
+
+def test_a_channels_secret_is_masked(tmp_path: Path) -> None:
+    settings = channel_settings(tmp_path, f'{ROBOT}[channel.robots.ops]\nkey = "secret-1"\n')
+    assert ("channel[0].robots.ops.key", "********") in [(name, value) for name, value, _ in flat(settings)]
+    assert "secret-1" not in repr(settings)

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, Self, get_args
 from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 
 from autoglm.auth.settings import FIRST_KEY_NAME, KeySettings
+from autoglm.channels.kinds import settings_of
+from autoglm.channels.settings import ChannelSettings, OutboxSettings
 from autoglm.core.errors import SettingsError, did_you_mean
 from autoglm.gateway.settings import GatewaySettings, TelemetrySettings
 from autoglm.inference.budget.settings import BudgetSettings
@@ -37,6 +39,7 @@ from autoglm.settings_files import (
     Tree,
     certificate_problems,
     missing_files,
+    read_channel_files,
     read_secret_files,
     read_toml,
     resolve_paths,
@@ -62,6 +65,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     models: ModelsSettings = ModelsSettings()
     cache: CacheSettings = CacheSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    outbox: OutboxSettings = OutboxSettings()
     instance: tuple[InstanceSettings, ...] = Field(default=(), max_length=1000)
     discovery: tuple[DiscoverySettings, ...] = Field(default=(), max_length=100)
     ray: tuple[RaySettings, ...] = Field(default=(), max_length=100)
@@ -69,10 +73,11 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     model: tuple[ModelSettings, ...] = Field(default=(), max_length=1000)
     intent: tuple[IntentSettings, ...] = Field(default=(), max_length=200)
     budget: tuple[BudgetSettings, ...] = Field(default=(), max_length=100)
+    channel: tuple[ChannelSettings, ...] = Field(default=(), max_length=1000)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        for table in ("instance", "discovery", "ray", "key", "model", "intent", "budget"):
+        for table in ("instance", "discovery", "ray", "key", "model", "intent", "budget", "channel"):
             names = [name for entry in getattr(self, table) for name in getattr(entry, "names", (entry.name,))]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
@@ -111,10 +116,11 @@ def load_settings(
         _put(tree, name.split("."), wanted, problems, "the command line")
         origins[name] = "the command line"
     read_secret_files(tree, origins, problems)
+    read_channel_files(tree, (file.parent if file else Path()).absolute(), origins, problems)
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
-        problems += _sentences(error.errors(include_url=False, include_input=False), origins)
+        problems += _sentences(error.errors(include_url=False, include_input=False), origins, tree)
         raise SettingsError(problems) from None  # the cause would print the input, secrets included
     gateway = settings.gateway
     problems += certificate_problems(gateway.tls_certificate_file, gateway.tls_key_file)
@@ -195,6 +201,9 @@ def _flat(model: BaseModel, prefix: str) -> Iterator[tuple[str, str, str]]:
         elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
             for index, entry in enumerate(value):
                 yield from _flat(entry, f"{path}[{index}].")
+        elif isinstance(value, dict) and any(isinstance(entry, BaseModel) for entry in value.values()):
+            for key, entry in value.items():
+                yield from _flat(entry, f"{path}.{key}.")
         else:
             shown = "********" if isinstance(value, SecretStr) else without_password(as_toml(value))
             yield path, shown, " ".join((info.description or "").split())
@@ -262,18 +271,18 @@ def _put(tree: Tree, path: list[str], value: object, problems: list[str], origin
     table[path[1]] = value
 
 
-def _sentences(details: Sequence[Any], origins: dict[str, str]) -> list[str]:
+def _sentences(details: Sequence[Any], origins: dict[str, str], tree: Tree) -> list[str]:
     """The problems of pydantic in plain words. That a list is too short is left out where its entries are wrong, for
     pydantic counts only the right ones."""
     wrong_lists = {detail["loc"][:-1] for detail in details if detail["loc"] and isinstance(detail["loc"][-1], int)}
     return [
-        _sentence(detail, origins)
+        _sentence(detail, origins, tree)
         for detail in details
         if detail["type"] != "too_short" or detail["loc"] not in wrong_lists
     ]
 
 
-def _sentence(detail: Any, origins: dict[str, str]) -> str:
+def _sentence(detail: Any, origins: dict[str, str], tree: Tree) -> str:
     """One problem of pydantic in plain words: origin, key, reason, nearest known key."""
     path = _path(detail["loc"])
     # What is missing has no origin of its own: that of the table around it is where it has to go.
@@ -284,10 +293,12 @@ def _sentence(detail: Any, origins: dict[str, str]) -> str:
     where = f"{origin}: {path}" if origin else path
     if detail["type"] == "extra_forbidden":
         *parents, wrong = detail["loc"]
-        known = list(_model_at(parents).model_fields)
+        known = list(_model_at(parents, tree).model_fields)
         return f"{where}: no setting has this name.{did_you_mean(str(wrong), known)} Known here: {', '.join(known)}"
     match detail["type"], detail["loc"]:
-        case "tuple_type", ("instance" | "discovery" | "ray" | "key" | "model" | "intent" | "budget" as table,):
+        case "tuple_type", (
+            "instance" | "discovery" | "ray" | "key" | "model" | "intent" | "budget" | "channel" as table,
+        ):
             return f"{where}: write [[{table}]], with two brackets"
         case "model_type", (str() as table,):
             return f"{where}: must be a table: [{table}]"
@@ -299,7 +310,7 @@ def _path(loc: Sequence[str | int]) -> str:
     """`instance[0].provider` of ('instance', 0, 'provider')."""
     path = ""
     for step in loc:
-        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else str(step)
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path and step else str(step)
     return path
 
 
@@ -307,14 +318,16 @@ def _children(path: str, origins: dict[str, str]) -> list[str]:
     return [key for key in origins if key.startswith((f"{path}.", f"{path}["))] if path else []
 
 
-def _model_at(loc: Sequence[str | int]) -> type[BaseModel]:
-    """The settings model that a path such as ('instance', 0) leads to."""
+def _model_at(loc: Sequence[str | int], tree: Tree | None = None) -> type[BaseModel]:
+    """The settings model that a path such as ('instance', 0) leads to; the tree tells the kind of a channel."""
     model: type[BaseModel] = Settings
-    for step in loc:
+    for index, step in enumerate(loc):
         if isinstance(step, str) and step in model.model_fields:
             annotation = model.model_fields[step].annotation
             inner = [annotation, *get_args(annotation)]
             model = next(entry for entry in inner if isinstance(entry, type) and issubclass(entry, BaseModel))
+        elif model is ChannelSettings and tree is not None and isinstance(step, int) and index == 1:
+            model = settings_of(tree["channel"][step]["kind"]) or model
     return model
 
 

@@ -4,8 +4,11 @@ import ssl
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, get_args, get_origin
 
+from pydantic import BaseModel, SecretStr
+
+from autoglm.channels.kinds import settings_of
 from autoglm.core.errors import SettingsError
 
 Tree = dict[str, Any]
@@ -60,27 +63,79 @@ def _entries(table: str, value: object) -> Iterator[tuple[str, Tree]]:
 
 
 def read_secret_files(tree: Tree, origins: dict[str, str], problems: list[str]) -> None:
-    """Put the text of `api_key_file` and `value_file` where the secret belongs."""
+    """Put the text of `api_key_file`, `value_file` and the like where the secret belongs."""
     for table, (file_field, field) in _SECRET_FILES.items():
         for where, entry in _entries(table, tree.get(table)):
-            if not isinstance(entry.get(file_field), str):
-                continue
-            path = Path(entry.pop(file_field))
-            origins.pop(f"{where}.{file_field}", None)
-            if field in entry:
-                problems.append(f"{where}: give either {field} or {file_field}")
-                continue
-            origins[f"{where}.{field}"] = str(path)
-            entry[field] = "unreadable"
-            try:
-                with path.open() as file:
-                    entry[field] = file.read(_MAX_SECRET_CHARACTERS).strip() or "empty"
-                    if entry[field] == "empty":
-                        problems.append(f"{where}.{file_field}: {path} is empty")
-            except OSError as error:
-                problems.append(f"{where}.{file_field}: {path} cannot be read: {error.strerror}")
-            except ValueError:  # a NUL in the path, or bytes that are no text
-                problems.append(f"{where}.{file_field}: {str(path)!r} is no text file")
+            _read_secret(where, entry, (file_field, field), origins, problems)
+
+
+def read_channel_files(tree: Tree, folder: Path, origins: dict[str, str], problems: list[str]) -> None:
+    """The same for `[[channel]]`, whose settings are its kind's: `X_file` for each secret X; paths become absolute."""
+    for where, entry in _entries("channel", tree.get("channel")):
+        model = settings_of(kind) if isinstance(kind := entry.get("kind"), str) else None
+        if model is not None:
+            _Channels(folder, origins, problems).read(where, entry, model)
+
+
+class _Channels(NamedTuple):
+    folder: Path
+    origins: dict[str, str]
+    problems: list[str]
+
+    def read(self, where: str, entry: Tree, model: type[BaseModel]) -> None:
+        for name, info in model.model_fields.items():
+            kinds = (info.annotation, *get_args(info.annotation))
+            inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+            value = entry.get(name)
+            if inner is not None:
+                for step, one in _nested(value, is_map=get_origin(info.annotation) is dict):
+                    self.read(f"{where}.{name}{step}", one, inner)
+            elif Path in kinds and isinstance(value, str):
+                entry[name] = self._absolute(value)
+            elif SecretStr in kinds and isinstance(file := entry.get(f"{name}_file"), str):
+                entry[f"{name}_file"] = self._absolute(file)
+                _read_secret(where, entry, (f"{name}_file", name), self.origins, self.problems)
+
+    def _absolute(self, path: str) -> str:
+        return str(self.folder / Path(path).expanduser())
+
+
+def _nested(value: object, *, is_map: bool) -> Iterator[tuple[str, Tree]]:
+    """(step to it, table) of the tables below: itself, those of a list, or those of a map of names."""
+    match value:
+        case dict() if is_map:
+            yield from ((f".{key}", one) for key, one in value.items() if isinstance(one, dict))
+        case dict():
+            yield "", value
+        case list():
+            yield from ((f"[{index}]", one) for index, one in enumerate(value) if isinstance(one, dict))
+        case _:
+            pass
+
+
+def _read_secret(
+    where: str, entry: Tree, fields: tuple[str, str], origins: dict[str, str], problems: list[str]
+) -> None:
+    """fields: what names the file, and where its text belongs."""
+    file_field, field = fields
+    if not isinstance(entry.get(file_field), str):
+        return
+    path = Path(entry.pop(file_field))
+    origins.pop(f"{where}.{file_field}", None)
+    if field in entry:
+        problems.append(f"{where}: give either {field} or {file_field}")
+        return
+    origins[f"{where}.{field}"] = str(path)
+    entry[field] = "unreadable"
+    try:
+        with path.open() as file:
+            entry[field] = file.read(_MAX_SECRET_CHARACTERS).strip() or "empty"
+            if entry[field] == "empty":
+                problems.append(f"{where}.{file_field}: {path} is empty")
+    except OSError as error:
+        problems.append(f"{where}.{file_field}: {path} cannot be read: {error.strerror}")
+    except ValueError:  # a NUL in the path, or bytes that are no text
+        problems.append(f"{where}.{file_field}: {str(path)!r} is no text file")
 
 
 def certificate_problems(certificate: Path | None, key: Path | None) -> Iterator[str]:

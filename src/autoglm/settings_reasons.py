@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoglm.auth.settings import TENANT_PATTERN
+from autoglm.channels.settings import CHANNEL_NAME_PATTERN, CLOCK_PATTERN
 from autoglm.inference.features import INTENT_PATTERN
 from autoglm.inference.settings import MODEL_NAME_PATTERN, NAME_PATTERN
 
@@ -18,6 +19,8 @@ PATTERN_WORDS: Mapping[str, str] = {
     r"^[A-Za-z0-9._-]+$": f"may have {_MARKS} . _ -",
     r"^(/[!-~]*)?$": "begins with a slash, and has no blanks",
     r"^[!-~]+$": "may have visible ASCII characters only",
+    CLOCK_PATTERN: 'must be a time of day such as "22:00"',
+    CHANNEL_NAME_PATTERN: "may have a-z, 0-9, _ and -, and begins with a letter or a digit",
     r"^[A-Z]{3}$": 'must be three capital letters, such as "CNY"',
 }
 """What each pattern of a setting asks for."""

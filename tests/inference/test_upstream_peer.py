@@ -5,7 +5,8 @@ import socket
 from contextlib import suppress
 
 import pytest
-from upstream_peer import LOOPS, Peer, silent
+
+from inference.upstream_peer import LOOPS, Peer, silent
 
 
 @pytest.fixture(params=LOOPS)

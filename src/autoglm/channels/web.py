@@ -1,0 +1,234 @@
+"""HTTP to vendors: one request, no redirects, bounded in time and size; what goes wrong becomes a Delivery."""
+
+import asyncio
+import importlib
+import io
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+
+from autoglm.channels.delivery import Delivery, Words, permanent, throttled, too_large, transient, unauthorized
+from autoglm.version import __version__
+
+if TYPE_CHECKING:
+    import aiohttp
+    from aiohttp.abc import AbstractResolver
+
+TIMEOUT_S = 20.0
+CONNECT_TIMEOUT_S = 10.0
+ANSWER_LIMIT_BYTES = 1 << 20
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    """Names in any case."""
+    body: bytes
+
+
+class NoAnswer(Exception):
+    """No vendor answered: `delivery` says why, and whether the request may have arrived."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        super().__init__(delivery.reason.en)
+        self.delivery = delivery
+
+
+class Guard(Protocol):
+    """Decides where requests may go."""
+
+    def refusal(self, host: str, address: str) -> Words | None:
+        """Why not to this numeric address, to which the host resolves now; None when it may."""
+        ...
+
+
+class Web:
+    """One for each channel: `aclose` it. Each request has a connection of its own unless keep_alive_s is given: on one
+    that has gone stale a request would be in doubt, and robots send a few a minute.
+    """
+
+    def __init__(
+        self, *, guard: Guard | None = None, keep_alive_s: float = 0.0, ssl_context: ssl.SSLContext | None = None,
+        timeout_s: float | None = None,
+    ) -> None:  # fmt: skip
+        self._guard = guard
+        self._keep_alive_s = keep_alive_s
+        self._ssl = ssl_context
+        self._timeout_s = timeout_s
+        self._session: aiohttp.ClientSession | None = None
+        self._opening = asyncio.Lock()
+
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None,
+        limit_bytes: int = ANSWER_LIMIT_BYTES,
+    ) -> Answer:  # fmt: skip
+        """Raises NoAnswer. The url must be well-formed. An answer longer than limit_bytes is cut there."""
+        session = await self._opened()
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=self._timeout_s or TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
+        try:
+            self._check_literal(url)
+            async with session.request(
+                method, url, headers=headers, data=None if body is None else io.BytesIO(body), allow_redirects=False,
+                ssl=self._ssl or True, timeout=timeout,
+            ) as answer:  # fmt: skip
+                data = await _read(answer.content, limit_bytes)
+                return Answer(answer.status, answer.headers, data)
+        except _Refused as error:
+            raise NoAnswer(permanent("address_refused", error.reason)) from None
+        except aiohttp.ClientError as error:
+            refused = error.__cause__ or getattr(error, "os_error", None)
+            if isinstance(refused, _Refused):
+                raise NoAnswer(permanent("address_refused", refused.reason)) from None
+            raise NoAnswer(_failure(error, aiohttp)) from None
+        except TimeoutError as error:  # aiohttp's own are ClientErrors as well, for connecting
+            raise NoAnswer(_failure(error, aiohttp)) from None
+
+    async def aclose(self) -> None:
+        async with self._opening:
+            if self._session is not None:
+                await self._session.close()
+                await asyncio.sleep(0)  # the loop closes the sockets in its next round
+                self._session = None
+
+    async def _opened(self) -> "aiohttp.ClientSession":
+        async with self._opening:
+            if self._session is None:
+                loaded: Any = await asyncio.to_thread(importlib.import_module, "aiohttp")
+                resolver = None if self._guard is None else _resolver(self._guard)
+                connector = loaded.TCPConnector(
+                    force_close=self._keep_alive_s == 0.0, resolver=resolver, use_dns_cache=False,
+                    **({"keepalive_timeout": self._keep_alive_s} if self._keep_alive_s else {}),
+                )  # fmt: skip
+                self._session = loaded.ClientSession(
+                    connector=connector, trust_env=False, auto_decompress=True,
+                    headers={"User-Agent": f"autoglm-hub/{__version__}"}, cookie_jar=loaded.DummyCookieJar(),
+                )  # fmt: skip
+            return cast("aiohttp.ClientSession", self._session)
+
+    def _check_literal(self, url: str) -> None:
+        """aiohttp asks no resolver for a numeric host."""
+        from yarl import URL
+
+        if self._guard is None or (host := URL(url).host) is None:
+            return
+        try:
+            address = str(ipaddress.ip_address(host))
+        except ValueError:
+            return
+        if (reason := self._guard.refusal(host, address)) is not None:
+            raise _Refused(reason)
+
+
+class _Refused(OSError):
+    def __init__(self, reason: Words) -> None:
+        super().__init__(reason.en)
+        self.reason = reason
+
+
+def _resolver(guard: Guard) -> "AbstractResolver":
+    """Checks the addresses that are connected to, so that a name cannot change between the check and the connection."""
+    from aiohttp.abc import AbstractResolver, ResolveResult
+    from aiohttp.resolver import ThreadedResolver
+
+    class Guarded(AbstractResolver):
+        def __init__(self) -> None:
+            self._names = ThreadedResolver()
+
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> list[ResolveResult]:
+            found = await self._names.resolve(host, port, family)
+            for entry in found:  # one forbidden address is enough: others of the name are its owner's as well
+                if (reason := guard.refusal(host, entry["host"])) is not None:
+                    raise _Refused(reason)
+            return found
+
+        async def close(self) -> None:
+            await self._names.close()
+
+    return Guarded()
+
+
+async def _read(stream: "aiohttp.StreamReader", limit_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while size < limit_bytes and (part := await stream.read(limit_bytes - size)):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
+def _failure(error: Exception, aiohttp: Any) -> Delivery:
+    """Words without the url: robots carry their secrets there."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            words = Words("the name of the vendor's host does not resolve", "无法解析服务方主机名")
+            return transient("no_name", words)
+        case aiohttp.ClientSSLError():
+            words = Words("the TLS connection failed; check the certificate", "TLS 连接失败，请检查证书")
+            return transient("tls", words)
+        case aiohttp.ConnectionTimeoutError():
+            words = Words("no connection to the vendor's host in time", "连接服务方主机超时")
+            return transient("connect_timeout", words)
+        case aiohttp.ClientConnectorError():
+            words = Words("the vendor's host does not take connections", "服务方主机拒绝连接")
+            return transient("refused", words)
+        case TimeoutError():
+            words = Words("no answer in time; it may have been delivered", "等待应答超时，消息可能已送达")
+            return transient("timeout", words, is_in_doubt=True)
+        case _:
+            words = Words(
+                "the connection was cut before the answer; it may have been delivered", "应答前连接中断，消息可能已送达"
+            )
+            return transient("cut", words, is_in_doubt=True)
+
+
+def of_status(answer: Answer) -> Delivery | None:
+    """What an HTTP status says by itself; None for 2xx, where the body has to tell.
+
+    Source: RFC 9110, section 15; RFC 6585, section 4 (429).
+    """
+    status = answer.status
+    if 200 <= status < 300:
+        return None
+    code = f"http_{status}"
+    if status == 429:
+        return throttled_by(answer, code)
+    if status in (401, 403):
+        return unauthorized(
+            code,
+            Words(f"the vendor refuses this hub's credentials (HTTP {status})", f"服务方拒绝本机凭据（HTTP {status}）"),
+        )
+    if status == 413:
+        return too_large(
+            code, Words("the message is over the vendor's limit (HTTP 413)", "消息超过服务方上限（HTTP 413）")
+        )
+    if status >= 500 or status in (408, 425):
+        words = Words(f"the vendor's service fails for now (HTTP {status})", f"服务方暂时故障（HTTP {status}）")
+        return transient(code, words, retry_after_s(answer))
+    return permanent(
+        code, Words(f"the vendor refuses the message (HTTP {status})", f"服务方拒绝该消息（HTTP {status}）")
+    )
+
+
+def throttled_by(answer: Answer, code: str) -> Delivery:
+    return throttled(
+        code, Words("too many messages for the vendor", "发送过于频繁，被服务方限流"), retry_after_s(answer)
+    )
+
+
+def retry_after_s(answer: Answer) -> float | None:
+    """Of the header Retry-After, in seconds or as a date (RFC 9110, section 10.2.3); at most a day."""
+    text = answer.headers.get("Retry-After", "").strip()
+    if text.isdecimal():
+        return min(float(text[:9]), 86_400.0)
+    try:
+        return min(max(0.0, parsedate_to_datetime(text).timestamp() - time.time()), 86_400.0)
+    except (ValueError, OverflowError):
+        return None
