@@ -12,7 +12,7 @@ from autoglm.channels import web
 from autoglm.channels.channel import Cannot, Channel
 from autoglm.channels.delivery import Delivery
 from autoglm.channels.pieces import Measure, utf8_bytes
-from autoglm.core.envelope import Envelope
+from autoglm.core.envelope import Envelope, check_texts
 from fakes.vendor import Fault
 
 FAMILY = "👨\u200d👩\u200d👧"
@@ -153,3 +153,32 @@ class NoInbox:
 
     async def report(self, ticket: str, delivery: Delivery) -> None:
         raise AssertionError(f"was reported: {ticket}")
+
+    async def message_of(self, ticket: str) -> str | None:
+        raise AssertionError(f"was asked for: {ticket}")
+
+
+class KeptInbox:
+    """Satisfies `Inbox`: `taken` and `reported` have what came in. `refusal` is raised instead while it is set."""
+
+    def __init__(self) -> None:
+        self.taken: list[Envelope] = []
+        self.reported: list[tuple[str, Delivery]] = []
+        self.messages: dict[str, str] = {}
+        """Ticket to the id of a message."""
+        self.refusal: Exception | None = None
+
+    async def take(self, envelope: Envelope) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        check_texts(envelope)
+        if envelope.id not in [known.id for known in self.taken]:
+            self.taken.append(envelope)
+
+    async def report(self, ticket: str, delivery: Delivery) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.reported.append((ticket, delivery))
+
+    async def message_of(self, ticket: str) -> str | None:
+        return self.messages.get(ticket)

@@ -1,6 +1,6 @@
 """The port of the channels: what the outbox expects of each kind, built-in or a stranger's."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
@@ -47,17 +47,48 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Inbox(Protocol):
-    """Where a channel puts what comes in. All of its methods return once that is on disk."""
+    """Where a channel puts what comes in. What these methods write is on disk when they return."""
 
     async def take(self, envelope: Envelope) -> None:
-        """A message from outside. A repeated id is taken once: give the vendor's id of the message.
+        """A message from outside, `from` channel:NAME/SENDER and `to` the settings' `incoming_to`.
 
+        Its id must come from the vendor's id of the message: a repeated one is taken once. A sender that the settings'
+        `senders` do not name is noted and left. With `reply_to` it answers a message of the hub, and acknowledges it.
         Raises HubError: then the vendor must not be told that it was taken.
         """
         ...
 
     async def report(self, ticket: str, delivery: Delivery) -> None:
         """What became of a message that this channel sent under `ticket`. An unknown ticket is noted and left."""
+        ...
+
+    async def message_of(self, ticket: str) -> str | None:
+        """The id of the message that this channel sent under `ticket`, for `reply_to`; None where it is unknown."""
+        ...
+
+
+class HookCall(NamedTuple):
+    """An HTTP request to /api/hooks/NAME. Nothing of it is checked yet but its size: verify it first."""
+
+    method: str
+    """GET or POST."""
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    """Lower-case names."""
+    body: bytes
+
+
+class HookReply(NamedTuple):
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+
+
+class Hooked(Protocol):
+    """A channel whose vendor calls the hub. Satisfied beside `Channel`."""
+
+    async def hook(self, call: HookCall, inbox: Inbox) -> HookReply:
+        """Verify the call and put into the inbox what it brings. Raises HubError, answered as a problem."""
         ...
 
 

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationErro
 from pydantic_core import InitErrorDetails
 
 from autoglm.channels.kinds import KINDS, settings_of
-from autoglm.core.errors import did_you_mean
+from autoglm.core.address import MAX_ADDRESS, check_address
+from autoglm.core.errors import InvalidField, did_you_mean
 
 CHANNEL_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
 """As in an address: `channel:NAME/TARGET`."""
@@ -63,6 +64,20 @@ class ChannelSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docs
     """A message that could not be delivered for so long goes to the dead letters."""
     quiet: QuietHours | None = None
     """When nothing but urgent messages goes out."""
+
+    incoming_to: str = Field(default="model:auto", min_length=1, max_length=MAX_ADDRESS)
+    """Where messages go that come in by this channel, when they answer none: an address."""
+    senders: tuple[str, ...] = Field(default=(), max_length=10_000)
+    """Whose messages are taken, by the name that the channel has for them; may end in *. Nobody's when empty."""
+
+    @field_validator("incoming_to")
+    @classmethod
+    def _is_address(cls, address: str) -> str:
+        try:
+            check_address(address, field="incoming_to")
+        except InvalidField as error:
+            raise ValueError(str(error)) from None
+        return address
 
     @model_validator(mode="wrap")
     @classmethod
