@@ -14,18 +14,24 @@ import msgspec
 import structlog
 
 from autoglm.auth.keys import KeyRing
+from autoglm.channels.channel import Inbox
 from autoglm.channels.deltas import Delta, Deltas
+from autoglm.channels.directory import Directory
 from autoglm.channels.groups import Groups
+from autoglm.channels.intake import Intake
 from autoglm.channels.mailbox import Mailbox
+from autoglm.channels.outbox.carrier import Outgoing
+from autoglm.channels.outbox.outbox import Outbox
 from autoglm.core.errors import PULL, QueueFull, SettingsError, StorageFull, StoreBroken
 from autoglm.core.payer import Payer
-from autoglm.core.ports import Provider
+from autoglm.core.ports import Blobs, Provider
 from autoglm.core.preference import PreferenceName
 from autoglm.core.standard_error import StandardError
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
 from autoglm.gateway.admission import Admission
 from autoglm.gateway.budgets import BudgetsGateway, budget_metrics, cache_metrics
+from autoglm.gateway.channels import ChannelsGateway, channel_metrics
 from autoglm.gateway.decisions import DecisionsGateway
 from autoglm.gateway.front import Front
 from autoglm.gateway.intents import IntentsGateway
@@ -73,6 +79,9 @@ log = structlog.get_logger()
 
 PAGE = Path(__file__).parent / "console" / "static"
 _TRIM_S = 60.0
+_LAST_ANSWERS_S = 5.0
+"""How long a shutdown waits for vendors' answers."""
+_MAX_ATTACHMENT_BYTES = 64 << 20
 
 
 class RunningHub(msgspec.Struct, frozen=True):
@@ -127,6 +136,14 @@ def _budgets(settings: Settings, store: Store) -> Budgets | None:
         return None
     prices = {model.name: Price(model.price_in, model.price_out) for model in settings.model}
     return Budgets(settings.budget, prices, BudgetLedger(store.keyvalue), currency=settings.models.currency)
+
+
+async def _read_blob(blobs: Blobs, sha256: str) -> bytes | None:
+    """For attachments; None also for one that no channel would carry."""
+    size_bytes = await blobs.size(sha256)
+    if size_bytes is None or size_bytes > _MAX_ATTACHMENT_BYTES:
+        return None
+    return b"".join([chunk async for chunk in blobs.read(sha256)])
 
 
 class Hub:
@@ -203,6 +220,8 @@ class Hub:
                 for provider in self._providers:
                     tasks.start_soon(provider.run, self._scheduler.changed)
                 tasks.start_soon(self._mailbox.run)
+                tasks.start_soon(self._outbox.run)
+                tasks.start_soon(self._directory.run, self._inbox_of)
                 if self._budgets is not None:
                     tasks.start_soon(self._budgets.ledger.run)
                 tasks.start_soon(self._trim, store)
@@ -221,7 +240,9 @@ class Hub:
                         writing.cancel()  # its messages are safe in the log and are answered after the next start
                 if self._tracing is not None:
                     await self._tracing.aclose()
+                await self._outbox.drain(_LAST_ANSWERS_S)
                 tasks.cancel_scope.cancel()
+            await self._directory.aclose()
         self._access.flush()
 
     def _compose(self, store: Store) -> None:
@@ -242,7 +263,15 @@ class Hub:
         self._providers: list[Provider] = []
         self._add_instances()
         self._groups = Groups(store.keyvalue)
-        self._mailbox = Mailbox(store.log, store.keyvalue, self._groups, self._serves_model)
+        self._directory = directory = Directory(settings.channel, partial(_read_blob, store.blobs))
+        self._mailbox = Mailbox(
+            store.log, store.keyvalue, self._groups, self._serves_model, directory.check_message
+        )  # fmt: skip
+        self._outbox = outbox = Outbox(store.log, store.keyvalue, directory.outgoing, settings.outbox)
+        self._inboxes: dict[str, Inbox] = {
+            name: Intake(outgoing.settings, self._mailbox, store.log, outbox.dead_letters)
+            for name, outgoing in directory.outgoing.items()
+        }
         deltas = Deltas()
 
         def publish(*, reply_to: str, from_: str, to: str, index: int, text: str) -> None:
@@ -260,6 +289,8 @@ class Hub:
             metrics.sources.append(lambda: budget_metrics(budgets))
         if cache is not None:
             metrics.sources.append(lambda: cache_metrics(cache))
+        if settings.channel:
+            metrics.sources.append(lambda: channel_metrics(directory, outbox))
         self._tracing = self._open_tracing(metrics)
         openai = OpenAIGateway(
             self._keys, dispatcher, metrics, max_body_bytes=limit, strip=strip,
@@ -303,6 +334,9 @@ class Hub:
             *IntentsGateway(self._keys, self._reader, self._taught, max_body_bytes=limit).routes(),
             *state.routes(),
             *BudgetsGateway(self._keys, budgets).routes(),
+            *ChannelsGateway(
+                self._keys, directory, outbox, self._mailbox, self._inbox_of, max_body_bytes=limit
+            ).routes(),
         ]
         self._sockets = SocketGateway(self._keys, self._mailbox, self._messages)
         self._front = Front(
@@ -329,6 +363,9 @@ class Hub:
             folder = self.folder if cluster.folder is None else ModelFolder(cluster.folder)
             path = folder.file(cluster.model)
             self._providers.append(RayServe(cluster, self.settings.pool, self._scheduler, path))
+
+    def _inbox_of(self, outgoing: Outgoing) -> Inbox:
+        return self._inboxes[outgoing.settings.name]
 
     def _payer(self, address: str) -> Payer:
         """On whose account a message from this address goes that no key posted."""

@@ -81,8 +81,9 @@ def test_only_the_open_endpoints_answer_without_a_key(hub: Inside) -> None:
         path = operation.path.replace("{id}", "x").replace("{name}", "x")
         body: object = {} if operation.method in ("POST", "PUT") else None
         reply = call(hub.port, "", operation.method, path, body)
-        assert (reply.status == 200) == operation.is_open, operation.name
-        assert operation.is_open or reply.status == 401, operation.name
+        assert (reply.status == 401) is not operation.is_open, operation.name
+        # There is no channel x for a vendor's hook to call.
+        assert not operation.is_open or reply.status == (404 if "/hooks/" in path else 200), operation.name
 
 
 def test_examples_fit_their_schemas() -> None:

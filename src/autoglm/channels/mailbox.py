@@ -13,6 +13,7 @@ import msgspec
 
 from autoglm.channels.expiry import Expiries, expiry_note
 from autoglm.channels.groups import Groups, how_to_make
+from autoglm.channels.outbox.subjects import OUTBOX, subject_of_channel
 from autoglm.channels.payers import payer_note, payer_of
 from autoglm.channels.receipts import AckState, Receipt, receipt_record, subject_of_message, subject_of_sender
 from autoglm.core.address import parse_address
@@ -39,7 +40,12 @@ class Sent(msgspec.Struct, frozen=True):
 class Mailbox:
     """Send, read, wait, acknowledge. `run` in a task: it reports messages that expire."""
 
-    def __init__(self, log: Log, keyvalue: KeyValue, groups: Groups, serves_model: Callable[[str], bool]) -> None:
+    def __init__(
+        self, log: Log, keyvalue: KeyValue, groups: Groups, serves_model: Callable[[str], bool],
+        check_channel: Callable[[Envelope], None] | None = None,
+    ) -> None:  # fmt: skip
+        """check_channel: raises UnknownRecipient, InvalidField where no channel can carry the message."""
+        self._check_channel = check_channel or _no_channel
         self._log = log
         self._keyvalue = keyvalue
         self._serves_model = serves_model
@@ -129,9 +135,8 @@ class Mailbox:
                     _check_task(envelope)
                     subjects.append(f"tasks-of:{envelope.from_}")
             case "channel":
-                channel = address.rest.split("/", 1)[0]
-                way_out = f"this hub has no channel {channel!r}; /api/capabilities lists what there is"
-                raise UnknownRecipient(envelope.to, way_out)
+                self._check_channel(envelope)
+                subjects += [OUTBOX, subject_of_channel(address.rest.split("/", 1)[0])]
             case "site":
                 raise UnknownRecipient(envelope.to, "this hub is not joined to another site")
             case "user" | "device":
@@ -221,9 +226,12 @@ class Mailbox:
     async def receipts(self, envelope: Envelope, record: Record) -> list[Receipt]:
         """All steps of a message, `accepted` first."""
         await self._expire(envelope)
-        steps = await self._log.read(subject_of_message(envelope.id), limit=100_000)
         accepted = Receipt(message=envelope.id, state="accepted", time=record.time_ms)
-        return [accepted, *(msgspec.json.decode(step.body, type=Receipt) for step in steps)]
+        return [accepted, *await self._steps(envelope.id)]
+
+    async def _steps(self, id: str) -> list[Receipt]:
+        records = await self._log.read(subject_of_message(id), limit=100_000)
+        return [msgspec.json.decode(record.body, type=Receipt) for record in records]
 
     async def recipient_of(self, envelope: Envelope, record: Record, by: str | None) -> str:
         """Whose acknowledgement this is. Raises InvalidField when `by` did not get the message.
@@ -308,10 +316,20 @@ class Mailbox:
         """Append `expired` when the time is over and nobody has the message."""
         if envelope.expires_at is None or envelope.expires_at > now_ms():
             return
-        if not await self._log.read(subject_of_message(envelope.id), limit=1):
+        if not [step for step in await self._steps(envelope.id) if step.state != "queued"]:
             await self._log.append(
                 receipt_record(envelope.id, envelope.from_, "expired", by=envelope.to, time_ms=envelope.expires_at)
             )
+
+
+def _no_channel(envelope: Envelope) -> None:
+    raise unknown_channel(envelope)
+
+
+def unknown_channel(envelope: Envelope) -> UnknownRecipient:
+    channel = envelope.to.removeprefix("channel:").split("/", 1)[0]
+    way_out = f"this hub has no channel {channel!r}; /api/capabilities lists what there is"
+    return UnknownRecipient(envelope.to, way_out)
 
 
 def with_seq(record: Record) -> bytes:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -32,6 +32,7 @@ def doctor() -> None:
     Example:
       autoglm doctor env
       autoglm doctor capabilities
+      autoglm doctor channels
     """
 
 
@@ -124,3 +125,34 @@ def capabilities(hub: HubChoice, as_json: bool) -> None:
             words += [f"to do: {capability['fix']}"] if capability["fix"] else []
         rows.append(("yes" if capability["available"] else "no", capability["name"], "; ".join(words)))
     click.echo(table(("", "what", "why"), rows))
+
+
+@doctor.command()
+@hub_options
+@json_option
+def channels(hub: HubChoice, as_json: bool) -> None:
+    """Ask each vendor of the running hub's channels whether a message could be sent now. Nothing is sent that anybody
+    sees. Ends with status 1 where one could not.
+
+    \b
+    Example:
+      autoglm doctor channels
+    """
+    with hub.client() as client:
+        found = client.channels(check=True)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+    elif not found:
+        click.echo("There is no channel yet; a [[channel]] in autoglm.toml makes one.")
+    else:
+        rows = [
+            ("ok" if (health := channel["health"])["ok"] else "no", channel["name"], channel["kind"], _reason(health))
+            for channel in found
+        ]
+        click.echo(table(("", "channel", "kind", "found"), rows))
+    if not all(channel["health"]["ok"] for channel in found):
+        raise click.exceptions.Exit(1)
+
+
+def _reason(health: dict[str, Any]) -> str:
+    return f"{health['reason']} ({health['code']})" if health["code"] else str(health["reason"])

@@ -14,6 +14,7 @@ COMMANDS = {
     "send": "Send a message",
     "inbox": "Read messages",
     "groups": "Show and change groups of addresses",
+    "outbox": "What waits to go out by channels, and what could not",
     "models": "List, fetch and remove model files",
     "pool": "Show the instances",
     "route": "What the hub understands, and where it sends it",

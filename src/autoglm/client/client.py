@@ -224,6 +224,34 @@ class Client:
         """Not repeated by itself: a second time there would be no such group."""
         self._connection.call("DELETE", f"/api/groups/{_quoted(name)}", is_repeatable=False)
 
+    # --- channels ---
+
+    def channels(self, *, check: bool = False) -> list[Json]:
+        """The channels of the hub; check: with the `health` of each, as its vendor answers now. Needs `admin:*`."""
+        return list(self._get("/api/channels", {"check": int(check)})["channels"])
+
+    def retry_channel(self, name: str) -> int:
+        """Try now what waits for its next attempt; returns in how many lanes."""
+        return int(self._connection.call("POST", f"/api/channels/{_quoted(name)}/retry")[1]["lanes"])
+
+    def outbox(self) -> Json:
+        """What waits to go out: `{"lanes", "dead_letters"}`."""
+        return self._get("/api/outbox")
+
+    def dead_letters(self, *, limit: int = 100) -> list[Json]:
+        """Messages that could not be delivered, the newest first."""
+        return list(self._get("/api/outbox/dead", {"limit": limit})["dead_letters"])
+
+    def resend(self, id: str, *, to: str | None = None, content: str | None = None) -> Json:
+        """Send a dead letter again as a new message, edited where said: `{"id", "seq"}` of that."""
+        change = {name: value for name, value in (("to", to), ("content", content)) if value is not None}
+        path = f"/api/outbox/dead/{_quoted(id)}/resend"
+        return self._connection.call("POST", path, body=change, is_repeatable=False)[1]
+
+    def drop_dead_letter(self, id: str) -> None:
+        """Not repeated by itself: a second time there would be no such letter."""
+        self._connection.call("DELETE", f"/api/outbox/dead/{_quoted(id)}", is_repeatable=False)
+
     # --- tasks ---
 
     def submit(

@@ -8,6 +8,7 @@ from autoglm.core.address import ADDRESS_PATTERN, GROUP_NAME_PATTERN, MAX_ADDRES
 from autoglm.core.envelope import ID_PATTERN, Envelope
 from autoglm.core.preference import PreferenceName
 from autoglm.gateway.budgets import BudgetList
+from autoglm.gateway.channels import MAX_LETTERS, ChannelList, DeadLetterList, NewTry, OutboxState, Retried
 from autoglm.gateway.decisions import MAX_LIMIT as MAX_DECISIONS
 from autoglm.gateway.decisions import DecisionAccount, DecisionList, NewFeedback, NewReplay, Noted
 from autoglm.gateway.groups import GroupBody, GroupList
@@ -305,6 +306,60 @@ _DECISIONS = (
     ),
 )  # fmt: skip
 
+_HOOK = ("invalid_field", "not_found", "unauthorized", "forbidden", "unknown_recipient", "duplicate_id")
+_CHANNEL = Parameter("name", "path", {"type": "string", "minLength": 1}, "A channel of the settings", example="wecom")
+_CHANNELS = (
+    Operation(
+        "GET", "/api/channels", "channels", "channels", "The channels; with `check=1` whether each could send now",
+        (_ok("In their settings' order", ChannelList),), (*_KEY, "invalid_field", "forbidden"),
+        (
+            Parameter("check", "query", {"type": "integer", "minimum": 0, "maximum": 1, "default": 0}, "Ask them"),
+        ),
+    ),
+    Operation(
+        "POST", "/api/channels/{name}/retry", "retryChannel", "channels", "Try now what waits for its next attempt",
+        (_ok("How many lanes that were", Retried),), (*_KEY, "invalid_field", "forbidden", "not_found"), (_CHANNEL,),
+    ),
+    Operation(
+        "GET", "/api/outbox", "outbox", "channels", "What waits to go out, and why",
+        (_ok("By channel and target", OutboxState),), (*_KEY, *_WRITE, "forbidden"),
+    ),
+    Operation(
+        "GET", "/api/outbox/dead", "deadLetters", "channels", "Messages that could not be delivered",
+        (_ok("The newest first", DeadLetterList),), (*_KEY, *_WRITE, "invalid_field", "forbidden"),
+        (
+            Parameter(
+                "limit", "query", {"type": "integer", "minimum": 1, "maximum": MAX_LETTERS, "default": 100},
+                "At most so many",
+            ),
+        ),
+    ),
+    Operation(
+        "POST", "/api/outbox/dead/{id}/resend", "resendDeadLetter", "channels", "Send a dead letter again",
+        (
+            _ok("It was sent again before", Accepted),
+            _ok("The new message is on disk", Accepted, 202),
+        ),
+        (*_KEY, *_BODY, *_WRITE, "forbidden", "not_found", "unknown_recipient", "duplicate_id"), (_ID,),
+        request=NewTry, request_is_required=False,
+    ),
+    Operation(
+        "DELETE", "/api/outbox/dead/{id}", "dropDeadLetter", "channels", "Forget a dead letter",
+        (Answer(204, "It is gone; the message and its receipts stay", {}),),
+        (*_KEY, *_WRITE, "invalid_field", "forbidden", "not_found"), (_ID,),
+    ),
+    Operation(
+        "GET", "/api/hooks/{name}", "checkHook", "channels", "A vendor verifies the address of a channel",
+        (Answer(200, "As the vendor wants it", {"text/plain": {"type": "string"}}),),
+        (*_ANY, *_WRITE, *_HOOK), (_CHANNEL,), is_open=True,
+    ),
+    Operation(
+        "POST", "/api/hooks/{name}", "callHook", "channels", "A vendor brings a message or a receipt",
+        (Answer(200, "As the vendor wants it", {"text/plain": {"type": "string"}}),),
+        (*_ANY, *_BODY, *_WRITE, *_HOOK), (_CHANNEL,), request={}, is_open=True,
+    ),
+)  # fmt: skip
+
 _MODEL: Schema = {
     "type": "string", "minLength": 1, "maxLength": 256, "examples": ["auto"],
     "description": "`auto` lets the hub choose",
@@ -388,4 +443,4 @@ _MODELS = (
     ),
 )  # fmt: skip
 
-OPERATIONS: tuple[Operation, ...] = (*_MODELS, *_MESSAGES, *_TASKS, *_DECISIONS, *_INTENTS, *_STATE)
+OPERATIONS: tuple[Operation, ...] = (*_MODELS, *_MESSAGES, *_CHANNELS, *_TASKS, *_DECISIONS, *_INTENTS, *_STATE)

@@ -1,0 +1,81 @@
+"""What comes in by a channel: checked for its sender, joined to what it answers, and put into the mailbox."""
+
+import msgspec
+import structlog
+
+from autoglm.channels.delivery import Delivery
+from autoglm.channels.mailbox import Mailbox
+from autoglm.channels.outbox.dead_letters import DeadLetters
+from autoglm.channels.receipts import delivery_record
+from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.tickets import message_of
+from autoglm.core.envelope import Envelope, State
+from autoglm.core.errors import DuplicateId, NotFound
+from autoglm.core.ports import Log
+
+ACTION = "action"
+"""The label of a button that was pressed: `ack`, `approve`, `deny`."""
+_STATES: dict[str, State] = {"delivered": "delivered", "read": "read", "permanent": "failed"}
+
+log = structlog.get_logger()
+
+
+class Intake:
+    """Satisfies `Inbox`, for one channel."""
+
+    def __init__(self, settings: ChannelSettings, mailbox: Mailbox, store: Log, dead: DeadLetters) -> None:
+        self._settings = settings
+        self._mailbox = mailbox
+        self._log = store
+        self._dead = dead
+        self.refused = 0
+        """Messages of senders that the settings do not name."""
+
+    async def take(self, envelope: Envelope) -> None:
+        if not self._is_known(envelope.from_):
+            self.refused += 1
+            log.warning("sender_refused", channel=self._settings.name, note="the channel's `senders` do not name it")
+            return
+        original = await self._original(envelope)
+        if original is not None:
+            await self._mailbox.report(original, "acknowledged", by=original.to)
+            envelope = msgspec.structs.replace(envelope, to=original.from_)
+        try:
+            await self._mailbox.send(envelope, sender=envelope.from_)
+        except DuplicateId:  # the vendor hands the same message out again, in other words
+            log.info("repeat_left", channel=self._settings.name, envelope_id=envelope.id)
+
+    async def report(self, ticket: str, delivery: Delivery) -> None:
+        state = _STATES.get(delivery.outcome)
+        id = await self.message_of(ticket)
+        if id is None or state is None:
+            log.info("receipt_left", channel=self._settings.name, code=delivery.code)
+            return
+        try:
+            envelope, _ = await self._mailbox.get(id)
+        except NotFound:  # retention took it
+            return
+        if state == "failed":
+            await self._dead.put(envelope, delivery, 1)
+        record = delivery_record(envelope.id, envelope.from_, state, delivery, by=envelope.to, attempt=0)
+        await self._log.append(record)
+
+    async def message_of(self, ticket: str) -> str | None:
+        return await message_of(self._log, self._settings.name, ticket)
+
+    def _is_known(self, address: str) -> bool:
+        sender = address.removeprefix(f"channel:{self._settings.name}/")
+        return any(
+            sender.startswith(known.removesuffix("*")) if known.endswith("*") else sender == known
+            for known in self._settings.senders
+        )
+
+    async def _original(self, envelope: Envelope) -> Envelope | None:
+        """The hub's message that this one answers, if it went to this sender."""
+        if envelope.reply_to is None:
+            return None
+        try:
+            original, _ = await self._mailbox.get(envelope.reply_to)
+        except NotFound:
+            return None
+        return original if original.to == envelope.from_ else None

@@ -1,0 +1,78 @@
+"""Attempts: noted in the log before a request goes out, so that after a crash it is known which ones are in doubt."""
+
+import msgspec
+
+from autoglm.channels.delivery import Delivery, Words, transient
+from autoglm.channels.outbox.lane import Tried
+from autoglm.channels.receipts import Receipt, subject_of_message
+from autoglm.core.clock import now_ms
+from autoglm.core.ports import Log, NewRecord
+
+SUBJECT = "attempts"
+_MOST = 10_000
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that is about to go out."""
+
+    messages: tuple[str, ...]
+    """The ids of the messages in it: several in a digest."""
+    channel: str
+    target: str
+    number: int
+    part: int
+    """Of a message in several parts, from 0."""
+    time: int
+    """Milliseconds of the Unix epoch."""
+    version: int = 1
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What the log says of a message from before this start."""
+
+    tried: Tried
+    is_settled: bool = False
+    doubt: Delivery | None = None
+    """Its last request went out, and nothing is known of how that ended."""
+
+
+_decode = msgspec.json.Decoder(Attempt).decode
+_receipt = msgspec.json.Decoder(Receipt).decode
+
+
+def attempt_record(messages: tuple[str, ...], channel: str, target: str, *, number: int, part: int) -> NewRecord:
+    attempt = Attempt(messages=messages, channel=channel, target=target, number=number, part=part, time=now_ms())
+    return NewRecord(
+        id=f"attempt {messages[0]} {number} {part}",
+        digest=b"attempt",
+        subjects=(SUBJECT, *(_subject_of(id) for id in messages)),
+        body=msgspec.json.encode(attempt),
+    )
+
+
+async def find(log: Log, id: str) -> Found:
+    """What is known of a message that another run of the hub may have tried."""
+    steps = [_receipt(record.body) for record in await log.read(subject_of_message(id), limit=_MOST)]
+    if any(step.state != "queued" for step in steps):
+        return Found(Tried(), is_settled=True)
+    attempts = [_decode(record.body) for record in await log.read(_subject_of(id), limit=_MOST)]
+    if not attempts:
+        return Found(Tried())
+    last = attempts[-1]
+    tried = Tried(last.number, last.part if len(last.messages) == 1 else 0)
+    if any(step.attempt == last.number for step in steps):
+        return Found(tried)
+    words = Words(
+        "the hub stopped while a request was on its way; it may have been delivered",
+        "发送途中本机停止运行，消息可能已送达",
+    )
+    return Found(tried, doubt=transient("interrupted", words, is_in_doubt=True))
+
+
+async def recent(log: Log, limit: int) -> list[Attempt]:
+    """The last attempts of all channels, oldest first."""
+    return [_decode(record.body) for record in await log.read_last(SUBJECT, limit=limit)]
+
+
+def _subject_of(id: str) -> str:
+    return f"attempts:{id}"

@@ -1,0 +1,285 @@
+"""Carries one message, or a digest of several, to its channel: one attempt, noted before and after."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import anyio
+import structlog
+
+from autoglm.channels.channel import Cannot, Channel, Parcel
+from autoglm.channels.delivery import Delivery, Words, permanent, transient
+from autoglm.channels.outbox.attempts import attempt_record, find
+from autoglm.channels.outbox.backoff import pause_s
+from autoglm.channels.outbox.dead_letters import DeadLetters
+from autoglm.channels.outbox.lane import Lane, Tried
+from autoglm.channels.receipts import delivery_record
+from autoglm.channels.settings import ChannelSettings, OutboxSettings
+from autoglm.channels.tickets import ticket_record
+from autoglm.core.clock import monotonic_s, now_ms
+from autoglm.core.crash import crash
+from autoglm.core.envelope import Envelope, State, decode_envelope
+from autoglm.core.errors import QueueFull, StorageFull
+from autoglm.core.ports import Log, NewRecord
+
+log = structlog.get_logger()
+
+_FULL_DISK_S = 2.0
+_PAUSES_S = {"throttled": (30.0, 600.0), "auth": (60.0, 900.0)}
+"""By class of failure, the first and the longest pause of the whole lane."""
+_TRIP = 3
+"""So many attempts in turn that fail for now: the vendor is down, not the message bad, and the lane pauses."""
+_LONGEST_TRIP_S = 60.0
+_STATES: dict[str, State] = {"accepted": "sent", "delivered": "delivered", "read": "read", "permanent": "failed"}
+
+
+class Outgoing(NamedTuple):
+    """A channel with its settings."""
+
+    channel: Channel
+    settings: ChannelSettings
+
+
+class Letter(NamedTuple):
+    """A message on its way."""
+
+    seq: int
+    envelope: Envelope
+    time_ms: int
+    """When the hub took it."""
+    tried: Tried
+
+    @property
+    def target(self) -> str:
+        return target_of(self.envelope)[1]
+
+
+class Carrier:
+    def __init__(self, store: Log, dead: DeadLetters, settings: OutboxSettings) -> None:
+        self._log = store
+        self._dead = dead
+        self._settings = settings
+        self.start_seq = 0
+        """Messages up to here may have been tried by an earlier run of the hub."""
+        self.counts: dict[tuple[str, str], int] = {}
+        """Attempts by (channel, how they ended)."""
+
+    async def letter(self, lane: Lane, seq: int, outgoing: Outgoing | None) -> Letter | None:
+        """A message that the lane has begun; None when there is nothing to do for it: then it is settled."""
+        found = await self._log.read(lane.subject, after=seq - 1, limit=1)
+        if not found or found[0].seq != seq:  # it has expired, or retention took it
+            lane.settle(seq)
+            return None
+        envelope = decode_envelope(found[0].body)
+        tried = lane.tried.get(seq)
+        letter = Letter(seq, envelope, found[0].time_ms, tried or Tried())
+        if tried is None and seq <= self.start_seq:
+            known = await find(self._log, envelope.id)
+            if known.is_settled:
+                lane.settle(seq)
+                return None
+            letter = letter._replace(tried=known.tried)
+            if known.doubt is not None and outgoing is not None and outgoing.settings.on_doubt == "fail":
+                await self._settle(lane, letter, _never_twice(known.doubt), [])
+                return None
+        return letter
+
+    async def carry(self, lane: Lane, letter: Letter, outgoing: Outgoing) -> None:
+        """Compose and send it, all parts that the vendor has not yet."""
+        try:
+            parcels = outgoing.channel.compose(letter.envelope, letter.target)
+        except Cannot as error:
+            await self._settle(lane, letter, error.delivery, [])
+            return
+        except Exception as error:  # noqa: BLE001  # an adapter's bug must not stop the lane
+            log.error("compose_crashed", channel=lane.channel, error=crash(error))
+            words = Words("the channel's adapter failed on this message", "渠道适配器处理该消息时出错")
+            await self._settle(lane, letter, permanent("crashed", words), [])
+            return
+        tickets: list[str] = []
+        delivery = None
+        letter = letter._replace(tried=letter.tried._replace(attempts=letter.tried.attempts + 1))
+        for part in range(letter.tried.parts, len(parcels)):
+            letter = letter._replace(tried=letter.tried._replace(parts=part))
+            await lane.window.enter()
+            try:
+                await self._note(lane, [letter], part)
+            except (StorageFull, QueueFull):  # what cannot be noted is not sent: it could be sent twice
+                lane.retry(letter.seq, letter.envelope.priority, monotonic_s() + _FULL_DISK_S, letter.tried)
+                return
+            delivery = await self._send(outgoing.channel, parcels[part], f"{letter.envelope.id}.{part}")
+            if delivery.outcome in ("retry", "permanent"):
+                await self._failed(lane, [letter], delivery, outgoing)
+                return
+            if delivery.ticket:
+                tickets.append(delivery.ticket)
+        assert delivery is not None, "a message has a part at least"
+        self._worked(lane, delivery)
+        await self._settle(lane, letter, delivery, tickets)
+
+    async def carry_digest(self, lane: Lane, letters: Sequence[Letter], parcel: Parcel, outgoing: Outgoing) -> None:
+        """Send several messages as one."""
+        number = 1 + max(letter.tried.attempts for letter in letters)
+        letters = [letter._replace(tried=Tried(attempts=number)) for letter in letters]
+        await lane.window.enter()
+        try:
+            await self._note(lane, letters, 0)
+        except (StorageFull, QueueFull):
+            for letter in letters:
+                lane.retry(letter.seq, letter.envelope.priority, monotonic_s() + _FULL_DISK_S, letter.tried)
+            return
+        delivery = await self._send(outgoing.channel, parcel, f"{letters[0].envelope.id}.digest-{number}")
+        if delivery.outcome == "permanent":  # one of them is to blame: each by itself
+            for letter in letters:
+                lane.retry(letter.seq, letter.envelope.priority, 0.0, Tried(attempts=number, is_alone=True))
+            self._count(lane, delivery)
+            return
+        if delivery.outcome == "retry":
+            await self._failed(lane, letters, delivery, outgoing)
+            return
+        self._worked(lane, delivery)
+        for letter in letters:
+            count = len(letters)
+            words = Words(f"it went out in a digest of {count} messages", f"已合并在 {count} 条消息的摘要中发出")
+            await self._settle(
+                lane, letter, _with_reason(delivery, words), [delivery.ticket] if delivery.ticket else []
+            )
+
+    async def give_up(self, lane: Lane, letter: Letter, delivery: Delivery) -> None:
+        """It goes to the dead letters."""
+        await self._settle(lane, letter, delivery, [])
+
+    # --- one attempt ---
+
+    async def _note(self, lane: Lane, letters: Sequence[Letter], part: int) -> None:
+        """Write down that a request goes out now."""
+        ids = tuple(letter.envelope.id for letter in letters)
+        number = letters[0].tried.attempts
+        await self._log.append(attempt_record(ids, lane.channel, letters[0].target, number=number, part=part))
+
+    async def _send(self, channel: Channel, parcel: Parcel, key: str) -> Delivery:
+        try:
+            with anyio.fail_after(self._settings.attempt_timeout_s):
+                return await channel.send(parcel, key)
+        except TimeoutError:
+            words = Words("no answer in time; it may have been delivered", "等待应答超时，消息可能已送达")
+            return transient("timeout", words, is_in_doubt=True)
+        except Exception as error:  # noqa: BLE001  # an adapter's bug must not stop the lane
+            log.error("send_crashed", error=crash(error))
+            words = Words("the channel's adapter failed; it may have been delivered", "渠道适配器出错，消息可能已送达")
+            return transient("crashed", words, is_in_doubt=True)
+
+    def _worked(self, lane: Lane, delivery: Delivery) -> None:
+        self._count(lane, delivery)
+        lane.failures, lane.pause_code = 0, ""
+
+    def _count(self, lane: Lane, delivery: Delivery) -> None:
+        key = (lane.channel, delivery.failure or delivery.outcome)
+        self.counts[key] = self.counts.get(key, 0) + 1
+
+    # --- what became of it ---
+
+    async def _failed(self, lane: Lane, letters: Sequence[Letter], delivery: Delivery, outgoing: Outgoing) -> None:
+        """One request for these messages failed, for now or for ever."""
+        self._count(lane, delivery)
+        now_s = monotonic_s()
+        if delivery.outcome == "permanent":
+            lane.failures = 0  # the vendor answers
+        else:
+            lane.failures += 1
+            self._pause(lane, delivery, now_s)
+        if delivery.is_in_doubt and outgoing.settings.on_doubt == "fail":
+            delivery = _never_twice(delivery)
+        for letter in letters:
+            if delivery.outcome == "permanent":
+                await self._settle(lane, letter, delivery, [])
+                continue
+            due_s = now_s + self._message_pause_s(letter, delivery)  # the lane's own pause holds beside it
+            retry_at_ms = now_ms() + round(1000 * (max(lane.paused_until_s, due_s) - now_s))
+            if retry_at_ms > letter.time_ms + 1000 * outgoing.settings.give_up_after_s:
+                await self._settle(lane, letter, given_up(delivery, outgoing.settings.give_up_after_s), [])
+                continue
+            await self._written(partial(self._log.append, _receipt(letter, "queued", delivery, retry_at_ms)))
+            lane.retry(letter.seq, letter.envelope.priority, due_s, letter.tried)
+
+    def _message_pause_s(self, letter: Letter, delivery: Delivery) -> float:
+        if delivery.failure != "transient":
+            return 0.0  # the lane's pause counts
+        wait_s = pause_s(letter.tried.attempts, self._settings.first_retry_s, self._settings.max_retry_s)
+        return max(wait_s, delivery.retry_after_s or 0.0)
+
+    def _pause(self, lane: Lane, delivery: Delivery, now_s: float) -> None:
+        lane.pause_code, lane.pause_reason = delivery.code, delivery.reason
+        if delivery.failure in _PAUSES_S:
+            first_s, longest_s = _PAUSES_S[delivery.failure]
+            wait_s = delivery.retry_after_s or pause_s(lane.failures, first_s, longest_s)
+            if delivery.failure == "auth":
+                log.warning("channel_unauthorized", channel=lane.channel, target=lane.target, code=delivery.code)
+        elif lane.failures >= _TRIP:
+            longest_s = min(_LONGEST_TRIP_S, self._settings.max_retry_s)
+            wait_s = pause_s(lane.failures - _TRIP + 1, self._settings.first_retry_s, longest_s)
+        else:
+            return
+        lane.paused_until_s = max(lane.paused_until_s, now_s + wait_s)
+
+    async def _settle(self, lane: Lane, letter: Letter, delivery: Delivery, tickets: Sequence[str]) -> None:
+        """Write down how it ended; nothing is left to do."""
+        state = _STATES[delivery.outcome]
+        records = [_receipt(letter, state, delivery), *(
+            ticket_record(lane.channel, ticket, letter.envelope.id) for ticket in tickets
+        )]  # fmt: skip
+        if state == "failed":
+            # Before the receipt: a crash between the two has it tried again, and none is missing.
+            attempts = letter.tried.attempts
+            await self._written(partial(self._dead.put, letter.envelope, delivery, attempts))
+            log.warning(
+                "message_undeliverable", channel=lane.channel, envelope_id=letter.envelope.id, code=delivery.code,
+            )  # fmt: skip
+        await self._written(partial(self._log.append_all, records))
+        lane.settle(letter.seq)
+
+    async def _written(self, write: Callable[[], Awaitable[object]]) -> None:
+        """The request has gone out: how it ended must be written down, however long the disk is full."""
+        while True:
+            try:
+                await write()
+                return
+            except (StorageFull, QueueFull) as error:
+                log.warning("receipt_delayed", reason=str(error))
+                await anyio.sleep(_FULL_DISK_S)
+
+
+def target_of(envelope: Envelope) -> tuple[str, str]:
+    """(channel, target) of an envelope to `channel:CHANNEL/TARGET`."""
+    channel, _, target = envelope.to.removeprefix("channel:").partition("/")
+    return channel, target
+
+
+def given_up(delivery: Delivery, after_s: float) -> Delivery:
+    """What could not be delivered for so long."""
+    hours = f"{after_s / 3600:.3g}"
+    words = Words(
+        f"given up after {hours} hours of trying; the last reason: {delivery.reason.en}",
+        f"尝试 {hours} 小时后放弃；最后一次的原因：{delivery.reason.zh}",
+    )
+    return Delivery(outcome="permanent", failure=delivery.failure, code=delivery.code, reason=words)
+
+
+def _never_twice(delivery: Delivery) -> Delivery:
+    words = Words(
+        f'{delivery.reason.en}; it is not sent again, as on_doubt = "fail" has it',
+        f'{delivery.reason.zh}；按 on_doubt = "fail" 的设置不再重发',
+    )
+    return Delivery(outcome="permanent", failure="permanent", code=delivery.code, reason=words, is_in_doubt=True)
+
+
+def _with_reason(delivery: Delivery, reason: Words) -> Delivery:
+    return Delivery(outcome=delivery.outcome, code=delivery.code, reason=reason, ticket=delivery.ticket)
+
+
+def _receipt(letter: Letter, state: State, delivery: Delivery, retry_at_ms: int = 0) -> NewRecord:
+    envelope = letter.envelope
+    return delivery_record(
+        envelope.id, envelope.from_, state, delivery, by=envelope.to, attempt=letter.tried.attempts,
+        retry_at_ms=retry_at_ms,
+    )  # fmt: skip

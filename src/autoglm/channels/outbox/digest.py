@@ -1,0 +1,50 @@
+"""Digests: where more waits than the vendor takes, several messages go out as one. None loses a word in it."""
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from autoglm.channels.outbox.lane import URGENT
+from autoglm.channels.pieces import utf8_bytes
+from autoglm.core.envelope import Envelope, text_of
+
+_LARGEST_SHARE = 0.5
+"""A message that would take more of a digest goes by itself."""
+
+
+def fits_a_digest(envelope: Envelope, digest_bytes: int) -> bool:
+    """Plain, not urgent, in no conversation, and short."""
+    return (
+        isinstance(envelope.content, str)
+        and envelope.priority < URGENT
+        and envelope.thread is None
+        and utf8_bytes(line_of(envelope)) <= digest_bytes * _LARGEST_SHARE
+    )
+
+
+def line_of(envelope: Envelope) -> str:
+    """A message as it stands in a digest; the time is this machine's."""
+    clock = time.strftime("%H:%M", time.localtime(envelope.timestamp / 1000))
+    return f"{clock} {envelope.from_}: {text_of(envelope.content).strip()}"
+
+
+def packed(envelopes: Sequence[Envelope], digest_bytes: int) -> tuple[Envelope, int] | None:
+    """(the digest, how many of the first messages are in it); None when it would have one only."""
+    lines: list[str] = []
+    size_bytes = utf8_bytes(_head(len(envelopes)))
+    for envelope in envelopes:
+        line = line_of(envelope)
+        size_bytes += 1 + utf8_bytes(line)
+        if size_bytes > digest_bytes:
+            break
+        lines.append(line)
+    if len(lines) < 2:
+        return None
+    text = "\n".join([_head(len(lines)), *lines])
+    priority = max(envelope.priority for envelope in envelopes[: len(lines)])
+    return msgspec.structs.replace(envelopes[0], content=text, labels={}, reply_to=None, priority=priority), len(lines)
+
+
+def _head(count: int) -> str:
+    return f"[{count} 条消息 / {count} messages]"

@@ -1,0 +1,47 @@
+"""How much a vendor takes: at most so many requests in any stretch of so many seconds."""
+
+from collections import deque
+from collections.abc import Sequence
+
+import anyio
+
+from autoglm.core.clock import monotonic_s
+
+_MARGIN = 1.02
+"""The vendor counts when requests arrive, which is not evenly later."""
+
+
+class Window:
+    """Counts the starts of requests, by monotonic seconds. Several windows hold at once."""
+
+    def __init__(self, windows: Sequence[tuple[int, float]]) -> None:
+        """windows: (requests, seconds), as in `Limits`."""
+        self._windows = [(deque[float](maxlen=count), seconds * _MARGIN) for count, seconds in windows]
+
+    def wait_s(self, now_s: float) -> float:
+        """How long until one more request may start; 0 when it may now."""
+        waits = (starts[0] + seconds - now_s for starts, seconds in self._windows if len(starts) == starts.maxlen)
+        return max(0.0, *waits, 0.0)
+
+    async def enter(self) -> None:
+        """Wait for a place, and take it."""
+        while (wait_s := self.wait_s(monotonic_s())) > 0:  # noqa: ASYNC110  # the condition is the time itself
+            await anyio.sleep(wait_s)
+        self.take(monotonic_s())
+
+    def room(self, now_s: float) -> int | None:
+        """How many requests may start now; None where there is no limit."""
+        rooms = (
+            (starts.maxlen or 0) - sum(1 for start in starts if start > now_s - seconds)
+            for starts, seconds in self._windows
+        )
+        return min(rooms, default=None)
+
+    def take(self, now_s: float) -> None:
+        """One starts now."""
+        for starts, _ in self._windows:
+            starts.append(now_s)
+
+    def used_for_s(self, now_s: float) -> float:
+        """How long the last start still counts in some window; 0 when none does."""
+        return max((starts[-1] + seconds - now_s for starts, seconds in self._windows if starts), default=0.0)

@@ -1,0 +1,435 @@
+"""Every message ends in a true receipt; none delays another; none is sent twice where that can be known."""
+
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from autoglm.channels.channel import Limits
+from autoglm.channels.delivery import (
+    Delivery,
+    Words,
+    accepted,
+    delivered,
+    permanent,
+    throttled,
+    transient,
+    unauthorized,
+)
+from autoglm.core.clock import now_ms
+from autoglm.core.errors import StorageFull
+from channels.outbox.office import EAGER, office, robot, settings
+from channels.scripted_channel import ScriptedChannel
+from eventually import until
+
+BUSY = transient("busy", Words("the vendor is busy", "服务方繁忙"))
+LOST = transient("cut", Words("the connection was cut", "连接中断"), is_in_doubt=True)
+NEVER = permanent("40058", Words("a field is wrong", "字段有误"))
+SLOWLY = throttled("45009", Words("too many", "过多"), 0.05)
+STRANGER = unauthorized("93000", Words("the key is not known", "key 无效"))
+
+
+async def test_a_message_is_sent_and_says_so(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    async with office(tmp_path, (channel, settings())) as hub:
+        (end,) = await hub.ends(await hub.post("hello", id="m"))
+        assert (end.state, end.by, end.attempt) == ("sent", "channel:c/t", 1)
+    assert channel.sent == [("t", "hello", "m.0")]
+
+
+async def test_delivered_is_said_only_where_the_channel_says_it(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    channel.answers.extend([delivered(), accepted()])
+    async with office(tmp_path, (channel, settings())) as hub:
+        first, second = await hub.post("one"), None
+        assert [end.state for end in await hub.ends(first)] == ["delivered"]
+        second = await hub.post("two")
+        assert [end.state for end in await hub.ends(second)] == ["sent"]
+
+
+async def test_a_passing_failure_is_tried_again_under_the_same_key(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    channel.answers.extend([BUSY, BUSY])
+    async with office(tmp_path, (channel, settings())) as hub:
+        id = await hub.post("hello", id="m")
+        await hub.ends(id)
+        steps = await hub.steps(id)
+    assert [(step.state, step.code, step.attempt) for step in steps] == [
+        ("queued", "busy", 1), ("queued", "busy", 2), ("sent", "", 3),
+    ]  # fmt: skip
+    assert (steps[0].detail, steps[0].detail_zh) == ("the vendor is busy", "服务方繁忙")
+    assert steps[0].retry_at >= steps[0].time
+    assert [key for _, _, key in channel.sent] == ["m.0"]
+
+
+async def test_a_final_failure_is_a_dead_letter_with_the_vendors_code(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    channel.answers.append(NEVER)
+    async with office(tmp_path, (channel, settings())) as hub:
+        id = await hub.post("hello")
+        (end,) = await hub.ends(id)
+        (letter,) = await hub.outbox.dead_letters.all()
+    assert (end.state, end.code, end.detail_zh) == ("failed", "40058", "字段有误")
+    assert (letter.message.id, letter.code, letter.failure, letter.attempts) == (id, "40058", "permanent", 1)
+    assert letter.message.content == "hello"
+
+
+async def test_a_poisoned_message_delays_no_other(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(parallel=1))
+    channel.by_text["poison"] = BUSY
+    async with office(tmp_path, (channel, settings())) as hub:
+        poison = await hub.post("poison", priority=9)
+        others = [await hub.post(f"m{number}") for number in range(30)]
+        ends = await hub.ends(*others)
+        assert {end.state for end in ends} == {"sent"}
+        assert not [step for step in await hub.steps(poison) if step.state != "queued"]
+
+
+async def test_messages_of_a_thread_go_in_order_and_no_other_waits_for_them(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(parallel=4))
+    channel.by_text["one"] = BUSY
+    async with office(tmp_path, (channel, settings())) as hub:
+        thread = [await hub.post(text, thread="talk", priority=9) for text in ("one", "two", "three")]
+        await hub.ends(await hub.post("of no thread"))
+        assert channel.texts == ["of no thread"]
+        del channel.by_text["one"]
+        await hub.ends(*thread)
+    assert channel.texts == ["of no thread", "one", "two", "three"]
+
+
+async def test_the_next_of_a_thread_goes_when_the_first_has_failed_for_good(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    channel.by_text["one"] = NEVER
+    async with office(tmp_path, (channel, settings())) as hub:
+        ids = [await hub.post(text, thread="talk") for text in ("one", "two")]
+        assert [end.state for end in await hub.ends(*ids)] == ["failed", "sent"]
+
+
+async def test_the_most_urgent_goes_first(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(parallel=1))
+    channel.gate = anyio.Event()
+    async with office(tmp_path, (channel, settings())) as hub:
+        ids = [await hub.post("first")]
+        await until(lambda: channel.tried == ["first"])
+        ids += [await hub.post(f"p{priority}", priority=priority) for priority in (1, 9, 5)]
+        await until(lambda: hub.outbox.states()[0].waiting == 4)
+        channel.gate.set()
+        await hub.ends(*ids)
+    assert channel.texts == ["first", "p9", "p5", "p1"]
+
+
+async def test_a_throttled_lane_waits_and_loses_nothing(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(parallel=1))
+    channel.answers.append(SLOWLY)
+    async with office(tmp_path, (channel, settings())) as hub:
+        ids = [await hub.post(f"m{number}") for number in range(3)]
+        assert {end.state for end in await hub.ends(*ids)} == {"sent"}
+        assert [step.code for step in await hub.steps(ids[0])] == ["45009", ""]
+    assert channel.tried == ["m0", "m0", "m1", "m2"]
+
+
+async def test_a_lane_that_is_stopped_stops_no_other(tmp_path: Path) -> None:
+    one, other = ScriptedChannel(), ScriptedChannel()
+    one.answers.extend([throttled("45009", Words("too many", "过多"), 600.0)])
+    async with office(tmp_path, (one, settings("c")), (other, settings("d"))) as hub:
+        await hub.post("stuck", "channel:c/t")
+        await until(lambda: one.tried)
+        await hub.ends(await hub.post("goes", "channel:d/t"), await hub.post("goes, too", "channel:c/other"))
+        (state,) = [state for state in hub.outbox.states() if (state.channel, state.target) == ("c", "t")]
+        assert (state.waiting, state.code, state.reason_zh) == (1, "45009", "过多")
+        assert 590 < state.paused_s <= 600
+
+
+async def test_while_a_vendor_is_down_one_message_at_a_time_asks_for_it(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(parallel=4))
+    channel.answers.extend([BUSY] * 8)
+    async with office(tmp_path, (channel, settings())) as hub:
+        ids = [await hub.post(f"m{number}") for number in range(50)]
+        await hub.ends(*ids)
+        queued = [step for id in ids for step in await hub.steps(id) if step.state == "queued"]
+    assert len(queued) == 8
+    assert sorted(channel.texts) == sorted(f"m{number}" for number in range(50))
+
+
+async def test_a_revoked_key_keeps_the_messages_until_an_operator_says_so(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(parallel=1))
+    channel.answers.append(STRANGER)
+    async with office(tmp_path, (channel, settings())) as hub:
+        ids = [await hub.post(f"m{number}") for number in range(3)]
+        await until(lambda: hub.outbox.states()[0].paused_s > 20)
+        assert channel.tried == ["m0"]
+        assert hub.outbox.hurry("d") == 0
+        assert hub.outbox.hurry("c") == 1
+        assert {end.state for end in await hub.ends(*ids)} == {"sent"}
+
+
+async def test_what_cannot_be_delivered_for_long_is_given_up(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    channel.by_text["hello"] = BUSY
+    async with office(tmp_path, (channel, settings(give_up_after_s=1.0))) as hub:
+        (end,) = await hub.ends(await hub.post("hello"))
+        (letter,) = await hub.outbox.dead_letters.all()
+    assert (end.state, end.code) == ("failed", "busy")
+    assert end.detail.startswith("given up after")
+    assert letter.failure == "transient"
+    assert letter.attempts > 1
+
+
+async def test_an_answer_that_never_came_is_tried_again_or_not_as_the_settings_say(tmp_path: Path) -> None:
+    careless, careful = ScriptedChannel(), ScriptedChannel()
+    careless.answers.append(LOST)
+    careful.answers.append(LOST)
+    async with office(tmp_path, (careless, settings("c")), (careful, settings("d", on_doubt="fail"))) as hub:
+        ids = [await hub.post("hello", "channel:c/t"), await hub.post("hello", "channel:d/t")]
+        again, never = await hub.ends(*ids)
+    assert (again.state, again.attempt) == ("sent", 2)
+    assert (never.state, never.code, careful.tried) == ("failed", "cut", ["hello"])
+
+
+async def test_a_long_text_goes_on_at_the_part_that_failed(tmp_path: Path) -> None:
+    channel = ScriptedChannel(piece_bytes=64)
+    channel.answers.extend([accepted(), BUSY])
+    async with office(tmp_path, (channel, settings())) as hub:
+        (end,) = await hub.ends(await hub.post("x" * 150, id="m"))
+    assert end.state == "sent"
+    assert [key for _, _, key in channel.sent] == ["m.0", "m.1", "m.2"]
+
+
+async def test_a_message_that_expires_while_it_waits_says_so_and_is_not_sent(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(parallel=1))
+    channel.answers.append(throttled("45009", Words("too many", "过多"), 600.0))
+    async with office(tmp_path, (channel, settings())) as hub:
+        await hub.post("first")
+        await until(lambda: channel.tried)
+        id = await hub.post("late", expires_at=now_ms() + 300)
+        (end,) = await hub.ends(id)
+        assert end.state == "expired"
+        hub.outbox.hurry()
+        await hub.settled()
+    assert channel.texts == ["first"]
+
+
+async def test_no_more_go_out_at_once_than_the_vendor_takes(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(parallel=3))
+    channel.gate = anyio.Event()
+    async with office(tmp_path, (channel, settings())) as hub:
+        ids = [await hub.post(f"m{number}") for number in range(40)]
+        await until(lambda: channel.running == 3)
+        channel.gate.set()
+        await hub.ends(*ids)
+    assert channel.most_running == 3
+
+
+@pytest.mark.parametrize("per", ["target", "channel"])
+async def test_a_limit_counts_by_target_or_for_all_of_them(tmp_path: Path, per: str) -> None:
+    limits = Limits(windows=((2, 600.0),), per="target" if per == "target" else "channel", parallel=1)
+    channel = ScriptedChannel(limits)
+    async with office(tmp_path, (channel, settings(overflow="wait"))) as hub:
+        for number in range(3):
+            await hub.post(f"a{number}", "channel:c/a")
+            await hub.post(f"b{number}", "channel:c/b")
+        expected = 4 if per == "target" else 2
+        await hub.settled_but(6 - expected)
+        assert len(channel.sent) == expected
+
+
+async def test_a_full_disk_sends_nothing_that_it_could_not_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = ScriptedChannel()
+    async with office(tmp_path, (channel, settings())) as hub:
+        append, is_full = hub.store.log.append, True
+
+        async def full(record):  # type: ignore[no-untyped-def]
+            if is_full and record.id.startswith("attempt"):
+                raise StorageFull("data")
+            return await append(record)
+
+        monkeypatch.setattr("autoglm.channels.outbox.carrier._FULL_DISK_S", 0.05)
+        monkeypatch.setattr(hub.store.log, "append", full)
+        id = await hub.post("hello")
+        await until(lambda: hub.outbox.states() and not hub.outbox.states()[0].running)
+        assert channel.tried == []
+        is_full = False
+        assert [end.state for end in await hub.ends(id)] == ["sent"]
+
+
+async def test_an_adapter_that_crashes_stops_nobody(tmp_path: Path) -> None:
+    class Broken(ScriptedChannel):
+        async def send(self, parcel, key):  # type: ignore[no-untyped-def]
+            if parcel.body == "bad":
+                raise ZeroDivisionError("secret-1")
+            return await super().send(parcel, key)
+
+    async with office(tmp_path, (Broken(), settings(on_doubt="fail"))) as hub:
+        bad, good = await hub.ends(await hub.post("bad"), await hub.post("good"))
+    assert (bad.state, bad.code, good.state) == ("failed", "crashed", "sent")
+    assert "secret-1" not in repr(bad)
+
+
+async def test_a_channel_that_the_settings_lost_makes_dead_letters(tmp_path: Path) -> None:
+    async with office(tmp_path, (ScriptedChannel(), settings("c"))) as hub:
+        (end,) = await hub.ends(await hub.post("hello", "channel:gone/t"))
+    assert (end.state, end.code) == ("failed", "channel_removed")
+
+
+async def test_the_hubs_own_limits_of_time_hold_for_an_adapter_without_any(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    channel.gate = anyio.Event()
+    quick = EAGER.model_copy(update={"attempt_timeout_s": 0.05})
+    async with office(tmp_path, (channel, settings(on_doubt="fail")), outbox=quick) as hub:
+        (end,) = await hub.ends(await hub.post("hello"))
+    assert (end.state, end.code) == ("failed", "timeout")
+
+
+# --- digests ---
+
+
+async def test_what_is_over_the_limit_goes_out_in_a_digest(tmp_path: Path) -> None:
+    channel = ScriptedChannel(robot(count=3, digest_bytes=2000))
+    async with office(tmp_path, (channel, settings())) as hub:
+        channel.gate = anyio.Event()
+        ids = [await hub.post(f"message {number}", timestamp=1_790_000_000_000) for number in range(12)]
+        await until(lambda: sum(state.waiting for state in hub.outbox.states()) == 12)
+        channel.gate.set()
+        ends = await hub.ends(*ids)
+    assert {end.state for end in ends} == {"sent"}
+    assert len(channel.sent) == 3
+    assert channel.texts[2].startswith("[10 条消息 / 10 messages]\n")
+    assert all(f"user:a: message {number}" in channel.texts[2] for number in range(2, 12))
+    assert ends[5].detail == "it went out in a digest of 10 messages"
+
+
+async def test_urgent_messages_and_those_of_threads_stay_themselves(tmp_path: Path) -> None:
+    channel = ScriptedChannel(robot(count=2, per_s=0.3, digest_bytes=2000))
+    channel.gate = anyio.Event()
+    async with office(tmp_path, (channel, settings())) as hub:
+        ids = [await hub.post("first")]
+        await until(lambda: channel.tried)
+        ids += [await hub.post(f"plain {number}") for number in range(3)]
+        ids += [await hub.post("urgent", priority=9), await hub.post("of a thread", thread="t")]
+        await until(lambda: sum(state.waiting for state in hub.outbox.states()) == 6)
+        channel.gate.set()
+        await hub.ends(*ids)
+    assert channel.texts[:2] == ["first", "urgent"]
+    assert "of a thread" in channel.texts
+    assert [text for text in channel.texts if "plain 0" in text and "plain 2" in text]
+
+
+async def test_a_digest_that_is_refused_finds_the_message_to_blame(tmp_path: Path) -> None:
+    channel = ScriptedChannel(robot(count=2, per_s=0.2, digest_bytes=2000))
+    channel.gate = anyio.Event()
+    async with office(tmp_path, (channel, settings())) as hub:
+        ids = [await hub.post("first")]
+        await until(lambda: channel.tried)
+        ids += [await hub.post(text) for text in ("good", "bad", "fine")]
+        channel.by_text["bad"] = NEVER
+        await until(lambda: sum(state.waiting for state in hub.outbox.states()) == 4)
+        channel.answers.extend([accepted(), NEVER])
+        channel.gate.set()
+        ends = await hub.ends(*ids)
+    assert [end.state for end in ends] == ["sent", "sent", "failed", "sent"]
+
+
+async def test_wait_makes_no_digest(tmp_path: Path) -> None:
+    channel = ScriptedChannel(robot(count=2, per_s=0.1, digest_bytes=2000))
+    async with office(tmp_path, (channel, settings(overflow="wait"))) as hub:
+        await hub.ends(*[await hub.post(f"m{number}") for number in range(6)])
+    assert channel.texts == [f"m{number}" for number in range(6)]
+
+
+# --- restarts ---
+
+
+async def test_what_waits_goes_out_after_a_restart_and_what_went_does_not(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    async with office(tmp_path, (channel, settings())) as hub:
+        await hub.ends(*[await hub.post(f"sent {number}") for number in range(5)])
+        channel.by_text["waits"] = throttled("45009", Words("too many", "过多"), 600.0)
+        waits = await hub.post("waits")
+        await until(lambda: "waits" in channel.tried)
+    del channel.by_text["waits"]
+    channel.sent.clear()
+    async with office(tmp_path, (channel, settings())) as hub:
+        assert [end.state for end in await hub.ends(waits)] == ["sent"]
+        await hub.settled()
+    assert channel.texts == ["waits"]
+
+
+async def test_a_request_that_was_on_its_way_is_in_doubt_after_a_restart(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    channel.gate = anyio.Event()
+    careful = settings(on_doubt="fail")
+    async with office(tmp_path, (channel, careful)) as hub:
+        on_its_way = await hub.post("on its way")
+        await until(lambda: channel.tried)
+    channel.gate = None
+    async with office(tmp_path, (channel, careful)) as hub:
+        never_begun = await hub.post("fresh")
+        doubt, fresh = await hub.ends(on_its_way, never_begun)
+    assert (doubt.state, doubt.code, fresh.state) == ("failed", "interrupted", "sent")
+    assert channel.texts == ["fresh"]
+
+
+async def test_attempts_and_parts_are_remembered_over_a_restart(tmp_path: Path) -> None:
+    channel = ScriptedChannel(piece_bytes=64)
+    slow = EAGER.model_copy(update={"first_retry_s": 600.0, "max_retry_s": 600.0})
+    channel.answers.extend([accepted(), BUSY])
+    async with office(tmp_path, (channel, settings()), outbox=slow) as hub:
+        id = await hub.post("x" * 150, id="m")
+        await until(lambda: len(channel.tried) == 2)
+        await hub.has_step(id)
+    async with office(tmp_path, (channel, settings())) as hub:
+        (end,) = await hub.ends(id)
+    assert (end.state, end.attempt) == ("sent", 2)
+    assert [key for _, _, key in channel.sent] == ["m.0", "m.1", "m.2"]
+
+
+async def test_a_vendors_limit_counts_over_a_restart(tmp_path: Path) -> None:
+    channel = ScriptedChannel(robot(count=2, per_s=600.0))
+    own = settings(overflow="wait")
+    async with office(tmp_path, (channel, own)) as hub:
+        await hub.ends(await hub.post("one"), await hub.post("two"))
+    async with office(tmp_path, (channel, own)) as hub:
+        await hub.post("three")
+        await hub.ends(await hub.post("elsewhere", "channel:c/other"))
+        assert channel.texts == ["one", "two", "elsewhere"]
+
+
+async def test_the_cursor_keeps_what_is_open_and_passes_what_is_not(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    channel.by_text["stuck"] = BUSY
+    patient = EAGER.model_copy(update={"first_retry_s": 600.0, "max_retry_s": 600.0})
+    async with office(tmp_path, (channel, settings()), outbox=patient) as hub:
+        stuck = await hub.post("stuck")
+        await hub.ends(*[await hub.post(f"m{number}") for number in range(20)])
+        await hub.settled_but(1)
+        await hub.outbox.drain(1.0)
+        saved = hub.outbox._cursor()
+        _, record = await hub.mailbox.get(stuck)
+        assert saved.open == (record.seq,)
+        assert saved.upto > record.seq
+    channel.by_text.clear()
+    async with office(tmp_path, (channel, settings())) as hub:
+        assert [end.state for end in await hub.ends(stuck)] == ["sent"]
+
+
+async def test_a_drain_waits_for_what_is_on_its_way_and_begins_nothing(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(parallel=1))
+    channel.gate = gate = anyio.Event()
+    async with office(tmp_path, (channel, settings())) as hub:
+        ids = [await hub.post("one"), await hub.post("two")]
+        await until(lambda: channel.tried)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hub.outbox.drain, 5.0)
+            await anyio.lowlevel.checkpoint()
+            gate.set()
+        assert [step.state for step in await hub.steps(ids[0])] == ["sent"]
+        assert await hub.steps(ids[1]) == []
+    assert channel.tried == ["one"]
+
+
+def test_words_of_a_delivery_are_kept_apart_from_its_class() -> None:
+    assert Delivery(outcome="accepted").is_settled
+    assert not BUSY.is_settled
