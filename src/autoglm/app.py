@@ -22,7 +22,8 @@ from autoglm.channels.intake import Intake
 from autoglm.channels.mailbox import Mailbox
 from autoglm.channels.outbox.carrier import Outgoing
 from autoglm.channels.outbox.outbox import Outbox
-from autoglm.core.errors import PULL, QueueFull, SettingsError, StorageFull, StoreBroken
+from autoglm.channels.routes.notifier import Notifier
+from autoglm.core.errors import PULL, NotFound, QueueFull, SettingsError, StorageFull, StoreBroken
 from autoglm.core.payer import Payer
 from autoglm.core.ports import Blobs, Provider
 from autoglm.core.preference import PreferenceName
@@ -33,6 +34,7 @@ from autoglm.gateway.admission import Admission
 from autoglm.gateway.budgets import BudgetsGateway, budget_metrics, cache_metrics
 from autoglm.gateway.channels import ChannelsGateway, channel_metrics
 from autoglm.gateway.decisions import DecisionsGateway
+from autoglm.gateway.events import EventsGateway
 from autoglm.gateway.front import Front
 from autoglm.gateway.intents import IntentsGateway
 from autoglm.gateway.messages import MessagesGateway
@@ -221,6 +223,7 @@ class Hub:
                     tasks.start_soon(provider.run, self._scheduler.changed)
                 tasks.start_soon(self._mailbox.run)
                 tasks.start_soon(self._outbox.run)
+                tasks.start_soon(self._notifier.run)
                 tasks.start_soon(self._directory.run, self._inbox_of)
                 if self._budgets is not None:
                     tasks.start_soon(self._budgets.ledger.run)
@@ -240,6 +243,7 @@ class Hub:
                         writing.cancel()  # its messages are safe in the log and are answered after the next start
                 if self._tracing is not None:
                     await self._tracing.aclose()
+                await self._notifier.save()
                 await self._outbox.drain(_LAST_ANSWERS_S)
                 tasks.cancel_scope.cancel()
             await self._directory.aclose()
@@ -268,8 +272,12 @@ class Hub:
             store.log, store.keyvalue, self._groups, self._serves_model, directory.check_message
         )  # fmt: skip
         self._outbox = outbox = Outbox(store.log, store.keyvalue, directory.outgoing, settings.outbox)
+        self._notifier = Notifier(
+            store.log, store.keyvalue, self._mailbox, routes=settings.route, inhibits=settings.inhibit,
+            people=settings.person, members=self._members,
+        )  # fmt: skip
         self._inboxes: dict[str, Inbox] = {
-            name: Intake(outgoing.settings, self._mailbox, store.log, outbox.dead_letters)
+            name: Intake(outgoing.settings, self._mailbox, self._notifier, store.log, outbox.dead_letters)
             for name, outgoing in directory.outgoing.items()
         }
         deltas = Deltas()
@@ -297,6 +305,7 @@ class Hub:
             admission=None if budgets is None and cache is None else Admission(budgets, cache),
         )  # fmt: skip
         self._messages = MessagesGateway(self._keys, self._mailbox, deltas, max_body_bytes=limit)
+        self._events = EventsGateway(self._keys, self._notifier, max_body_bytes=limit)
         self._tasks = TasksGateway(self._keys, self._mailbox, self._correspondent, max_body_bytes=limit)
 
         def facts() -> Facts:
@@ -330,6 +339,7 @@ class Hub:
             Route("GET", "/v1/models/{id}", openai.model, takes_rest=True),
             *self._messages.routes(),
             *self._tasks.routes(),
+            *self._events.routes(),
             *DecisionsGateway(self._keys, self._ledger, engine, settings.engine, max_body_bytes=limit).routes(),
             *IntentsGateway(self._keys, self._reader, self._taught, max_body_bytes=limit).routes(),
             *state.routes(),
@@ -363,6 +373,13 @@ class Hub:
             folder = self.folder if cluster.folder is None else ModelFolder(cluster.folder)
             path = folder.file(cluster.model)
             self._providers.append(RayServe(cluster, self.settings.pool, self._scheduler, path))
+
+    def _members(self, group: str) -> tuple[str, ...]:
+        """Of a group; none where there is no such group."""
+        try:
+            return self._groups.get(group).members
+        except NotFound:
+            return ()
 
     def _inbox_of(self, outgoing: Outgoing) -> Inbox:
         return self._inboxes[outgoing.settings.name]
@@ -434,6 +451,7 @@ class Hub:
     def _drain(self) -> None:
         self._scheduler.is_draining = True
         self._tasks.is_draining = True
+        self._events.is_draining = True
         self._messages.drain()
 
     def _write_state(self) -> None:

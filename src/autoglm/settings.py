@@ -17,8 +17,9 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validat
 
 from autoglm.auth.settings import FIRST_KEY_NAME, KeySettings
 from autoglm.channels.kinds import settings_of
+from autoglm.channels.routes.settings import InhibitSettings, PersonSettings, RouteSettings
 from autoglm.channels.settings import ChannelSettings, OutboxSettings
-from autoglm.core.errors import SettingsError, did_you_mean
+from autoglm.core.errors import InvalidField, SettingsError, did_you_mean
 from autoglm.gateway.settings import GatewaySettings, TelemetrySettings
 from autoglm.inference.budget.settings import BudgetSettings
 from autoglm.inference.cache.settings import CacheSettings
@@ -52,6 +53,12 @@ _OPTIONS = {"AUTOGLM_DATA", "AUTOGLM_CONFIG", "AUTOGLM_URL", "AUTOGLM_KEY", "AUT
 _PASSWORD_IN_URL = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
 
 
+LISTS = (
+    "instance", "discovery", "ray", "key", "model", "intent", "budget", "channel", "route", "inhibit", "person",
+)  # fmt: skip
+"""The tables that are lists of tables."""
+
+
 class Settings(BaseModel, frozen=True, extra="forbid"):
     """Everything that can be set. One table of autoglm.toml for each field."""
 
@@ -74,15 +81,25 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     intent: tuple[IntentSettings, ...] = Field(default=(), max_length=200)
     budget: tuple[BudgetSettings, ...] = Field(default=(), max_length=100)
     channel: tuple[ChannelSettings, ...] = Field(default=(), max_length=1000)
+    route: tuple[RouteSettings, ...] = Field(default=(), max_length=1000)
+    inhibit: tuple[InhibitSettings, ...] = Field(default=(), max_length=1000)
+    person: tuple[PersonSettings, ...] = Field(default=(), max_length=10_000)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        for table in ("instance", "discovery", "ray", "key", "model", "intent", "budget", "channel"):
-            names = [name for entry in getattr(self, table) for name in getattr(entry, "names", (entry.name,))]
+        for table in LISTS:
+            names = [name for entry in getattr(self, table) for name in _names(entry)]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"two [[{table}]] are named {twice[0]!r}")
         return self
+
+
+def _names(entry: Any) -> tuple[str, ...]:
+    """What an entry of a list is known by."""
+    if isinstance(entry, PersonSettings):
+        return (entry.address,)
+    return tuple(getattr(entry, "names", (entry.name,)))
 
 
 class Loaded(NamedTuple):
@@ -149,6 +166,7 @@ def check_start(settings: Settings) -> None:
         partial(_check_exposure, settings.gateway),
         partial(check_fixed_keys, settings.key),
         partial(_check_budgets, settings),
+        partial(_check_templates, settings),
     ]
     if settings.intents.encoder:
         checks.append(check_encoder)
@@ -183,6 +201,22 @@ def _check_budgets(settings: Settings) -> None:
         for index, entry in enumerate(settings.budget)
         if entry.key is not None and entry.key not in ("*", *known)
     ]
+    if problems:
+        raise SettingsError(problems)
+
+
+def _check_templates(settings: Settings) -> None:
+    """A template that is none would be found out by the first alarm."""
+    from autoglm.channels.routes.template import check_template  # 60 ms
+
+    problems = []
+    for index, route in enumerate(settings.route):
+        for field, source in (("template", route.template), ("title", route.title)):
+            if source is not None:
+                try:
+                    check_template(source, f"route[{index}].{field}")
+                except InvalidField as error:
+                    problems.append(str(error))
     if problems:
         raise SettingsError(problems)
 
@@ -223,6 +257,11 @@ def as_toml(value: object) -> str:
             return str(value).lower()
         case str() | Path():
             return json.dumps(str(value), ensure_ascii=False)
+        case BaseModel():
+            return as_toml(value.model_dump(by_alias=True, exclude_defaults=True))
+        case dict():
+            entries = ", ".join(f"{name} = {as_toml(entry)}" for name, entry in value.items())
+            return f"{{ {entries} }}" if entries else "{}"
         case tuple():
             return "[" + ", ".join(as_toml(entry) for entry in value) + "]"
         case _:

@@ -7,6 +7,8 @@ from autoglm.channels.delivery import Delivery
 from autoglm.channels.mailbox import Mailbox
 from autoglm.channels.outbox.dead_letters import DeadLetters
 from autoglm.channels.receipts import delivery_record
+from autoglm.channels.routes.event import event_of
+from autoglm.channels.routes.notifier import Notifier
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.tickets import message_of
 from autoglm.core.envelope import Envelope, State
@@ -23,9 +25,12 @@ log = structlog.get_logger()
 class Intake:
     """Satisfies `Inbox`, for one channel."""
 
-    def __init__(self, settings: ChannelSettings, mailbox: Mailbox, store: Log, dead: DeadLetters) -> None:
+    def __init__(
+        self, settings: ChannelSettings, mailbox: Mailbox, notifier: Notifier, store: Log, dead: DeadLetters
+    ) -> None:
         self._settings = settings
         self._mailbox = mailbox
+        self._notifier = notifier
         self._log = store
         self._dead = dead
         self.refused = 0
@@ -40,8 +45,12 @@ class Intake:
         if original is not None:
             await self._mailbox.report(original, "acknowledged", by=original.to)
             envelope = msgspec.structs.replace(envelope, to=original.from_)
+        event = event_of(envelope) if original is None else None
         try:
-            await self._mailbox.send(envelope, sender=envelope.from_)
+            if event is not None:
+                await self._notifier.submit(event, sender=envelope.from_)
+            else:
+                await self._mailbox.send(envelope, sender=envelope.from_)
         except DuplicateId:  # the vendor hands the same message out again, in other words
             log.info("repeat_left", channel=self._settings.name, envelope_id=envelope.id)
 

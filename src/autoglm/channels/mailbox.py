@@ -54,10 +54,13 @@ class Mailbox:
 
     # --- out ---
 
-    async def send(self, envelope: Envelope, *, sender: str, payer: Payer | None = None) -> Sent:
+    async def send(
+        self, envelope: Envelope, *, sender: str, payer: Payer | None = None, beside: Sequence[NewRecord] = ()
+    ) -> Sent:
         """Store a message; returns once it is on disk. `sender` is used where the envelope has no `from`.
 
         payer: who pays for it when it goes to a model; None where the sender's address has to tell.
+        beside: records that are stored with it, or not at all.
         Raises UnknownRecipient, InvalidField, DuplicateId, StorageFull.
         """
         now = now_ms()
@@ -72,6 +75,7 @@ class Mailbox:
             return repeated
         message = _record(stamped, subjects)
         notes = [payer_note(stamped.id, payer)] if payer is not None and _is_for_model(stamped) else []
+        notes += beside
         if stamped.expires_at is None:
             appended, *_ = await self._log.append_all([message, *notes])
         else:

@@ -17,6 +17,15 @@ CHANNEL_NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]*$"
 CLOCK_PATTERN = r"^([01]\d|2[0-3]):[0-5]\d$"
 
 
+def check_zone(zone: str) -> str:
+    """Raises ValueError when there is no such time zone."""
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
+        raise ValueError(f"{zone!r} is no time zone such as 'Asia/Shanghai'") from None
+    return zone
+
+
 class QuietHours(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """When a channel is silent. What comes meanwhile waits."""
 
@@ -32,11 +41,7 @@ class QuietHours(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     @field_validator("zone")
     @classmethod
     def _is_zone(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
-            raise ValueError(f"{zone!r} is no time zone such as 'Asia/Shanghai'") from None
-        return zone
+        return check_zone(zone)
 
     @property
     def begins(self) -> time:

@@ -13,6 +13,8 @@ COMMANDS = {
     "ask": "Ask a model",
     "send": "Send a message",
     "inbox": "Read messages",
+    "notify": "Tell of an event; the routes decide whom it reaches",
+    "silences": "Show and change what is silent for a while",
     "groups": "Show and change groups of addresses",
     "outbox": "What waits to go out by channels, and what could not",
     "models": "List, fetch and remove model files",

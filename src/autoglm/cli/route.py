@@ -5,6 +5,7 @@ import json
 import click
 
 from autoglm.cli.decisions import decisions, explain, judge, replay
+from autoglm.cli.destinations import test
 from autoglm.cli.letters import shown
 from autoglm.cli.options import HubChoice, hub_options, json_option
 from autoglm.cli.screen import table
@@ -12,17 +13,18 @@ from autoglm.cli.screen import table
 
 @click.group()
 def route() -> None:
-    """What the hub understands of requests, and where it sends them.
+    """What the hub understands of requests, and where it sends them; where an event would go.
 
     \b
     Example:
       autoglm route explain
+      autoglm route test "The press is down." --kind alert --label line=3
       autoglm route intent "Translate this into French: good morning"
       autoglm route teach handover "Who takes over at six?" "交接班记录" "note for the night shift"
     """
 
 
-for command in (explain, decisions, judge, replay):
+for command in (explain, decisions, judge, replay, test):
     route.add_command(command)
 
 

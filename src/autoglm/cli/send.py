@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _KINDS = ("chat", "event", "alert", "log", "task")
 
 
-class _Label(click.ParamType[tuple[str, str]]):
+class Label(click.ParamType[tuple[str, str]]):
     """`name=value`."""
 
     name = "name=value"
@@ -37,7 +37,7 @@ class _Label(click.ParamType[tuple[str, str]]):
 @click.option("--from", "from_", metavar="ADDRESS", help="Sender; the key's own address when absent.")
 @click.option("--kind", type=click.Choice(_KINDS), help="What it is; chat when absent.")
 @click.option("-p", "--priority", type=click.IntRange(0, 9), help="9 is the most urgent; 5 when absent.")
-@click.option("-l", "--label", "labels", multiple=True, type=_Label(), help="A label; may be repeated.")
+@click.option("-l", "--label", "labels", multiple=True, type=Label(), help="A label; may be repeated.")
 @click.option("--reply-to", metavar="ID", help="The message that this one answers.")
 @click.option("--thread", metavar="ID", help="The conversation that it belongs to.")
 @click.option("--expires-in", type=Duration(), help="After this time it is not handed out any more: 90s, 10m, 2h, 1d.")
@@ -60,7 +60,7 @@ def send(
       autoglm send model:auto "What is a quorum?" --wait
       journalctl -u press -n 20 | autoglm send group:ops - --kind log --expires-in 2h
     """
-    content = _content(text)
+    content = content_of(text)
     expires_at = None if expires_in is None else now_ms() + int(expires_in * 1000)
     with hub.client() as client:
         sent = client.send(
@@ -76,7 +76,8 @@ def send(
         _wait(client, sent, from_, as_json)
 
 
-def _content(text: str | None) -> str:
+def content_of(text: str | None) -> str:
+    """The argument, or what is piped in. Raises UsageError where there is neither."""
     if text not in (None, "-"):
         return str(text)
     if text is None and is_terminal():

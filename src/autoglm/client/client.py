@@ -224,6 +224,50 @@ class Client:
         """Not repeated by itself: a second time there would be no such group."""
         self._connection.call("DELETE", f"/api/groups/{_quoted(name)}", is_repeatable=False)
 
+    # --- events ---
+
+    def notify(
+        self, content: str, *, title: str | None = None, kind: str | None = None,
+        labels: Mapping[str, str] | None = None, priority: int | None = None, to: str | None = None,
+        state: str | None = None, from_: str | None = None, expires_at: int | None = None, id: str | None = None,
+    ) -> Sent:  # fmt: skip
+        """Tell of an event; the hub's routes decide whom it reaches. Stored once however often the connection breaks.
+
+        kind: event, alert or log. state: firing or resolved, of an alert. to: whom it concerns, where that is known.
+        """
+        optional = {
+            "title": title, "kind": kind, "labels": dict(labels) if labels else None, "priority": priority, "to": to,
+            "state": state, "from": from_, "expires_at": expires_at,
+        }  # fmt: skip
+        event: Json = {"id": id or uuid7(), "content": content}
+        event |= {name: value for name, value in optional.items() if value is not None}
+        status, answer = self._connection.call("POST", "/api/events", body=event)
+        return Sent(answer["id"], answer["seq"], status == 202)
+
+    def event(self, id: str, *, wait_s: float = 0.0) -> Json:
+        """Whom an event reached and who has noticed; waits up to wait_s (60 at most) for that."""
+        params = {"wait": wait_s} if wait_s else None
+        return self._get(f"/api/events/{_quoted(id)}", params, timeout_s=30.0 + wait_s)
+
+    def acknowledge_event(self, id: str) -> Json:
+        """Say that somebody has noticed: nobody is told any more."""
+        return self._connection.call("POST", f"/api/events/{_quoted(id)}/ack")[1]
+
+    def try_routes(self, event: Mapping[str, Any]) -> Json:
+        """Where an event would go now, and why; sends nothing. Needs `admin:*`."""
+        return self._connection.call("POST", "/api/routes/test", body=dict(event))[1]
+
+    def silences(self) -> list[Json]:
+        return list(self._get("/api/silences")["silences"])
+
+    def silence(self, *, labels: Mapping[str, str], kinds: Sequence[str] = (), until: int, comment: str = "") -> Json:
+        """For a while, events like these go nowhere. until: milliseconds of the Unix epoch."""
+        body = {"labels": dict(labels), "kinds": list(kinds), "until": until, "comment": comment}
+        return self._connection.call("POST", "/api/silences", body=body, is_repeatable=False)[1]
+
+    def end_silence(self, id: str) -> None:
+        self._connection.call("DELETE", f"/api/silences/{_quoted(id)}", is_repeatable=False)
+
     # --- channels ---
 
     def channels(self, *, check: bool = False) -> list[Json]:

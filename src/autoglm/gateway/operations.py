@@ -4,6 +4,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from autoglm.auth.settings import TENANT_PATTERN
 from autoglm.channels.groups import Group
+from autoglm.channels.routes.event import Event
+from autoglm.channels.routes.notifier import EventAccount
+from autoglm.channels.routes.silences import NewSilence, Silence
 from autoglm.core.address import ADDRESS_PATTERN, GROUP_NAME_PATTERN, MAX_ADDRESS
 from autoglm.core.envelope import ID_PATTERN, Envelope
 from autoglm.core.preference import PreferenceName
@@ -11,6 +14,7 @@ from autoglm.gateway.budgets import BudgetList
 from autoglm.gateway.channels import MAX_LETTERS, ChannelList, DeadLetterList, NewTry, OutboxState, Retried
 from autoglm.gateway.decisions import MAX_LIMIT as MAX_DECISIONS
 from autoglm.gateway.decisions import DecisionAccount, DecisionList, NewFeedback, NewReplay, Noted
+from autoglm.gateway.events import SilenceList, Trial
 from autoglm.gateway.groups import GroupBody, GroupList
 from autoglm.gateway.intents import IntentList, KnownIntent, NewExamples, TriedText
 from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S, Ack, Acked, Receipts
@@ -306,6 +310,42 @@ _DECISIONS = (
     ),
 )  # fmt: skip
 
+_EVENTS = (
+    Operation(
+        "POST", "/api/events", "sendEvent", "events", "Tell of an event; the routes decide whom it reaches",
+        (
+            _ok("It was accepted before, with equal content", Accepted),
+            _ok("It is on disk", Accepted, 202),
+        ),
+        (*_KEY, *_BODY, *_WRITE, "forbidden", "duplicate_id"), request=Event,
+    ),
+    Operation(
+        "GET", "/api/events/{id}", "getEvent", "events", "Whom it reached, and who has noticed; wait for that",
+        (_ok("With each message and its steps", EventAccount),), (*_KEY, *_WRITE, "invalid_field", "not_found"),
+        (_ID, _WAIT),
+    ),
+    Operation(
+        "POST", "/api/events/{id}/ack", "acknowledgeEvent", "events", "Somebody has noticed: nobody is told any more",
+        (_ok("The event as it is now", EventAccount),), (*_KEY, *_WRITE, "invalid_field", "not_found"), (_ID,),
+    ),
+    Operation(
+        "POST", "/api/routes/test", "testRoutes", "events", "Where would an event go, and why? Sends nothing",
+        (_ok("What each route makes of it", Trial),), (*_KEY, *_BODY, "forbidden"), request=Event,
+    ),
+    Operation(
+        "GET", "/api/silences", "listSilences", "events", "The silences in force",
+        (_ok("By their end", SilenceList),), _KEY,
+    ),
+    Operation(
+        "POST", "/api/silences", "addSilence", "events", "For a while, events like these go nowhere",
+        (_ok("It is in force", Silence),), (*_KEY, *_BODY, *_WRITE, "forbidden"), request=NewSilence,
+    ),
+    Operation(
+        "DELETE", "/api/silences/{id}", "endSilence", "events", "End a silence before its time",
+        (Answer(204, "It is gone", {}),), (*_KEY, *_WRITE, "invalid_field", "forbidden", "not_found"), (_ID,),
+    ),
+)  # fmt: skip
+
 _HOOK = ("invalid_field", "not_found", "unauthorized", "forbidden", "unknown_recipient", "duplicate_id")
 _CHANNEL = Parameter("name", "path", {"type": "string", "minLength": 1}, "A channel of the settings", example="wecom")
 _CHANNELS = (
@@ -443,4 +483,13 @@ _MODELS = (
     ),
 )  # fmt: skip
 
-OPERATIONS: tuple[Operation, ...] = (*_MODELS, *_MESSAGES, *_CHANNELS, *_TASKS, *_DECISIONS, *_INTENTS, *_STATE)
+OPERATIONS: tuple[Operation, ...] = (
+    *_MODELS,
+    *_MESSAGES,
+    *_EVENTS,
+    *_CHANNELS,
+    *_TASKS,
+    *_DECISIONS,
+    *_INTENTS,
+    *_STATE,
+)

@@ -1,0 +1,97 @@
+"""A case: what one route does about some events, until somebody acknowledges or nothing is left to do."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import anyio
+
+from autoglm.channels.routes.event import Event
+from autoglm.channels.routes.notices import Notice, Notices, Progress, rank
+from autoglm.channels.routes.settings import RouteSettings
+from autoglm.core.clock import now_ms
+from autoglm.core.ports import Record
+
+_MAX_WAIT_S = 3_600.0
+
+Notify = Callable[[RouteSettings, Sequence[Event], tuple[str, ...], int, int], Awaitable[list[Notice]]]
+"""(route, events, addresses, step, number): send the messages of one step, once, however often it is asked."""
+
+
+class Case:
+    """`run` in a task; cancelling it ends the case. Everything it knows is in the log: it can be run again."""
+
+    def __init__(self, route: RouteSettings, events: Sequence[Event], notices: Notices, notify: Notify) -> None:
+        self.route = route
+        self.events = events
+        self._notices = notices
+        self._notify = notify
+        self._sent: list[Notice] = []
+
+    async def run(self) -> None:
+        first = self.events[0]
+        addresses = self.route.to
+        if self.route.to_addressee and first.to is not None:
+            addresses = (*addresses, first.to)
+        self._sent = list(await self._notify(self.route, self.events, addresses, 0, 0))
+        if not self._sent:
+            return
+        begun_ms = min(notice.time for notice in self._sent)
+        step_ms, last = begun_ms, (addresses, 0)
+        for index, step in enumerate(self.route.then, 1):
+            due_ms = begun_ms + round(1000 * step.after_s)
+            if await self._settled(rank(step.unless), due_ms, goes_on_failure=True):
+                if await self._is_acknowledged():
+                    return
+                continue
+            step_ms, last = now_ms(), (step.to, index)
+            self._sent += await self._notify(self.route, self.events, step.to, index, 0)
+        await self._repeat(step_ms, *last)
+
+    async def _repeat(self, begun_ms: int, addresses: tuple[str, ...], step: int) -> None:
+        if self.route.repeat_s is None:
+            return
+        for number in range(1, self.route.repeat_times + 1):
+            due_ms = begun_ms + round(1000 * self.route.repeat_s * number)
+            if await self._settled(rank("acknowledged"), due_ms, goes_on_failure=False):
+                return
+            self._sent += await self._notify(self.route, self.events, addresses, step, number)
+
+    async def _settled(self, wanted: int, due_ms: int, *, goes_on_failure: bool) -> bool:
+        """True when a message reached as far as wanted before that time; at once also when somebody acknowledged.
+
+        goes_on_failure: when all messages have failed, there is nothing to wait for.
+        """
+        after = 0
+        while True:
+            progress = await self._progress()
+            if progress.rank >= rank("acknowledged"):
+                return True
+            wait_s = (due_ms - now_ms()) / 1000
+            if wait_s <= 0 or (goes_on_failure and progress.has_all_failed):
+                return progress.rank >= wanted
+            if self._is_over():
+                return True
+            records = await self._wait(after, min(wait_s, _MAX_WAIT_S))
+            after = max([after, *(record.seq for record in records)])
+
+    async def _wait(self, after: int, timeout_s: float) -> list[Record]:
+        if any(not notice.error for notice in self._sent):
+            return await self._notices.wait(self._sent, after=after, timeout_s=timeout_s)
+        await anyio.sleep(timeout_s)
+        return []
+
+    async def _progress(self) -> Progress:
+        """Of this case's messages; an acknowledgement on another route of the same event counts, too."""
+        own = await self._notices.progress(self._sent)
+        if own.rank >= rank("acknowledged"):
+            return own
+        all_notices = await self._notices.of_event(self.events[0].id)
+        others = [notice for notice in all_notices if notice.route != self.route.name]
+        other = await self._notices.progress(others)
+        return other if other.rank >= rank("acknowledged") else own
+
+    async def _is_acknowledged(self) -> bool:
+        return (await self._progress()).rank >= rank("acknowledged")
+
+    def _is_over(self) -> bool:
+        expires_at = self.events[0].expires_at
+        return expires_at is not None and expires_at <= now_ms()

@@ -1,0 +1,170 @@
+"""Notices: the messages that tell people of events, with a note in the log of which event, route and step each is."""
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from autoglm.channels.mailbox import Mailbox
+from autoglm.channels.receipts import Receipt, subject_of_message
+from autoglm.channels.routes.decision import Way
+from autoglm.channels.routes.event import Event
+from autoglm.channels.routes.settings import PersonSettings, RouteSettings
+from autoglm.channels.routes.template import plain_text, rendered
+from autoglm.core.clock import now_ms
+from autoglm.core.envelope import Envelope
+from autoglm.core.errors import DuplicateId, InvalidField, UnknownRecipient
+from autoglm.core.ports import Log, NewRecord, Record
+
+EVENT_LABEL = "event"
+"""Of a notice: the id of its first event."""
+_MAX_LABELS = 60
+_MOST = 10_000
+_RANKS = {"accepted": 0, "queued": 0, "sent": 1, "delivered": 2, "read": 3, "acknowledged": 4}
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    message: str
+    """Its id."""
+    to: str
+    route: str
+    step: int
+    """0 for the route's own addresses, then its `then` in their order."""
+    number: int
+    """0, and counted up for each repetition."""
+    events: tuple[str, ...]
+    """Ids; several in a group."""
+    time: int
+    """Milliseconds of the Unix epoch."""
+    person: str = ""
+    resolved: bool = False
+    """It says that the alert is over."""
+    error: str = ""
+    """Why no message could be made."""
+    version: int = 1
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the messages about an event have come."""
+
+    rank: int
+    """The furthest of them, as in `reached`."""
+    has_all_failed: bool
+    """There was one at least, and none is on its way or has arrived."""
+    by: str = ""
+    """Who acknowledged."""
+
+
+_decode = msgspec.json.Decoder(Notice).decode
+_receipt = msgspec.json.Decoder(Receipt).decode
+
+
+def rank(state: str) -> int:
+    """sent 1, delivered 2, read 3, acknowledged 4; 0 for what is not so far, -1 for what has ended otherwise."""
+    return _RANKS.get(state, -1)
+
+
+class Notices:
+    def __init__(self, store: Log, mailbox: Mailbox) -> None:
+        self._log = store
+        self._mailbox = mailbox
+
+    async def send(
+        self, route: RouteSettings, events: Sequence[Event], way: Way, *, step: int, number: int,
+        person: PersonSettings | None, resolved: bool = False,
+    ) -> Notice:  # fmt: skip
+        """One message, stored with its note. The same call again sends nothing new. Raises StorageFull, QueueFull."""
+        priority = _priority(route, events)
+        ids = tuple(event.id for event in events)
+        notice = Notice(
+            message=_message_id(route.name, step, number, way.to, *ids, resolved), to=way.to, route=route.name,
+            step=step, number=number, events=ids, time=now_ms(), person=way.person, resolved=resolved,
+        )  # fmt: skip
+        note = _note(notice, events)
+        try:
+            envelope = _message(notice, route, events, priority, "zh" if person is None else person.language)
+            await self._mailbox.send(envelope, sender=events[0].from_, beside=[note])
+        except DuplicateId:  # sent before, in words that a change of the settings made different
+            pass
+        except (UnknownRecipient, InvalidField) as error:
+            notice = msgspec.structs.replace(notice, error=str(error))
+            await self._log.append(_note(notice, events))
+        return notice
+
+    async def of_event(self, id: str) -> list[Notice]:
+        return [_decode(record.body) for record in await self._log.read(f"notices:{id}", limit=_MOST)]
+
+    async def of_alert(self, event: Event) -> list[Notice]:
+        """The last ones about the alert, whichever event told of it."""
+        return [_decode(record.body) for record in await self._log.read_last(f"alert:{event.alert_key}", limit=500)]
+
+    async def steps(self, notice: Notice) -> list[Receipt]:
+        """What became of its message, `accepted` left out."""
+        return [
+            _receipt(record.body) for record in await self._log.read(subject_of_message(notice.message), limit=_MOST)
+        ]
+
+    async def progress(self, notices: Sequence[Notice]) -> Progress:
+        furthest, alive, by = 0, 0, ""
+        for notice in notices:
+            if notice.error:
+                continue
+            steps = await self.steps(notice)
+            has_ended = any(rank(step.state) < 0 for step in steps)
+            alive += not has_ended
+            for step in steps:
+                furthest = max(furthest, rank(step.state))
+                if step.state == "acknowledged" and not by:
+                    by = step.by
+        return Progress(rank=furthest, has_all_failed=bool(notices) and not alive and furthest < 4, by=by)
+
+    async def wait(self, notices: Sequence[Notice], *, after: int, timeout_s: float) -> list[Record]:
+        """The next receipts of these messages."""
+        subjects = {subject_of_message(notice.message) for notice in notices if not notice.error}
+        return await self._log.next(*subjects, after=after, timeout_s=timeout_s)
+
+
+def text_of_notice(route: RouteSettings, events: Sequence[Event], language: str) -> tuple[str, str]:
+    """(title, text). Raises InvalidField where a template fails."""
+    text = plain_text(events) if route.template is None else rendered(route.template, events, language=language)
+    if route.title is None:
+        return events[0].title, text
+    title = " ".join(rendered(route.title, events, language=language, field="title").split())
+    return title[:1000], text
+
+
+def _message(notice: Notice, route: RouteSettings, events: Sequence[Event], priority: int, language: str) -> Envelope:
+    try:
+        title, text = text_of_notice(route, events, language)
+    except InvalidField as error:  # an alarm goes out, however bad its template is
+        title, text = events[0].title, f"{plain_text(events)}\n\n[{error}]"
+    first = events[0]
+    labels = dict(list(first.labels.items())[:_MAX_LABELS]) | {EVENT_LABEL: first.id, "route": route.name}
+    if title:
+        labels["title"] = title
+    if first.kind == "alert":
+        labels["state"] = "resolved" if notice.resolved else "firing"
+    expiries = [event.expires_at for event in events if event.expires_at is not None]
+    return Envelope(
+        id=notice.message, from_=first.from_, to=notice.to, content=text or "-", kind=first.kind, labels=labels,
+        priority=priority, expires_at=max(expiries) if len(expiries) == len(events) else None,
+    )  # fmt: skip
+
+
+def _priority(route: RouteSettings, events: Sequence[Event]) -> int:
+    return max(event.priority for event in events) if route.priority is None else route.priority
+
+
+def _note(notice: Notice, events: Sequence[Event]) -> NewRecord:
+    alerts = {f"alert:{event.alert_key}" for event in events if event.kind == "alert"}
+    return NewRecord(
+        id=f"notice {notice.message}", digest=b"notice",
+        subjects=(*dict.fromkeys(f"notices:{event.id}" for event in events), *sorted(alerts)),
+        body=msgspec.json.encode(notice),
+    )  # fmt: skip
+
+
+def _message_id(*of: str | int) -> str:
+    """The same after a restart, so that nobody is told twice."""
+    meant = msgspec.json.encode(of)
+    return f"notice-{hashlib.blake2b(meant, digest_size=16).hexdigest()}"

@@ -1,0 +1,153 @@
+"""`/api/events`: one event in, routed to whom it concerns. `/api/routes/test`: where would it go? `/api/silences`."""
+
+from typing import Literal
+
+import msgspec
+
+from autoglm.auth.keys import KeyRing
+from autoglm.channels.routes.event import Event, decode_event
+from autoglm.channels.routes.notices import text_of_notice
+from autoglm.channels.routes.notifier import Notifier
+from autoglm.channels.routes.settings import RouteSettings
+from autoglm.channels.routes.silences import NewSilence, Silence
+from autoglm.core.clock import now_ms
+from autoglm.core.errors import Draining, NotFound
+from autoglm.gateway import fields
+from autoglm.gateway.exchange import Exchange
+from autoglm.gateway.messages import MAX_WAIT_S
+from autoglm.gateway.posting import accept
+from autoglm.gateway.router import Route
+
+
+class Destination(msgspec.Struct, frozen=True):
+    to: str
+    reason: str
+
+
+class LaterStep(msgspec.Struct, frozen=True):
+    after_s: float
+    unless: Literal["sent", "delivered", "read", "acknowledged"]
+    to: tuple[str, ...]
+
+
+class RouteTrial(msgspec.Struct, frozen=True, kw_only=True):
+    """What one route would do with an event."""
+
+    route: str
+    matches: bool
+    reason: str
+    to: list[Destination] = []
+    then: list[LaterStep] = []
+    repeat_s: float | None = None
+    group_wait_s: float = 0.0
+    title: str = ""
+    text: str = ""
+    """As it would read, in Chinese where a template asks for the language."""
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an event would go now, and why. Nothing was sent."""
+
+    routes: list[RouteTrial]
+    """Those that were asked, in their order."""
+    silenced_by: str
+    inhibited_by: str
+
+
+class SilenceList(msgspec.Struct, frozen=True):
+    silences: list[Silence]
+
+
+class EventsGateway:
+    def __init__(self, keys: KeyRing, notifier: Notifier, *, max_body_bytes: int) -> None:
+        self._keys = keys
+        self._notifier = notifier
+        self._max_body_bytes = max_body_bytes
+        self.is_draining = False
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("POST", "/api/events", self.post),
+            Route("GET", "/api/events/{id}", self.get),
+            Route("POST", "/api/events/{id}/ack", self.acknowledge),
+            Route("POST", "/api/routes/test", self.test),
+            Route("GET", "/api/silences", self.silences),
+            Route("POST", "/api/silences", self.silence),
+            Route("DELETE", "/api/silences/{id}", self.end_silence),
+        ]
+
+    async def post(self, exchange: Exchange, _: dict[str, str]) -> None:
+        principal = exchange.identify(self._keys)
+        if self.is_draining:
+            raise Draining
+        event = decode_event(await exchange.body(self._max_body_bytes))
+        principal.require("send:message", event.from_ or principal.address)
+        sent = await self._notifier.submit(event, sender=principal.address)
+        accept(exchange, sent.id, sent.seq, is_new=sent.is_new)
+
+    async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:
+        event = await self._visible(exchange, variables["id"])
+        query = exchange.query()
+        fields.only(query, ("wait",))
+        wait_s = fields.seconds(query, "wait", high=MAX_WAIT_S)
+        if wait_s > 0 and not self.is_draining and not exchange.is_head:
+            exchange.cancel_when_left()
+            exchange.respond_json(200, await self._notifier.wait_acknowledged(event.id, wait_s))
+        else:
+            exchange.respond_json(200, await self._notifier.account(event.id))
+
+    async def acknowledge(self, exchange: Exchange, variables: dict[str, str]) -> None:
+        """By the key's own address: an operator has noticed."""
+        principal = exchange.identify(self._keys)
+        event = await self._visible(exchange, variables["id"])
+        exchange.respond_json(200, await self._notifier.acknowledge(event.id, by=principal.address))
+
+    async def _visible(self, exchange: Exchange, id: str) -> Event:
+        """Raises NotFound also for an event of others."""
+        principal = exchange.identify(self._keys)
+        event = await self._notifier.get(id)
+        if not principal.allows("send:message", event.from_):
+            raise NotFound("event", id[:128])
+        return event
+
+    async def test(self, exchange: Exchange, _: dict[str, str]) -> None:
+        principal = exchange.identify(self._keys)
+        principal.require("admin")  # who is reached how is the people's own
+        event = decode_event(await exchange.body(self._max_body_bytes))
+        event = msgspec.structs.replace(
+            event, from_=event.from_ or principal.address, timestamp=event.timestamp or now_ms(), id=event.id or "test"
+        )
+        decision = self._notifier.decide(event)
+        trials = [
+            self._trial(self._notifier.route(account.route), event, account.reason)
+            if account.matches
+            else RouteTrial(route=account.route, matches=False, reason=account.reason)
+            for account in decision.accounts
+        ]
+        exchange.respond_json(
+            200, Trial(routes=trials, silenced_by=decision.silenced_by, inhibited_by=decision.inhibited_by)
+        )  # fmt: skip
+
+    def _trial(self, route: RouteSettings, event: Event, reason: str) -> RouteTrial:
+        title, text = text_of_notice(route, [event], "zh")
+        return RouteTrial(
+            route=route.name, matches=True, reason=reason, title=title, text=text, repeat_s=route.repeat_s,
+            to=[Destination(to, why) for to, why in self._notifier.addresses(route, event)],
+            then=[LaterStep(step.after_s, step.unless, step.to) for step in route.then],
+            group_wait_s=route.group_wait_s,
+        )  # fmt: skip
+
+    async def silences(self, exchange: Exchange, _: dict[str, str]) -> None:
+        exchange.identify(self._keys)
+        exchange.respond_json(200, SilenceList(self._notifier.silences.all()))
+
+    async def silence(self, exchange: Exchange, _: dict[str, str]) -> None:
+        principal = exchange.identify(self._keys)
+        principal.require("admin")
+        new = fields.decode(await exchange.body(self._max_body_bytes), NewSilence)
+        exchange.respond_json(200, await self._notifier.silences.add(new, by=principal.address))
+
+    async def end_silence(self, exchange: Exchange, variables: dict[str, str]) -> None:
+        exchange.identify(self._keys).require("admin")
+        await self._notifier.silences.end(variables["id"])
+        exchange.respond(204, b"")

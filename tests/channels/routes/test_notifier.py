@@ -1,0 +1,346 @@
+"""An event reaches whom the routes say, goes on until somebody notices, and tells nobody twice."""
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from autoglm.channels.delivery import Words, permanent
+from autoglm.channels.routes.event import Event
+from autoglm.channels.routes.silences import NewSilence
+from autoglm.core.clock import now_ms
+from autoglm.core.errors import DuplicateId, InvalidField, NotFound
+from autoglm.store import StoreSettings, open_store
+from channels.routes.desk import Desk, desk
+from channels.scripted_channel import ScriptedChannel
+from eventually import until
+
+NEVER = permanent("40058", Words("a field is wrong", "字段有误"))
+OPS = '[[route]]\nname = "ops"\nto = ["user:alice", "channel:c/t"]\n'
+
+
+async def test_an_event_reaches_whom_its_route_names(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    async with desk(tmp_path, OPS, c=channel) as hub:
+        id = await hub.raise_event(title="Press 7", labels={"line": "3"}, priority=8, id="e/1")
+        (letter,) = await hub.has_mail("user:alice")
+        account = await hub.account(id, lambda account: len(account.notices) == 2 and account.notices[1].steps)
+    assert channel.texts == ["Press 7\nThe press is down."]
+    assert (letter.from_, letter.kind, letter.priority) == ("device:press-7", "event", 8)
+    assert letter.labels == {"line": "3", "event": "e/1", "route": "ops", "title": "Press 7"}
+    assert [(one.notice.to, one.notice.step, one.notice.number) for one in account.notices] == [
+        ("user:alice", 0, 0), ("channel:c/t", 0, 0),
+    ]  # fmt: skip
+    assert [step.state for step in account.notices[1].steps] == ["sent"]
+
+
+async def test_a_repeated_event_tells_nobody_twice_and_another_under_its_id_is_refused(tmp_path: Path) -> None:
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        await hub.raise_event(id="e")
+        await hub.raise_event(id="e")
+        with pytest.raises(DuplicateId):
+            await hub.raise_event("something else", id="e")
+        await hub.closed("e")
+        assert await hub.texts("user:alice") == ["The press is down."]
+
+
+async def test_the_first_route_that_matches_takes_it_unless_it_goes_on(tmp_path: Path) -> None:
+    routes = """
+[[route]]
+name = "log"
+to = ["user:log"]
+goes_on = true
+[[route]]
+name = "night"
+to = ["user:night"]
+match = { min_priority = 7 }
+[[route]]
+name = "rest"
+to = ["user:rest"]
+"""
+    async with desk(tmp_path, routes) as hub:
+        for priority in (9, 3):
+            await hub.closed(await hub.raise_event(f"p{priority}", priority=priority))
+        assert await hub.texts("user:log") == ["p9", "p3"]
+        assert await hub.texts("user:night") == ["p9"]
+        assert await hub.texts("user:rest") == ["p3"]
+
+
+async def test_an_event_that_no_route_takes_is_kept_and_says_so(tmp_path: Path) -> None:
+    async with desk(tmp_path, OPS + 'match = { kinds = ["alert"] }\n', c=ScriptedChannel()) as hub:
+        account = await hub.closed(await hub.raise_event())
+        assert (account.notices, account.acknowledged_by) == ([], "")
+        with pytest.raises(NotFound):
+            await hub.notifier.get("never")
+
+
+# --- fallback, escalation, repetition ---
+
+ESCALATES = """
+[[route]]
+name = "ops"
+to = ["channel:c/t"]
+[[route.then]]
+after_s = {first}
+unless = "{unless}"
+to = ["channel:sms/1"]
+[[route.then]]
+after_s = 600
+to = ["channel:sms/2"]
+"""
+
+
+@pytest.mark.parametrize(("unless", "falls_back"), [("sent", False), ("delivered", True)])
+async def test_the_fallback_goes_by_what_the_channel_knows(tmp_path: Path, unless: str, falls_back: bool) -> None:
+    robot, sms = ScriptedChannel(), ScriptedChannel()
+    async with desk(tmp_path, ESCALATES.format(first=0.3, unless=unless), c=robot, sms=sms) as hub:
+        id = await hub.raise_event()
+        steps = 2 if falls_back else 1
+        await hub.account(id, lambda account: len(account.notices) == steps and account.notices[-1].steps)
+        await anyio.sleep(0 if falls_back else 0.5)  # the time of the step is over, and nothing came of it
+        assert [target for target, _, _ in sms.sent] == (["1"] if falls_back else [])
+
+
+async def test_a_message_that_failed_falls_back_at_once(tmp_path: Path) -> None:
+    robot, sms = ScriptedChannel(), ScriptedChannel()
+    robot.answers.append(NEVER)
+    async with desk(tmp_path, ESCALATES.format(first=500, unless="delivered"), c=robot, sms=sms) as hub:
+        id = await hub.raise_event()
+        await hub.account(id, lambda account: len(account.notices) == 2 and account.notices[1].steps)
+    assert [target for target, _, _ in sms.sent] == ["1"]
+
+
+async def test_an_acknowledgement_ends_it(tmp_path: Path) -> None:
+    robot, sms = ScriptedChannel(), ScriptedChannel()
+    async with desk(tmp_path, ESCALATES.format(first=500, unless="acknowledged"), c=robot, sms=sms) as hub:
+        id = await hub.raise_event()
+        await hub.account(id, lambda account: account.notices and account.notices[0].steps)
+        account = await hub.notifier.acknowledge(id, by="user:bob")
+        assert account.acknowledged_by == "user:bob"
+        await hub.closed(id)
+    assert sms.sent == []
+
+
+async def test_who_waits_for_an_acknowledgement_is_woken_by_it(tmp_path: Path) -> None:
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        id = await hub.raise_event()
+        (letter,) = await hub.has_mail("user:alice")
+        with anyio.fail_after(5.0):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(lambda: hub.mailbox.report(letter, "acknowledged", by="user:alice"))
+                account = await hub.notifier.wait_acknowledged(id, 60.0)
+        assert account.acknowledged_by == "user:alice"
+
+
+async def test_an_acknowledgement_on_one_route_stops_the_other(tmp_path: Path) -> None:
+    routes = """
+[[route]]
+name = "mail"
+to = ["user:alice"]
+goes_on = true
+[[route]]
+name = "robot"
+to = ["channel:c/t"]
+then = [{ after_s = 0.4, to = ["channel:sms/1"] }]
+"""
+    sms = ScriptedChannel()
+    async with desk(tmp_path, routes, c=ScriptedChannel(), sms=sms) as hub:
+        id = await hub.raise_event()
+        (letter,) = await hub.has_mail("user:alice")
+        await hub.mailbox.report(letter, "acknowledged", by="user:alice")
+        await hub.closed(id)
+    assert sms.sent == []
+
+
+async def test_it_is_said_again_until_somebody_acknowledges(tmp_path: Path) -> None:
+    async with desk(tmp_path, '[[route]]\nname = "r"\nto = ["user:alice"]\nrepeat_s = 1.0\n') as hub:
+        id = await hub.raise_event()
+        letters = await hub.has_mail("user:alice", 2)
+        await hub.mailbox.report(letters[1], "acknowledged", by="user:alice")
+        account = await hub.closed(id)
+    assert [one.notice.number for one in account.notices] == [0, 1]
+    assert len({letter.id for letter in letters}) == 2
+
+
+async def test_what_expires_is_told_no_further(tmp_path: Path) -> None:
+    sms = ScriptedChannel()
+    config = '[[route]]\nname = "r"\nto = ["user:alice"]\nthen = [{ after_s = 0.6, to = ["channel:sms/1"] }]\n'
+    async with desk(tmp_path, config, sms=sms) as hub:
+        id = await hub.raise_event(expires_at=now_ms() + 300)
+        await hub.closed(id)
+        with pytest.raises(InvalidField, match="in the past"):
+            await hub.raise_event(expires_at=1)
+    assert sms.sent == []
+
+
+# --- alerts ---
+
+ALERTS = '[[route]]\nname = "r"\nto = ["user:alice"]\nthen = [{ after_s = 500, to = ["user:boss"] }]\n'
+
+
+async def test_an_alert_that_is_over_is_told_to_those_who_heard_of_it(tmp_path: Path) -> None:
+    async with desk(tmp_path, ALERTS) as hub:
+        alert: dict[str, Any] = {"kind": "alert", "labels": {"press": "7"}}
+        first = await hub.raise_event(**alert)
+        await hub.has_mail("user:alice")
+        over = await hub.raise_event("It runs again.", state="resolved", **alert)
+        await hub.closed(over)
+        await hub.closed(first)
+        letters = await hub.mail("user:alice")
+        assert [letter.labels["state"] for letter in letters] == ["firing", "resolved"]
+        assert await hub.texts("user:alice") == ["The press is down.", "[已恢复 / resolved]\nIt runs again."]
+        assert await hub.mail("user:boss") == []
+        await hub.closed(await hub.raise_event("Once more.", state="resolved", **alert))
+        assert len(await hub.mail("user:alice")) == 2
+
+
+async def test_an_alert_that_goes_on_firing_is_not_told_again(tmp_path: Path) -> None:
+    async with desk(tmp_path, ALERTS) as hub:
+        for _ in range(5):
+            await hub.raise_event(kind="alert", labels={"press": "7"})
+        other = await hub.raise_event("Press 8", kind="alert", labels={"press": "8"})
+        await hub.account(other, lambda account: account.notices)
+        assert await hub.texts("user:alice") == ["The press is down.", "Press 8"]
+
+
+async def test_while_one_alert_fires_others_are_mute(tmp_path: Path) -> None:
+    config = """
+[[route]]
+name = "r"
+to = ["user:alice"]
+[[inhibit]]
+name = "power"
+while = { labels = { what = "power" } }
+mute = { labels = { what = "press" } }
+equal = ["hall"]
+"""
+    async with desk(tmp_path, config) as hub:
+        power = {"kind": "alert", "labels": {"what": "power", "hall": "1"}}
+        await hub.closed(await hub.raise_event("No power", **power))
+        await hub.closed(await hub.raise_event("Press", kind="alert", labels={"what": "press", "hall": "1"}))
+        await hub.closed(await hub.raise_event("Press in hall 2", kind="alert", labels={"what": "press", "hall": "2"}))
+        await hub.closed(await hub.raise_event("Power", state="resolved", **power))
+        await hub.closed(await hub.raise_event("Press again", kind="alert", labels={"what": "press", "hall": "1"}))
+        texts = await hub.texts("user:alice")
+    assert texts == ["No power", "Press in hall 2", "[已恢复 / resolved]\nPower", "Press again"]
+
+
+async def test_a_silence_is_silent_until_it_ends(tmp_path: Path) -> None:
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        new = NewSilence(labels={"line": "3"}, until=now_ms() + 60_000, comment="maintenance")
+        silence = await hub.notifier.silences.add(new, by="user:bob")
+        await hub.closed(await hub.raise_event("quiet", labels={"line": "3"}))
+        await hub.closed(await hub.raise_event("loud", labels={"line": "4"}))
+        event = Event(content="x", labels={"line": "3"}, from_="device:a")
+        assert hub.notifier.decide(event).silenced_by == silence.id
+        await hub.notifier.silences.end(silence.id)
+        await hub.closed(await hub.raise_event("again", labels={"line": "3"}))
+        assert await hub.texts("user:alice") == ["loud", "again"]
+
+
+@pytest.mark.parametrize("new", [NewSilence(until=1, labels={"a": "b"}), NewSilence(until=2**52)])
+async def test_a_silence_of_nothing_or_of_everything_is_refused(tmp_path: Path, new: NewSilence) -> None:
+    async with desk(tmp_path, "") as hub:
+        with pytest.raises(InvalidField):
+            await hub.notifier.silences.add(new, by="user:bob")
+
+
+# --- groups and people ---
+
+
+async def test_events_of_a_group_go_in_one_message(tmp_path: Path) -> None:
+    config = '[[route]]\nname = "r"\nto = ["user:alice"]\ngroup_by = ["line"]\ngroup_wait_s = 0.5\n'
+    async with desk(tmp_path, config) as hub:
+        ids = [await hub.raise_event(f"e{number}", labels={"line": str(number % 2)}) for number in range(6)]
+        for id in ids:
+            await hub.closed(id)
+        texts = await hub.texts("user:alice")
+        accounts = [await hub.notifier.account(id) for id in ids]
+    assert sorted(texts) == [
+        "[3 个事件 / 3 events]\n- e0\n- e2\n- e4",
+        "[3 个事件 / 3 events]\n- e1\n- e3\n- e5",
+    ]
+    assert {len(account.notices) for account in accounts} == {1}
+
+
+async def test_people_are_reached_as_they_wish(tmp_path: Path) -> None:
+    config = """
+[[route]]
+name = "r"
+to = ["group:ops"]
+template = "{{ language }}: {{ event.content }}"
+[[person]]
+address = "user:alice"
+language = "en"
+reach = [{ by = "channel:c/alice" }, { by = "channel:sms/1", from_priority = 8 }]
+mutes = [{ labels = { noise = "*?" } }]
+[[person]]
+address = "user:bob"
+reach = [{ by = "channel:c/bob" }]
+quiet = { from = "00:00", to = "00:00", from_priority = 8 }
+"""
+    chat, sms = ScriptedChannel(), ScriptedChannel()
+    async with desk(tmp_path, config, c=chat, sms=sms) as hub:
+        await hub.groups.put("ops", ["user:alice", "user:bob"])
+        await hub.closed(await hub.raise_event("calm", priority=5))
+        await hub.closed(await hub.raise_event("urgent", priority=9))
+        await hub.has_mail("user:bob", 2)
+        await until(lambda: len(chat.sent) + len(sms.sent) == 4)
+        assert await hub.texts("user:alice") == ["zh: calm", "zh: urgent"]
+    assert sorted((target, text) for target, text, _ in chat.sent) == [
+        ("alice", "en: calm"), ("alice", "en: urgent"), ("bob", "zh: urgent"),
+    ]  # fmt: skip
+    assert [(target, text) for target, text, _ in sms.sent] == [("1", "en: urgent")]
+
+
+async def test_a_bad_template_and_a_bad_address_keep_no_alarm_back(tmp_path: Path) -> None:
+    config = """
+[[route]]
+name = "r"
+to = ["group:gone", "user:alice"]
+template = "{{ event.labels.line }}"
+"""
+    async with desk(tmp_path, config) as hub:
+        account = await hub.closed(await hub.raise_event())
+        (text,) = await hub.texts("user:alice")
+    assert text.startswith("The press is down.\n\n[template: the template fails:")
+    assert "group:gone" in account.notices[0].notice.error
+
+
+# --- restarts ---
+
+
+async def test_after_a_restart_it_goes_on_and_tells_nobody_twice(tmp_path: Path) -> None:
+    config = ESCALATES.format(first=1.0, unless="acknowledged")
+    robot, sms = ScriptedChannel(), ScriptedChannel()
+    async with desk(tmp_path, config, c=robot, sms=sms) as hub:
+        id = await hub.raise_event()
+        await hub.account(id, lambda account: account.notices and account.notices[0].steps)
+    async with desk(tmp_path, config, c=robot, sms=sms) as hub:
+        await hub.account(id, lambda account: len(account.notices) == 2 and account.notices[1].steps)
+    assert len(robot.sent) == 1
+    assert [target for target, _, _ in sms.sent] == ["1"]
+
+
+async def test_a_group_goes_on_as_it_was_after_a_restart(tmp_path: Path) -> None:
+    config = (
+        '[[route]]\nname = "r"\nto = ["user:alice"]\ngroup_wait_s = 0.2\n'
+        'then = [{ after_s = 0.8, to = ["user:boss"] }]\n'
+    )
+    async with desk(tmp_path, config) as hub:
+        ids = [await hub.raise_event(f"e{number}") for number in range(3)]
+        await hub.has_mail("user:alice")
+    async with desk(tmp_path, config) as hub:
+        for id in ids:
+            await hub.closed(id)
+        assert await hub.texts("user:boss") == ["[3 个事件 / 3 events]\n- e0\n- e1\n- e2"]
+        assert len(await hub.mail("user:alice")) == 1
+
+
+async def test_events_that_came_before_a_kill_are_told_after_it(tmp_path: Path) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store:  # nobody runs
+        await Desk(store, "", {}).raise_event("while it was down", id="e")
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        await hub.closed("e")
+        assert await hub.texts("user:alice") == ["while it was down"]
