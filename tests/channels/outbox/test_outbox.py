@@ -372,6 +372,26 @@ async def test_a_request_that_was_on_its_way_is_in_doubt_after_a_restart(tmp_pat
     assert channel.texts == ["fresh"]
 
 
+async def test_a_doubt_that_is_tried_again_is_written_down(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    channel.gate = anyio.Event()
+    async with office(tmp_path, (channel, settings())) as hub:
+        id = await hub.post("on its way")
+        await until(lambda: channel.tried)
+    channel.gate = None
+    async with office(tmp_path, (channel, settings())) as hub:
+        await hub.ends(id)
+        steps = await hub.steps(id)
+    assert [(step.state, step.code, step.attempt) for step in steps] == [("queued", "interrupted", 1), ("sent", "", 2)]
+
+
+async def test_a_vendor_that_says_at_once_is_asked_at_once(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    channel.answers.append(throttled("429", Words("too many", "过多"), 0.0))
+    async with office(tmp_path, (channel, settings())) as hub:
+        assert [end.state for end in await hub.ends(await hub.post("hello"))] == ["sent"]
+
+
 async def test_attempts_and_parts_are_remembered_over_a_restart(tmp_path: Path) -> None:
     channel = ScriptedChannel(piece_bytes=64)
     slow = EAGER.model_copy(update={"first_retry_s": 600.0, "max_retry_s": 600.0})

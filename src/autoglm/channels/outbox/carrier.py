@@ -79,10 +79,17 @@ class Carrier:
                 lane.settle(seq)
                 return None
             letter = letter._replace(tried=known.tried)
-            if known.doubt is not None and outgoing is not None and outgoing.settings.on_doubt == "fail":
-                await self._settle(lane, letter, _never_twice(known.doubt), [])
+            if known.doubt is not None and not await self._is_tried_again(lane, letter, known.doubt, outgoing):
                 return None
         return letter
+
+    async def _is_tried_again(self, lane: Lane, letter: Letter, doubt: Delivery, outgoing: Outgoing | None) -> bool:
+        """What an earlier run had begun: write down that nobody knows how it ended. False when that is its end."""
+        if outgoing is not None and outgoing.settings.on_doubt == "fail":
+            await self._settle(lane, letter, _never_twice(doubt), [])
+            return False
+        await self._written(partial(self._log.append, _receipt(letter, "queued", doubt, now_ms())))
+        return True
 
     async def carry(self, lane: Lane, letter: Letter, outgoing: Outgoing) -> None:
         """Compose and send it, all parts that the vendor has not yet."""
@@ -212,7 +219,9 @@ class Carrier:
         lane.pause_code, lane.pause_reason = delivery.code, delivery.reason
         if delivery.failure in _PAUSES_S:
             first_s, longest_s = _PAUSES_S[delivery.failure]
-            wait_s = delivery.retry_after_s or pause_s(lane.failures, first_s, longest_s)
+            wait_s = delivery.retry_after_s
+            if wait_s is None:
+                wait_s = pause_s(lane.failures, first_s, longest_s)
             if delivery.failure == "auth":
                 log.warning("channel_unauthorized", channel=lane.channel, target=lane.target, code=delivery.code)
         elif lane.failures >= _TRIP:
