@@ -250,6 +250,8 @@ def without_password(text: str) -> str:
 
 def as_toml(value: object) -> str:
     """The value as it would stand in autoglm.toml; '(none)' for what is absent."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(by_alias=True, exclude_defaults=True)
     match value:
         case None:
             return "(none)"
@@ -257,8 +259,6 @@ def as_toml(value: object) -> str:
             return str(value).lower()
         case str() | Path():
             return json.dumps(str(value), ensure_ascii=False)
-        case BaseModel():
-            return as_toml(value.model_dump(by_alias=True, exclude_defaults=True))
         case dict():
             entries = ", ".join(f"{name} = {as_toml(entry)}" for name, entry in value.items())
             return f"{{ {entries} }}" if entries else "{}"
