@@ -30,20 +30,24 @@ class RunningHub(NamedTuple):
 
 @contextmanager
 def running_hub(
-    data_dir: Path, config: str = "", *, core: int | None = None, source: Path | None = None
+    data_dir: Path, config: str = "", *, core: int | None = None, source: Path | None = None, is_fresh: bool = True
 ) -> Iterator[RunningHub]:  # fmt: skip
     """A hub with a new data folder on a free port; its log is `data_dir.log`. config: the text of autoglm.toml.
 
+    is_fresh: False to go on with the folder of an earlier run. A port of the settings is kept.
     source: the folder of another version's package; without it the installed one runs.
     Raises RuntimeError with the log when it does not start.
     """
-    shutil.rmtree(data_dir, ignore_errors=True)
-    data_dir.mkdir(parents=True)
+    if is_fresh:
+        shutil.rmtree(data_dir, ignore_errors=True)
+    data_dir.mkdir(parents=True, exist_ok=True)
     config_file = data_dir / "autoglm.toml"
     config_file.write_text(config)
     log_file = data_dir.with_suffix(".log")
-    log_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "autoglm", "up", "--json", "--data", str(data_dir), "--port", "0"]
+    if is_fresh:
+        log_file.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "autoglm", "up", "--json", "--data", str(data_dir)]
+    command += [] if "\nport = " in config else ["--port", "0"]
     command += ["--config", str(config_file)]
     # Settings of whoever runs the benchmark must not change what is measured.
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AUTOGLM_")}  # noqa: TID251
