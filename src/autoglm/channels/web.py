@@ -7,7 +7,9 @@ import ipaddress
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
@@ -66,11 +68,14 @@ class Web:
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None,
         limit_bytes: int = ANSWER_LIMIT_BYTES,
     ) -> Answer:  # fmt: skip
-        """Raises NoAnswer. The url must be well-formed. An answer longer than limit_bytes is cut there."""
+        """Raises NoAnswer. An answer longer than limit_bytes is cut there, whether it comes packed or not."""
         session = await self._opened()
         import aiohttp
 
-        timeout = aiohttp.ClientTimeout(total=self._timeout_s or TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
+        total_s = self._timeout_s or TIMEOUT_S
+        # Looking up the name and connecting end well before the whole: what ends later has gone out, and is in doubt.
+        connect_s = min(CONNECT_TIMEOUT_S, total_s / 2)
+        timeout = aiohttp.ClientTimeout(total=total_s, connect=connect_s, sock_connect=connect_s)
         try:
             self._check_literal(url)
             async with session.request(
@@ -78,7 +83,8 @@ class Web:
                 ssl=self._ssl or True, timeout=timeout,
             ) as answer:  # fmt: skip
                 data = await _read(answer.content, limit_bytes)
-                return Answer(answer.status, answer.headers, data)
+                coding = answer.headers.get("Content-Encoding", "").strip().lower()
+                return Answer(answer.status, answer.headers, _unpacked(data, coding, limit_bytes))
         except _Refused as error:
             raise NoAnswer(permanent("address_refused", error.reason)) from None
         except aiohttp.ClientError as error:
@@ -106,8 +112,9 @@ class Web:
                     **({"keepalive_timeout": self._keep_alive_s} if self._keep_alive_s else {}),
                 )  # fmt: skip
                 self._session = loaded.ClientSession(
-                    connector=connector, trust_env=False, auto_decompress=True,
-                    headers={"User-Agent": f"autoglm-hub/{__version__}"}, cookie_jar=loaded.DummyCookieJar(),
+                    connector=connector, trust_env=False, auto_decompress=False,
+                    headers={"User-Agent": f"autoglm-hub/{__version__}", "Accept-Encoding": "identity"},
+                    cookie_jar=loaded.DummyCookieJar(),
                 )  # fmt: skip
             return cast("aiohttp.ClientSession", self._session)
 
@@ -115,11 +122,12 @@ class Web:
         """aiohttp asks no resolver for a numeric host."""
         from yarl import URL
 
-        if self._guard is None or (host := URL(url).host) is None:
+        if self._guard is None:
             return
         try:
+            host = URL(url).raw_host or ""  # raw: what aiohttp connects to
             address = str(ipaddress.ip_address(host))
-        except ValueError:
+        except ValueError:  # a name, or no address at all: aiohttp says so
             return
         if (reason := self._guard.refusal(host, address)) is not None:
             raise _Refused(reason)
@@ -164,29 +172,55 @@ async def _read(stream: "aiohttp.StreamReader", limit_bytes: int) -> bytes:
     return b"".join(parts)
 
 
+def _unpacked(data: bytes, coding: str, limit_bytes: int) -> bytes:
+    """What a server packed that was asked not to, as far as limit_bytes: a small answer may hold a huge one.
+
+    Bytes that are not what they are said to be stay as they are: they are unreadable one way or the other.
+    """
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        return data
+    try:
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(data, limit_bytes)  # 32: gzip or zlib
+    except zlib.error:
+        return data
+
+
+_FAILURES: tuple[tuple[str, str, Words], ...] = (
+    ("ClientConnectorDNSError", "no_name", Words("the vendor's host name does not resolve", "无法解析服务方主机名")),
+    ("ClientSSLError", "tls", Words("the TLS connection failed; check the certificate", "TLS 连接失败，请检查证书")),
+    (
+        "ConnectionTimeoutError",
+        "connect_timeout",
+        Words("no connection to the vendor's host in time", "连接服务方主机超时"),
+    ),
+    (
+        "ClientConnectorError",
+        "refused",
+        Words("the vendor's host does not take connections", "服务方主机拒绝连接"),
+    ),
+)
+"""By aiohttp's class of what goes wrong before the request goes out, the nearer class first: code and words."""
+
+
 def _failure(error: Exception, aiohttp: Any) -> Delivery:
     """Words without the url: robots carry their secrets there."""
-    match error:
-        case aiohttp.ClientConnectorDNSError():
-            words = Words("the name of the vendor's host does not resolve", "无法解析服务方主机名")
-            return transient("no_name", words)
-        case aiohttp.ClientSSLError():
-            words = Words("the TLS connection failed; check the certificate", "TLS 连接失败，请检查证书")
-            return transient("tls", words)
-        case aiohttp.ConnectionTimeoutError():
-            words = Words("no connection to the vendor's host in time", "连接服务方主机超时")
-            return transient("connect_timeout", words)
-        case aiohttp.ClientConnectorError():
-            words = Words("the vendor's host does not take connections", "服务方主机拒绝连接")
-            return transient("refused", words)
-        case TimeoutError():
-            words = Words("no answer in time; it may have been delivered", "等待应答超时，消息可能已送达")
-            return transient("timeout", words, is_in_doubt=True)
-        case _:
-            words = Words(
-                "the connection was cut before the answer; it may have been delivered", "应答前连接中断，消息可能已送达"
-            )
-            return transient("cut", words, is_in_doubt=True)
+    if isinstance(error, aiohttp.InvalidURL):
+        words = Words("the address in the settings is none that a request can go to", "配置中的地址无法请求")
+        return permanent("bad_url", words)
+    for name, code, words in _FAILURES:
+        if isinstance(error, getattr(aiohttp, name)):
+            return transient(code, words)
+    if isinstance(error, TimeoutError):
+        code, words = "timeout", Words("no answer in time; it may have been delivered", "等待应答超时，消息可能已送达")
+    elif isinstance(error, aiohttp.ClientResponseError):
+        code = "unreadable"
+        words = Words("the answer is no HTTP; it may have been delivered", "应答不是有效的 HTTP，消息可能已送达")
+    else:
+        code = "cut"
+        words = Words(
+            "the connection was cut before the answer; it may have been delivered", "应答前连接中断，消息可能已送达"
+        )
+    return transient(code, words, is_in_doubt=True)
 
 
 def of_status(answer: Answer) -> Delivery | None:
@@ -212,9 +246,13 @@ def of_status(answer: Answer) -> Delivery | None:
     if status >= 500 or status in (408, 425):
         words = Words(f"the vendor's service fails for now (HTTP {status})", f"服务方暂时故障（HTTP {status}）")
         return transient(code, words, retry_after_s(answer))
-    return permanent(
-        code, Words(f"the vendor refuses the message (HTTP {status})", f"服务方拒绝该消息（HTTP {status}）")
-    )
+    words = Words(f"the vendor refuses the message (HTTP {status})", f"服务方拒绝该消息（HTTP {status}）")
+    if 300 <= status < 400:
+        words = Words(
+            f"the address has moved (HTTP {status}), and redirects are not followed; set the new one",
+            f"服务方要求重定向（HTTP {status}），本机不跟随重定向，请改用新地址",
+        )
+    return permanent(code, words)
 
 
 def throttled_by(answer: Answer, code: str) -> Delivery:
@@ -227,8 +265,11 @@ def retry_after_s(answer: Answer) -> float | None:
     """Of the header Retry-After, in seconds or as a date (RFC 9110, section 10.2.3); at most a day."""
     text = answer.headers.get("Retry-After", "").strip()
     if text.isdecimal():
-        return min(float(text[:9]), 86_400.0)
+        return min(float(text), 86_400.0)
     try:
-        return min(max(0.0, parsedate_to_datetime(text).timestamp() - time.time()), 86_400.0)
+        until = parsedate_to_datetime(text)
+        if until.tzinfo is None:  # C's asctime, and the zone -0000: both mean UTC
+            until = until.replace(tzinfo=UTC)
+        return min(max(0.0, until.timestamp() - time.time()), 86_400.0)
     except (ValueError, OverflowError):
         return None
