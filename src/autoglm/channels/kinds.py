@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from autoglm.channels.settings import ChannelSettings
 
 KINDS: dict[str, str] = {
+    "webhook": "webhook.channel:Webhook",
     "wecom-robot": "wecom_robot:WeComRobot",
 }
 """Kind to the class of the channel, as module:Class under `autoglm.channels.adapters`."""
