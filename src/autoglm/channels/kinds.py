@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from autoglm.channels.settings import ChannelSettings
 
 KINDS: dict[str, str] = {
+    "http-sms": "http_sms.channel:HttpSms",
     "webhook": "webhook.channel:Webhook",
     "wecom-robot": "wecom_robot:WeComRobot",
 }
