@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, str] = {
     "http-sms": "http_sms.channel:HttpSms",
+    "sms-aliyun": "sms_aliyun.channel:SmsAliyun",
     "webhook": "webhook.channel:Webhook",
     "wecom-robot": "wecom_robot:WeComRobot",
 }

@@ -1,19 +1,27 @@
-"""What the SMS channels share: whose number a target is, and the token of the addresses that gateways call."""
+"""What the SMS channels share: whose number a target is, pieces of a text, and replies."""
 
+import hashlib
 import hmac
+from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta, timezone
 from typing import Annotated
 
 from pydantic import Field, SecretStr
 
-from autoglm.channels.channel import Cannot, HookCall, no_target
+from autoglm.channels.channel import Cannot, HookCall, Inbox, no_target
 from autoglm.channels.delivery import Words, permanent, too_large
 from autoglm.channels.pieces import cut, utf16_units
 from autoglm.channels.settings import ChannelSettings
 from autoglm.core.envelope import Envelope, text_of
+from autoglm.core.errors import DuplicateId
 
+CHINA = timezone(timedelta(hours=8))
+"""Vendors write their times and days so."""
 Number = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")]
 """E.164: + and the country's code first."""
+_KEPT_TICKETS = 10_000
 _PIECES = 10
 """A text of more pieces is refused: each is paid for, and 10 reach one number in a day."""
 
@@ -37,6 +45,10 @@ class SmsSettings(ChannelSettings, frozen=True):
             return target
         raise no_target(self.name, target, list(self.numbers)[:20])
 
+    def name_of(self, number: str) -> str:
+        """The name that the settings have for a number, else the number."""
+        return next((name for name, known in self.numbers.items() if known == number), number)
+
     def has_token(self, call: HookCall) -> bool:
         """Whether the caller knows the token: gateways sign nothing."""
         wanted = "" if self.hook_token is None else self.hook_token.get_secret_value()
@@ -45,15 +57,13 @@ class SmsSettings(ChannelSettings, frozen=True):
 
 
 def pieces_of(envelope: Envelope, limit: int) -> Sequence[str]:
-    """The text of the message, at most `limit` UTF-16 units a piece, as SMS counts them. Raises Cannot."""
+    """The text of the message, at most `limit` UTF-16 units a piece, as SMS counts them; none where there is no text.
+
+    Raises Cannot.
+    """
     text = text_of(envelope.content)
     if not text.strip():
-        raise Cannot(
-            permanent(
-                "empty",
-                Words("the message holds no text, and an SMS holds nothing else", "消息中没有文本，短信只能发文本"),
-            )
-        )
+        return []
     pieces = cut(text, limit, measure=utf16_units)
     if len(pieces) > _PIECES:
         raise Cannot(
@@ -66,3 +76,40 @@ def pieces_of(envelope: Envelope, limit: int) -> Sequence[str]:
             )
         )
     return pieces
+
+
+def nothing_to_send() -> Cannot:
+    """For `compose`: no text, and no form that the vendor has."""
+    words = Words("the message holds no text, and an SMS holds nothing else", "消息中没有文本，短信只能发文本")
+    return Cannot(permanent("empty", words))
+
+
+class Replies:
+    """SMS that come in. A reply names no message: it is taken for an answer to the last one to its number."""
+
+    def __init__(self, settings: SmsSettings) -> None:
+        self._settings = settings
+        self._last: OrderedDict[str, str] = OrderedDict()
+
+    def remember(self, number: str, ticket: str) -> None:
+        """The last message to the number went out under this ticket. Forgotten at a restart."""
+        self._last.pop(number, None)
+        self._last[number] = ticket
+        if len(self._last) > _KEPT_TICKETS:
+            self._last.popitem(last=False)
+
+    async def take(self, inbox: Inbox, *, number: str, text: str, vendor_id: str, time_ms: int) -> None:
+        """number: in E.164. vendor_id: what makes it the same SMS when it comes again. Raises HubError."""
+        ticket = self._last.get(number)
+        name = self._settings.name
+        digest = hashlib.sha256(f"{name}\0{number}\0{vendor_id}".encode("utf-8", "replace")).hexdigest()
+        envelope = Envelope(
+            id=f"sms-{digest[:48]}",
+            from_=f"channel:{name}/{self._settings.name_of(number)}",
+            to=self._settings.incoming_to,
+            content=text,
+            timestamp=time_ms,
+            reply_to=None if ticket is None else await inbox.message_of(ticket),
+        )
+        with suppress(DuplicateId):  # taken before, as the answer to an earlier message
+            await inbox.take(envelope)

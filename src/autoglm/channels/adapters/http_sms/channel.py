@@ -9,7 +9,7 @@ from autoglm.channels.adapters.http_sms.settings import HttpSmsSettings
 from autoglm.channels.adapters.http_sms.template import at, filled, filled_form, filled_json, filled_query
 from autoglm.channels.channel import Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, delivered, failed, permanent, transient
-from autoglm.channels.sms import pieces_of
+from autoglm.channels.sms import nothing_to_send, pieces_of
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status, retry_after_s
 from autoglm.core.envelope import Envelope
 
@@ -40,10 +40,10 @@ class HttpSms:
 
     def compose(self, envelope: Envelope, target: str) -> Sequence[Parcel]:
         number = self._settings.number_of(target)
-        return [
-            Parcel(target=target, body={"to": number, "text": piece})
-            for piece in pieces_of(envelope, self._settings.text_limit)
-        ]
+        pieces = pieces_of(envelope, self._settings.text_limit)
+        if not pieces:
+            raise nothing_to_send()
+        return [Parcel(target=target, body={"to": number, "text": piece}) for piece in pieces]
 
     async def send(self, parcel: Parcel, key: str) -> Delivery:
         """key: {id}."""
