@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, str] = {
     "http-sms": "http_sms.channel:HttpSms",
     "sms-aliyun": "sms_aliyun.channel:SmsAliyun",
+    "sms-tencent": "sms_tencent.channel:SmsTencent",
     "webhook": "webhook.channel:Webhook",
     "wecom-robot": "wecom_robot:WeComRobot",
 }

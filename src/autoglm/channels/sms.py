@@ -21,6 +21,7 @@ CHINA = timezone(timedelta(hours=8))
 """Vendors write their times and days so."""
 Number = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")]
 """E.164: + and the country's code first."""
+NumberName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
 _KEPT_TICKETS = 10_000
 _PIECES = 10
 """A text of more pieces is refused: each is paid for, and 10 reach one number in a day."""
@@ -29,12 +30,10 @@ _PIECES = 10
 class SmsSettings(ChannelSettings, frozen=True):
     """A `[[channel]]` that sends SMS."""
 
-    numbers: dict[str, Number] = Field(default={}, max_length=100_000)
+    numbers: dict[NumberName, Number] = Field(default={}, max_length=100_000)
     """Phone numbers by the name that their addresses have, such as "+8613800138000"."""
     any_number: bool = False
     """Whether an address may have a number itself: whoever may send to the channel may then write to any phone."""
-    hook_token: SecretStr | None = Field(default=None, min_length=16)
-    """The gateway calls /api/hooks/NAME?token=TOKEN with its reports; absent: no call is taken."""
 
     def number_of(self, target: str) -> str:
         """Raises Cannot."""
@@ -48,6 +47,13 @@ class SmsSettings(ChannelSettings, frozen=True):
     def name_of(self, number: str) -> str:
         """The name that the settings have for a number, else the number."""
         return next((name for name, known in self.numbers.items() if known == number), number)
+
+
+class PushedSmsSettings(SmsSettings, frozen=True):
+    """Of a gateway that calls the hub with its reports, unsigned."""
+
+    hook_token: SecretStr | None = Field(default=None, min_length=16)
+    """The gateway calls /api/hooks/NAME?token=TOKEN with its reports; absent: no call is taken."""
 
     def has_token(self, call: HookCall) -> bool:
         """Whether the caller knows the token: gateways sign nothing."""

@@ -9,14 +9,14 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from autoglm.channels.adapters.http_sms.template import check_template
 from autoglm.channels.delivery import Failure
-from autoglm.channels.sms import SmsSettings
+from autoglm.channels.sms import PushedSmsSettings
 
 _is_header_name = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 _is_header_value = re.compile(r"[\x20-\x7e]*").fullmatch
 _PATH = r"^([^.\s]+(\.[^.\s]+)*)?$"
 
 
-class HttpSmsSettings(SmsSettings, frozen=True):
+class HttpSmsSettings(PushedSmsSettings, frozen=True):
     """A `[[channel]]` of the kind http-sms."""
 
     kind: Literal["http-sms"]

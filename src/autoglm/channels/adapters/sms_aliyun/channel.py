@@ -20,7 +20,7 @@ from autoglm.channels.adapters.sms_aliyun.receipts import CannotAsk, Receipts, S
 from autoglm.channels.adapters.sms_aliyun.signature import canonical_query, signed_headers
 from autoglm.channels.channel import Cannot, Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, accepted, delivered, permanent, transient
-from autoglm.channels.sms import CHINA, Replies, SmsSettings, nothing_to_send, pieces_of
+from autoglm.channels.sms import CHINA, PushedSmsSettings, Replies, nothing_to_send, pieces_of
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.core.envelope import Envelope, JsonPart
 
@@ -37,7 +37,7 @@ _CALL_ENTRIES = 1_000
 _TAKEN = HookReply(200, '{"code": 0, "msg": "接收成功"}'.encode(), "application/json")
 
 
-class SmsAliyunSettings(SmsSettings, frozen=True):
+class SmsAliyunSettings(PushedSmsSettings, frozen=True):
     """A `[[channel]]` of the kind sms-aliyun."""
 
     kind: Literal["sms-aliyun"]

@@ -1,0 +1,1 @@
+"""SMS by Tencent Cloud (腾讯云短信), with receipts and replies pulled."""
