@@ -276,7 +276,7 @@ class Hub:
             store.log, store.keyvalue, self._mailbox, routes=settings.route, inhibits=settings.inhibit,
             people=settings.person, members=self._members,
         )  # fmt: skip
-        self._inboxes: dict[str, Inbox] = {
+        self._inboxes = {
             name: Intake(outgoing.settings, self._mailbox, self._notifier, store.log, outbox.dead_letters)
             for name, outgoing in directory.outgoing.items()
         }
@@ -297,8 +297,9 @@ class Hub:
             metrics.sources.append(lambda: budget_metrics(budgets))
         if cache is not None:
             metrics.sources.append(lambda: cache_metrics(cache))
-        if settings.channel:
-            metrics.sources.append(lambda: channel_metrics(directory, outbox))
+        notifier, intakes = self._notifier, self._inboxes
+        if settings.channel or settings.route:
+            metrics.sources.append(lambda: channel_metrics(directory, outbox, notifier, intakes))
         self._tracing = self._open_tracing(metrics)
         openai = OpenAIGateway(
             self._keys, dispatcher, metrics, max_body_bytes=limit, strip=strip,
@@ -320,6 +321,7 @@ class Hub:
             )
             return Facts(
                 models_here=here, models_served=list(served), page=PAGE, is_exposed=exposed, pull=pull,
+                channel_kinds=frozenset(entry.kind for entry in settings.channel),
                 models_missing={name: f"autoglm {words}{elsewhere}" for name, words in missing.items()},
             )  # fmt: skip
 

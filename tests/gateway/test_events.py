@@ -118,6 +118,14 @@ def test_a_silence_is_made_seen_and_ended(hub: HubProcess, vendor: WeComRobots) 
     wait_until(lambda: vendor.texts == ["Press 7: loud (3)"])
 
 
+def test_metrics_count_events_by_what_became_of_them(hub: HubProcess) -> None:
+    autoglm("notify", "x", "--kind", "log", data=hub.data_dir)
+    autoglm("notify", "x", data=hub.data_dir)
+    with hub.client() as http:
+        wait_until(lambda: 'autoglm_events_total{kind="event",result="unrouted"}' in http.get("/metrics").text)
+        assert 'autoglm_events_total{kind="log",result="told"} ' in http.get("/metrics").text
+
+
 def test_a_repeat_is_one_event_and_a_wrong_one_is_told(hub: HubProcess) -> None:
     with hub.client() as http:
         first = http.post("/api/events", json={"id": "e-1", "content": "x"})

@@ -70,8 +70,28 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     is_exposed: bool
     pull: str = PULL
     """The command that fetches a model for this hub."""
+    channel_kinds: frozenset[str] = frozenset()
+    """Kinds of the channels in the settings."""
     models_missing: dict[str, str] = {}
     """Models of local instances that are not here, and the command that brings each."""
+
+
+def _channel(facts: Facts, name: str, kind: str, what: str, what_zh: str) -> Capability:
+    """A function that is there as soon as a channel of the kind is set up."""
+    if kind in facts.channel_kinds:
+        return Capability(
+            name=name, available=True,
+            why=f"a [[channel]] of the kind {kind} is set up; autoglm doctor channels asks the vendor",
+            why_zh=f"已配置 {kind} 渠道；autoglm doctor channels 可询问服务方",
+        )  # fmt: skip
+    return Capability(
+        name=name, available=False,
+        why=f"{what} needs a [[channel]] of the kind {kind}, and its vendor's servers",
+        why_zh=f"{what_zh}需要配置 {kind} 渠道，并能访问服务方",
+        instead="the mailbox (POST /api/messages), or another channel: mail, MQTT, webhooks",
+        instead_zh="信箱（POST /api/messages），或其他渠道：邮件、MQTT、Webhook",
+        fix=f"write a [[channel]] with kind = \"{kind}\" (docs/channels)",
+    )  # fmt: skip
 
 
 def capabilities(read_facts: Callable[[], Facts]) -> list[Capability]:
@@ -95,19 +115,11 @@ def capabilities(read_facts: Callable[[], Facts]) -> list[Capability]:
             why="needs WeChat's servers and a registered Official Account", why_zh="需要微信服务器与已注册的公众号",
             instead="local keys (Authorization: Bearer KEY)", instead_zh="本地密钥（Authorization: Bearer KEY）",
         ),
-        Capability(
-            name="wechat_template_message", available=False,
-            why="needs a verified Official Account and WeChat's servers; the adapter comes with a later version",
-            why_zh="需要已认证公众号和微信服务器；适配器将在后续版本提供",
-            instead="the mailbox (POST /api/messages), later a WeCom group robot",
-            instead_zh="信箱（POST /api/messages），后续可用企业微信群机器人",
+        _channel(
+            facts, "wechat_template_message", "wechat-official",
+            "an Official Account's template messages", "公众号模板消息",
         ),
-        Capability(
-            name="wecom_robot", available=False,
-            why="the channel is not part of this version yet", why_zh="此版本尚未包含该渠道",
-            instead="the mailbox: a small program can poll it and post to the robot",
-            instead_zh="信箱：可用一个小脚本轮询，再转发给机器人",
-        ),
+        _channel(facts, "wecom_robot", "wecom-robot", "a WeCom group robot", "企业微信群机器人"),
         Capability(
             name="push", available=False,
             why="Web Push is not part of this version yet", why_zh="此版本尚未包含 Web Push",

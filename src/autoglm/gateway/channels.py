@@ -1,6 +1,6 @@
 """`/api/channels`, `/api/outbox`: how what goes out fares. `/api/hooks`: vendors' calls."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated
 
 import msgspec
@@ -10,10 +10,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from autoglm.auth.keys import KeyRing
 from autoglm.channels.channel import HookCall, Hooked, Inbox
 from autoglm.channels.directory import ChannelHealth, Directory
+from autoglm.channels.intake import Intake
 from autoglm.channels.mailbox import Mailbox
 from autoglm.channels.outbox.carrier import Outgoing
 from autoglm.channels.outbox.dead_letters import DeadLetter
 from autoglm.channels.outbox.outbox import LaneState, Outbox
+from autoglm.channels.routes.notifier import Notifier
 from autoglm.core.envelope import AddressText, Content, check_texts
 from autoglm.core.errors import NotFound
 from autoglm.gateway import fields
@@ -166,7 +168,9 @@ class ChannelsGateway:
         exchange.respond(reply.status, reply.body, [(b"content-type", reply.content_type.encode("latin-1"))])
 
 
-def channel_metrics(directory: Directory, outbox: Outbox) -> Iterable[Metric]:
+def channel_metrics(
+    directory: Directory, outbox: Outbox, notifier: Notifier, intakes: Mapping[str, Intake]
+) -> Iterable[Metric]:
     """A source for `Metrics.sources`."""
     attempts = CounterMetricFamily("autoglm_channel_attempts", "Requests to channels", labels=["channel", "result"])
     for (channel, result), count in outbox.counts.items():
@@ -183,4 +187,15 @@ def channel_metrics(directory: Directory, outbox: Outbox) -> Iterable[Metric]:
     for channel, count in waiting.items():
         messages.add_metric([channel], count)
         lanes.add_metric([channel], paused[channel])
-    return attempts, messages, lanes
+    strangers = CounterMetricFamily(
+        "autoglm_channel_refused_senders", "Messages of senders that the settings do not name", labels=["channel"]
+    )
+    for channel, intake in intakes.items():
+        strangers.add_metric([channel], intake.refused)
+    events = CounterMetricFamily("autoglm_events", "Events by what became of them", labels=["kind", "result"])
+    for (kind, result), count in notifier.counts.items():
+        events.add_metric([kind, result], count)
+    still_open = GaugeMetricFamily(
+        "autoglm_events_open", "Events about which something is still to be done", value=notifier.open_events
+    )
+    return attempts, messages, lanes, strangers, events, still_open

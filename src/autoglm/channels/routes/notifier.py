@@ -111,6 +111,8 @@ class Notifier:
         self._start_seq = 0
         self._saved: _Cursor | None = None
         self._room = anyio.Event()
+        self.counts: dict[tuple[str, str], int] = {}
+        """Events taken up, by (kind, `told`, `silenced`, `inhibited` or `unrouted`)."""
 
     # --- for the gateway ---
 
@@ -209,6 +211,7 @@ class Notifier:
         decision = self.decide(event)
         if event.kind == "alert":
             self._note_firing(event)
+        self._count(event, decision)
         names = list(dict.fromkeys([*decision.routes, *(notice.route for notice in earlier)]))
         for route in [route for route in self._routes if route.name in names]:
             known = [notice for notice in earlier if notice.route == route.name]
@@ -223,6 +226,17 @@ class Notifier:
                 self._group(route, entry, tasks)
             else:
                 tasks.start_soon(self._run_case, route, [entry], self._register(route, [entry]))
+
+    def _count(self, event: Event, decision: Decision) -> None:
+        what = "told" if decision.routes else "unrouted"
+        if decision.silenced_by or decision.inhibited_by:
+            what = "silenced" if decision.silenced_by else "inhibited"
+        self.counts[event.kind, what] = self.counts.get((event.kind, what), 0) + 1
+
+    @property
+    def open_events(self) -> int:
+        """Events about which something is still to be done."""
+        return len(self._open)
 
     def _note_firing(self, event: Event) -> None:
         self._firing.pop(event.alert_key, None)
