@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,9 +20,11 @@ from autoglm.core.errors import DuplicateId
 
 CHINA = timezone(timedelta(hours=8))
 """Vendors write their times and days so."""
-Number = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$")]
+NUMBER_PATTERN = r"^\+[1-9][0-9]{6,14}$"
 """E.164: + and the country's code first."""
+Number = Annotated[str, Field(pattern=NUMBER_PATTERN)]
 NumberName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
+_is_number = re.compile(NUMBER_PATTERN).fullmatch
 _KEPT_TICKETS = 10_000
 _PIECES = 10
 """A text of more pieces is refused: each is paid for, and 10 reach one number in a day."""
@@ -39,8 +42,7 @@ class SmsSettings(ChannelSettings, frozen=True):
         """Raises Cannot."""
         if (number := self.numbers.get(target)) is not None:
             return number
-        digits = target.removeprefix("+")
-        if self.any_number and target[:1] == "+" and digits.isascii() and digits.isdecimal() and 7 <= len(digits) <= 15:
+        if self.any_number and _is_number(target) is not None:
             return target
         raise no_target(self.name, target, list(self.numbers)[:20])
 
@@ -70,17 +72,11 @@ def pieces_of(envelope: Envelope, limit: int) -> Sequence[str]:
     text = text_of(envelope.content)
     if not text.strip():
         return []
-    pieces = cut(text, limit, measure=utf16_units)
-    if len(pieces) > _PIECES:
-        raise Cannot(
-            too_large(
-                "too_many_pieces",
-                Words(
-                    f"the text would take {len(pieces)} SMS, and {_PIECES} are the limit",
-                    f"文本需拆成 {len(pieces)} 条短信，上限为 {_PIECES} 条",
-                ),
-            )
-        )
+    # Cutting a text of megabytes into lines of an SMS would take seconds.
+    pieces = cut(text, limit, measure=utf16_units) if utf16_units(text) <= _PIECES * limit else []
+    if not 0 < len(pieces) <= _PIECES:
+        words = Words(f"the text would take more than {_PIECES} SMS", f"文本需拆成 {_PIECES} 条以上短信，超过上限")
+        raise Cannot(too_large("too_many_pieces", words))
     return pieces
 
 
@@ -95,27 +91,27 @@ class Replies:
 
     def __init__(self, settings: SmsSettings) -> None:
         self._settings = settings
-        self._last: OrderedDict[str, str] = OrderedDict()
+        self._last: OrderedDict[str, tuple[str, str]] = OrderedDict()
 
-    def remember(self, number: str, ticket: str) -> None:
-        """The last message to the number went out under this ticket. Forgotten at a restart."""
+    def remember(self, number: str, target: str, ticket: str) -> None:
+        """The last message to the number went to this target, under this ticket. Forgotten at a restart."""
         self._last.pop(number, None)
-        self._last[number] = ticket
+        self._last[number] = (target, ticket)
         if len(self._last) > _KEPT_TICKETS:
             self._last.popitem(last=False)
 
     async def take(self, inbox: Inbox, *, number: str, text: str, vendor_id: str, time_ms: int) -> None:
         """number: in E.164. vendor_id: what makes it the same SMS when it comes again. Raises HubError."""
-        ticket = self._last.get(number)
+        target, ticket = self._last.get(number) or (self._settings.name_of(number), "")
         name = self._settings.name
         digest = hashlib.sha256(f"{name}\0{number}\0{vendor_id}".encode("utf-8", "replace")).hexdigest()
         envelope = Envelope(
             id=f"sms-{digest[:48]}",
-            from_=f"channel:{name}/{self._settings.name_of(number)}",
+            from_=f"channel:{name}/{target}",
             to=self._settings.incoming_to,
             content=text,
             timestamp=time_ms,
-            reply_to=None if ticket is None else await inbox.message_of(ticket),
+            reply_to=await inbox.message_of(ticket) if ticket else None,
         )
         with suppress(DuplicateId):  # taken before, as the answer to an earlier message
             await inbox.take(envelope)

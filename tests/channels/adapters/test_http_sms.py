@@ -1,6 +1,7 @@
 """A gateway described in the settings, against one that answers HTTP 200 to everything."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -125,7 +126,17 @@ def test_numbers_may_be_given_where_the_settings_say_so(target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["+8613900139000", "8613900139000", "+", "+86139001390001234", "+861390013900a", "+١٢٣٤٥٦٧٨٩"]
+    "target",
+    [
+        "+8613900139000",
+        "8613900139000",
+        "+",
+        "+0123456789",
+        "+8613900139000\n",
+        "+86139001390001234",
+        "+861390013900a",
+        "+١٢٣٤٥٦٧٨٩",
+    ],
 )
 @pytest.mark.parametrize("any_number", [True, False])
 def test_a_target_that_is_no_number_of_ours_is_refused(target: str, any_number: bool) -> None:
@@ -141,6 +152,15 @@ def test_what_is_no_sms_is_refused(content: str, code: str) -> None:
     with pytest.raises(Cannot) as caught:
         channel("http://x.example").compose(message(content), "alice")
     assert caught.value.delivery.code == code
+
+
+def test_a_huge_text_is_refused_at_once() -> None:
+    made = channel("http://x.example", text_limit=64)
+    envelope = message("压机停了。" * 2_000_000)
+    begun_s = time.process_time()
+    with pytest.raises(Cannot):
+        made.compose(envelope, "alice")
+    assert time.process_time() - begun_s < 1.0
 
 
 # --- reports ------------------------------------------------------------------------------------------

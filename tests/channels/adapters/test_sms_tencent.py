@@ -196,6 +196,23 @@ async def test_statuses_and_replies_are_pulled(vendor: TencentSms, rig: Rig) -> 
     assert (second.from_, second.reply_to) == ("channel:sms/+85299999999", None)
 
 
+async def test_a_reply_is_from_the_address_that_was_written_to(vendor: TencentSms) -> None:
+    """Else it would not count as its answer."""
+    made = channel(vendor.url, any_number=True)
+    inbox = KeptInbox()
+    for target in ("alice", "+8613800138000"):
+        (parcel,) = made.compose(message(), target)
+        found = await made.send(parcel, "k")
+        inbox.messages[found.ticket] = f"to-{target[:1]}"
+    vendor.replies += [reply("知道了")]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(made.run, inbox)
+        await until(lambda: inbox.taken)
+        tasks.cancel_scope.cancel()
+    assert (inbox.taken[0].from_, inbox.taken[0].reply_to) == ("channel:sms/+8613800138000", "to-+")
+    await made.aclose()
+
+
 async def test_more_than_one_pull_holds_comes_at_once(vendor: TencentSms) -> None:
     made = channel(vendor.url, pull="statuses", pull_every_s=3_600)
     vendor.statuses += [status(f"t{number}", "SUCCESS", "DELIVRD") for number in range(250)]

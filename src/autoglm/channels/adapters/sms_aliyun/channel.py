@@ -123,7 +123,7 @@ class SmsAliyun:
             return _refusal(answer, body)
         ticket = str(body.get("BizId", ""))
         if ticket:
-            self._replies.remember(self._settings.number_of(parcel.target), ticket)
+            self._replies.remember(self._settings.number_of(parcel.target), parcel.target, ticket)
             if self._settings.poll:
                 self._receipts.expect(Sent(ticket, number, f"{datetime.now(CHINA):%Y%m%d}"))
         return accepted(ticket)

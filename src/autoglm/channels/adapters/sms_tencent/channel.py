@@ -123,7 +123,7 @@ class SmsTencent:
             return of_code(code)
         ticket = str(entries[0].get("SerialNo", ""))
         if ticket:
-            self._replies.remember(parcel.body["PhoneNumberSet"][0], ticket)
+            self._replies.remember(parcel.body["PhoneNumberSet"][0], parcel.target, ticket)
         return accepted(ticket)
 
     async def check(self) -> Health:
