@@ -57,12 +57,7 @@ async def rig(vendor: TencentSms) -> AsyncIterator[Rig]:
 
 
 class TestContract(ChannelContract):
-    async def test_it_can_be_cancelled_and_closed_twice(self, rig: Rig) -> None:
-        """It pulls: an empty inbox is enough here."""
-        with anyio.move_on_after(0.1):
-            await rig.channel.run(KeptInbox())
-        await rig.channel.aclose()
-        await rig.channel.aclose()
+    pass
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,12 @@ class Endpoint(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
                 raise ValueError("must be an address such as https://erp.example/hooks")
         return url
 
+    @field_validator("secret")
+    @classmethod
+    def _are_secrets(cls, secret: SecretStr) -> SecretStr:
+        parse_secrets(secret.get_secret_value())
+        return secret
+
     @model_validator(mode="after")
     def _can_sign(self) -> Self:
         secrets = parse_secrets(self.secret.get_secret_value())
