@@ -7,9 +7,6 @@ import re
 
 from autoglm.channels.delivery import Delivery, Failure, Words, failed, permanent
 
-_OPERATOR = Words(
-    "an operator must put the account or its settings at Aliyun right", "需要在阿里云控制台处理账号或配置"
-)
 _CODES: dict[str, tuple[Failure, Words]] = {
     "isv.BUSINESS_LIMIT_CONTROL": (
         "throttled",
