@@ -80,6 +80,7 @@ requirements: $(VENV)/.test
 	    --no-annotate pyproject.toml --extra local --group build -o requirements/run.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --no-annotate pyproject.toml --extra local --extra encoder --extra otel --extra ray \
+	    --extra broker --extra apprise --extra mcp \
 	    --group build --group test --group bench -o requirements/test.txt
 
 screenshots: $(VENV)/.test console
