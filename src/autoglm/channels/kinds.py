@@ -18,6 +18,8 @@ KINDS: dict[str, str] = {
     "sms-tencent": "sms_tencent.channel:SmsTencent",
     "webhook": "webhook.channel:Webhook",
     "wecom-robot": "wecom_robot:WeComRobot",
+    "dingtalk-robot": "dingtalk.robot:DingTalkRobot",
+    "feishu-robot": "feishu.robot:FeishuRobot",
 }
 """Kind to the class of the channel, as module:Class under `autoglm.channels.adapters`."""
 ENTRY_POINTS = "autoglm.channels"

@@ -1,0 +1,100 @@
+"""A message as text, for channels that show text alone, and cut into no more pieces than a reader bears."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from autoglm.channels.channel import Cannot
+from autoglm.channels.delivery import Words, permanent, too_large
+from autoglm.channels.pieces import Measure, cut
+from autoglm.core.envelope import AudioPart, Envelope, FilePart, ImagePart, JsonPart, Part, TextPart
+
+MOST_PIECES = 50
+"""A text of more pieces would keep a channel busy for minutes: it is refused."""
+
+
+def json_bytes(text: str) -> int:
+    """A `Measure`: the bytes of a text inside a body of JSON, where a newline counts two."""
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")) - 2
+
+
+def in_words(envelope: Envelope) -> str:
+    """The text, with a line for each part that is none: a picture's address, else what is left out.
+
+    Empty when nothing but such marks would be left. JSON is left to the channel.
+    """
+    if isinstance(envelope.content, str):
+        return envelope.content if envelope.content.strip() else ""
+    lines = [(_line(part), _says_something(part)) for part in envelope.content]
+    return "\n".join(line for line, _ in lines if line) if any(says for _, says in lines) else ""
+
+
+def _line(part: Part) -> str:
+    match part:
+        case TextPart():
+            return part.text
+        case ImagePart() if not part.image_url.url.startswith("data:"):
+            return part.image_url.url
+        case ImagePart():
+            return "[picture / 图片]"
+        case AudioPart():
+            return "[audio / 音频]"
+        case FilePart():
+            return f"[file / 文件: {part.file.filename or part.file.file_id or '?'}]"
+        case JsonPart():
+            return ""
+
+
+def _says_something(part: Part) -> bool:
+    return (isinstance(part, TextPart) and bool(part.text.strip())) or (
+        isinstance(part, ImagePart) and not part.image_url.url.startswith("data:")
+    )
+
+
+def own_forms(envelope: Envelope, marks: Iterable[str]) -> list[dict[str, object]]:
+    """The json parts in the vendor's own form: those that have all fields of `marks`."""
+    if isinstance(envelope.content, str):
+        return []
+    bodies = [part.json for part in envelope.content if isinstance(part, JsonPart)]
+    return [body for body in bodies if isinstance(body, dict) and all(mark in body for mark in marks)]
+
+
+def cut_to_pieces(text: str, limit: int, *, measure: Measure) -> list[str]:
+    """As `cut` does; no piece for an empty text. Raises Cannot where it would be over MOST_PIECES."""
+    if not text:
+        return []
+    least = -(-measure(text) // limit)
+    if least <= MOST_PIECES and len(pieces := cut(text, limit, measure=measure)) <= MOST_PIECES:
+        return pieces
+    raise Cannot(
+        too_large(
+            "too_many_pieces",
+            Words(
+                f"the text would take {max(least, MOST_PIECES + 1)} messages or more, and {MOST_PIECES} are the limit",
+                f"文本至少需拆成 {max(least, MOST_PIECES + 1)} 条消息，上限为 {MOST_PIECES} 条",
+            ),
+        )
+    )
+
+
+def checked_size(bodies: Sequence[object], limit_bytes: int) -> None:
+    """Raises Cannot for a body in the vendor's own form that is over the vendor's limit: it cannot be cut."""
+    for body in bodies:
+        if (size := len(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))) > limit_bytes:
+            raise Cannot(
+                too_large(
+                    "body_too_large",
+                    Words(
+                        f"the json part has {size} bytes, and the vendor takes {limit_bytes}",
+                        f"json 部分有 {size} 字节，服务方上限为 {limit_bytes} 字节",
+                    ),
+                )
+            )
+
+
+def nothing_to_show(vendor_en: str, vendor_zh: str) -> Cannot:
+    return Cannot(
+        permanent(
+            "empty",
+            Words(f"the message holds nothing that {vendor_en} can show", f"消息中没有{vendor_zh}可显示的内容"),
+        )
+    )
