@@ -19,6 +19,7 @@ KINDS: dict[str, str] = {
     "webhook": "webhook.channel:Webhook",
     "wecom-robot": "wecom_robot:WeComRobot",
     "dingtalk-robot": "dingtalk.robot:DingTalkRobot",
+    "dingtalk-app": "dingtalk.app:DingTalkApp",
     "feishu-robot": "feishu.robot:FeishuRobot",
 }
 """Kind to the class of the channel, as module:Class under `autoglm.channels.adapters`."""

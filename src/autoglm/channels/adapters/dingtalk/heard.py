@@ -1,0 +1,143 @@
+"""What people write to the app's robot: a callback of the stream as an envelope, and how to answer it.
+
+Source: open.dingtalk.com, "robots receive messages" (the fields of /v1.0/im/bot/messages/get).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from autoglm.core.envelope import Content, Envelope, JsonPart, Part, TextPart, check_texts
+from autoglm.core.errors import HubError
+
+GROUP = "2"
+"""conversationType of groups; "1" is between two."""
+_LABEL_CHARACTERS = 200
+_MARKS = {
+    "picture": "[picture / 图片]",
+    "audio": "[audio / 音频]",
+    "video": "[video / 视频]",
+    "file": "[file / 文件]",
+}
+
+
+class Session(NamedTuple):
+    """A webhook that DingTalk gives with a message, for answers to it."""
+
+    webhook: str
+    """A secret: whoever has it can write there."""
+    ends_ms: int
+    """Of the Unix epoch, by DingTalk's clock."""
+
+
+class Heard(NamedTuple):
+    envelope: Envelope
+    place: str
+    """What the session answers to: a person's id, or a conversation's."""
+    session: Session | None
+    quoted: tuple[str, ...]
+    """Tickets by which the message that this one answers may be known."""
+
+
+class Unreadable(Exception):
+    """A callback that can never be taken."""
+
+
+def heard(data: str, *, channel: str, incoming_to: str) -> Heard:
+    """Raises Unreadable."""
+    try:
+        fields = json.loads(data)
+        return _heard(fields, channel, incoming_to)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unreadable(type(error).__name__) from error
+    except HubError as error:
+        raise Unreadable(error.code) from error
+
+
+def _heard(fields: Mapping[str, object], channel: str, incoming_to: str) -> Heard:
+    person = _text(fields, "senderStaffId") or _text(fields, "senderId")
+    conversation = _text(fields, "conversationId")
+    is_group = str(fields.get("conversationType", "")) == GROUP
+    names = {"sender_name": _text(fields, "senderNick"), "conversation": _text(fields, "conversationTitle")}
+    message_id = _text(fields, "msgId")
+    if not person or not conversation or not message_id:
+        raise KeyError("msgId, sender or conversation")
+    envelope = Envelope(
+        id=_id_of(channel, message_id), from_=f"channel:{channel}/{target_of(conversation, person, is_group=is_group)}",
+        to=incoming_to, content=_content(fields), timestamp=int(str(fields.get("createAt") or 0)),
+        thread=_id_of(channel, conversation),
+        labels={name: value[:_LABEL_CHARACTERS] for name, value in names.items() if value},
+    )  # fmt: skip
+    check_texts(envelope)
+    return Heard(envelope, conversation if is_group else person, _session(fields), _quoted(fields))
+
+
+def target_of(conversation: str, person: str, *, is_group: bool) -> str:
+    """The target by which the sender is answered: in a group CONVERSATION@PERSON, else PERSON."""
+    return f"{conversation}@{person}" if is_group else person
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """(conversation, person), one of them perhaps empty. Ids of conversations begin with `cid`, and have no @."""
+    if not target.startswith("cid"):
+        return "", target
+    conversation, _, person = target.partition("@")
+    return conversation, person
+
+
+def _id_of(channel: str, vendor_id: str) -> str:
+    """As an envelope's id: up to 128 visible ASCII characters, else its digest."""
+    text = f"{channel}:{vendor_id}"
+    is_plain = len(text) <= 128 and all("!" <= character <= "~" for character in text)
+    return text if is_plain else f"{channel}:{hashlib.sha256(vendor_id.encode('utf-8', 'replace')).hexdigest()[:60]}"
+
+
+def _session(fields: Mapping[str, object]) -> Session | None:
+    webhook = _text(fields, "sessionWebhook")
+    ends_ms = int(str(fields.get("sessionWebhookExpiredTime") or 0))
+    return Session(webhook, ends_ms) if webhook else None
+
+
+def _content(fields: Mapping[str, object]) -> Content:
+    kind = _text(fields, "msgtype")
+    content = fields.get("content")
+    if kind == "text":
+        return _text(_map(fields.get("text")), "content").strip()
+    if kind == "richText":
+        pieces = _map(content).get("richText")
+        parts = [part for piece in (pieces if isinstance(pieces, list) else []) for part in _rich(_map(piece))]
+        return parts if any(isinstance(part, JsonPart) for part in parts) else _joined(parts)
+    if kind == "audio" and (words := _text(_map(content), "recognition")):
+        return words  # what DingTalk understood
+    return [
+        TextPart(text=_MARKS.get(kind, f"[{kind[:20] or '?'}]")),
+        JsonPart(json={"dingtalk": kind, **_map(content)}),
+    ]
+
+
+def _rich(piece: Mapping[str, object]) -> list[Part]:
+    if "text" in piece:
+        return [TextPart(text=_text(piece, "text"))]
+    return [TextPart(text=_MARKS["picture"]), JsonPart(json={"dingtalk": "picture", **piece})]
+
+
+def _joined(parts: list[Part]) -> str:
+    return "".join(part.text for part in parts if isinstance(part, TextPart)).strip()
+
+
+def _quoted(fields: Mapping[str, object]) -> tuple[str, ...]:
+    """A quoted message of the robot is named by the key that its sending brought, and by its msgId."""
+    text = _map(fields.get("text"))
+    replied = _map(text.get("repliedMsg"))
+    names = (_text(fields, "originalProcessQueryKey"), _text(replied, "msgId"), _text(fields, "originalMsgId"))
+    return tuple(name for name in names if name) if text.get("isReplyMsg") else ()
+
+
+def _map(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(fields: Mapping[str, object], name: str) -> str:
+    value = fields.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,237 @@
+"""Requests to api.dingtalk.com by an app: its access token, a place on the stream, and messages of its robot.
+
+Source: open.dingtalk.com, "obtain the access token of an internal app" (7200 s), "batch send one-to-one messages by a
+robot", "robots send group messages", "stream mode protocol".
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from autoglm.channels.bearer import Bearer, NoToken, Token
+from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, permanent, throttled, transient
+from autoglm.channels.web import Answer, NoAnswer, Web, of_status
+from autoglm.version import __version__
+
+MESSAGES_TOPIC = "/v1.0/im/bot/messages/get"
+_QPS_PAUSE_S = 1.0
+_is_code = re.compile(r"[\w.-]{1,100}").fullmatch
+_STALE_TOKEN = ("InvalidAuthentication", "invalidParameter.token.invalid", "token.notExisted")
+_REASONS: tuple[tuple[tuple[str, ...], Failure, Words], ...] = (
+    (
+        ("Forbidden.AccessDenied.QpsLimit",),
+        "throttled",
+        Words("too many requests of this app for DingTalk", "应用对钉钉的请求过于频繁，被限流"),
+    ),
+    (
+        ("invalidClientIdOrSecret", "authFailed"),
+        "auth",
+        Words(
+            "DingTalk does not take the app's client_id and client_secret", "钉钉拒绝应用的 client_id 和 client_secret"
+        ),
+    ),
+    (_STALE_TOKEN, "auth", Words("DingTalk does not take the access token", "钉钉拒绝 access_token")),
+    (
+        ("Forbidden.",),
+        "auth",
+        Words(
+            "the app lacks a permission at DingTalk, such as to send messages by its robot",
+            "应用在钉钉缺少权限，例如机器人发消息权限",
+        ),
+    ),
+    (
+        ("invalidParameter.robotCode", "robot."),
+        "auth",
+        Words("robot_code names no robot of this app", "robot_code 不是该应用的机器人"),
+    ),
+    (
+        ("invalidParameter.userIds", "staffId."),
+        "permanent",
+        Words("DingTalk does not know this person", "钉钉不认识该接收人"),
+    ),
+    (
+        ("invalidParameter.openConversationId",),
+        "permanent",
+        Words(
+            "DingTalk does not know this conversation, or the robot is not in it", "钉钉不认识该会话，或机器人不在其中"
+        ),
+    ),
+)
+"""By the beginnings of the code: the first that fits. Source: the pages of the API named above, their error codes."""
+
+
+class Place(NamedTuple):
+    """Where the stream is."""
+
+    endpoint: str
+    ticket: str
+    """Good for one connection, for a short time."""
+
+
+class NoPlace(Exception):
+    """There is no place on the stream now: `reason` says why."""
+
+    def __init__(self, code: str, reason: Words) -> None:
+        super().__init__(reason.en)
+        self.code, self.reason = code, reason
+
+
+class OpenApi:
+    """Of one app. `aclose` it."""
+
+    def __init__(self, base_url: str, client_id: str, client_secret: str, robot_code: str) -> None:
+        self._base_url, self._client_id, self._client_secret = base_url, client_id, client_secret
+        self._robot_code = robot_code
+        self._web = Web()
+        self.bearer = Bearer(self._fetch_token)
+
+    def __repr__(self) -> str:
+        return f"OpenApi({self._client_id!r})"
+
+    async def send_to_person(self, staff_id: str, form: Mapping[str, object]) -> Delivery:
+        """form: `msgKey` and `msgParam`. One attempt, and another one where the token was no good any more."""
+        return await self._send("/v1.0/robot/oToMessages/batchSend", {"userIds": [staff_id], **form}, staff_id)
+
+    async def send_to_group(self, conversation_id: str, form: Mapping[str, object]) -> Delivery:
+        return await self._send("/v1.0/robot/groupMessages/send", {"openConversationId": conversation_id, **form})
+
+    async def place(self) -> Place:
+        """Raises NoPlace."""
+        body = {
+            "clientId": self._client_id,
+            "clientSecret": self._client_secret,
+            "subscriptions": [{"type": "CALLBACK", "topic": MESSAGES_TOPIC}],
+            "ua": f"autoglm-hub/{__version__}",
+        }
+        try:
+            answer = await self._post("/v1.0/gateway/connections/open", body)
+        except NoAnswer as error:
+            raise NoPlace(error.delivery.code, _not_answered(error.delivery).reason) from None
+        return place_of(answer, is_encrypted=self._base_url.startswith("https:"))
+
+    async def to_webhook(self, url: str, body: Mapping[str, object]) -> Answer:
+        """To a session's webhook. Raises NoAnswer."""
+        return await self._web.request("POST", url, body=_encoded(body), headers={"Content-Type": "application/json"})
+
+    async def aclose(self) -> None:
+        await self._web.aclose()
+
+    async def _send(self, path: str, body: Mapping[str, object], staff_id: str = "") -> Delivery:
+        whole = {"robotCode": self._robot_code, **body}
+        found = await self._send_once(path, whole, staff_id)
+        return await self._send_once(path, whole, staff_id) if found.code in _STALE_TOKEN else found
+
+    async def _send_once(self, path: str, body: Mapping[str, object], staff_id: str) -> Delivery:
+        try:
+            token = await self.bearer.token()
+            answer = await self._post(path, body, {"x-acs-dingtalk-access-token": token})
+        except NoToken as error:
+            return error.delivery
+        except NoAnswer as error:
+            return error.delivery
+        if 200 <= answer.status < 300:
+            return of_sent(answer, staff_id)
+        refusal = of_refusal(answer)
+        if refusal.code in _STALE_TOKEN:
+            self.bearer.forget(token)
+        return refusal
+
+    async def _fetch_token(self) -> Token:
+        try:
+            answer = await self._post(
+                "/v1.0/oauth2/accessToken", {"appKey": self._client_id, "appSecret": self._client_secret}
+            )
+        except NoAnswer as error:
+            raise NoToken(_not_answered(error.delivery)) from None
+        found = _json_of(answer)
+        token, lasts_s = found.get("accessToken"), found.get("expireIn", 7200)
+        if not 200 <= answer.status < 300 or not isinstance(token, str) or not isinstance(lasts_s, int):
+            raise NoToken(of_refusal(answer))
+        return Token(token, float(lasts_s))
+
+    async def _post(
+        self, path: str, body: Mapping[str, object], headers: Mapping[str, str] | None = None
+    ) -> Answer:  # fmt: skip
+        return await self._web.request(
+            "POST", self._base_url + path, body=_encoded(body),
+            headers={"Content-Type": "application/json", "Accept": "application/json", **(headers or {})},
+        )  # fmt: skip
+
+
+def place_of(answer: Answer, *, is_encrypted: bool) -> Place:
+    """is_encrypted: no other stream will do. Raises NoPlace."""
+    found = _json_of(answer)
+    endpoint, ticket = found.get("endpoint"), found.get("ticket")
+    if not 200 <= answer.status < 300 or not isinstance(endpoint, str) or not isinstance(ticket, str):
+        refusal = of_refusal(answer)
+        raise NoPlace(refusal.code, refusal.reason)
+    if urlsplit(endpoint).scheme not in (("wss",) if is_encrypted else ("wss", "ws")):
+        raise NoPlace(
+            "not_encrypted", Words("DingTalk names a stream that is not encrypted", "钉钉给出的 Stream 地址未加密")
+        )
+    return Place(endpoint, ticket)
+
+
+def of_sent(answer: Answer, staff_id: str) -> Delivery:
+    """HTTP 200 may still mean that nobody gets it: the lists say who does not."""
+    found = _json_of(answer)
+    if staff_id in _list(found, "invalidStaffIdList"):
+        words = Words("DingTalk does not know this person", "钉钉不认识该接收人")
+        return permanent("invalidStaffIdList", words)
+    if staff_id in _list(found, "flowControlledStaffIdList"):
+        words = Words("too many messages for this person", "发给该接收人的消息过于频繁，被钉钉限流")
+        return throttled("flowControlledStaffIdList", words)
+    if staff_id in _list(found, "filteredStaffIdList"):
+        words = Words("DingTalk filtered the message for this person", "钉钉对该接收人过滤了此消息")
+        return permanent("filteredStaffIdList", words)
+    ticket = found.get("processQueryKey")
+    if not isinstance(ticket, str):
+        words = Words(
+            "DingTalk's answer cannot be read; it may have been delivered", "无法解析钉钉的应答，消息可能已送达"
+        )
+        return transient("unreadable", words, is_in_doubt=True)
+    return accepted(ticket)
+
+
+def of_refusal(answer: Answer) -> Delivery:
+    """Answers with a `code` in words, and an HTTP status that often says little (403 for too many requests)."""
+    said = _json_of(answer).get("code")
+    code = said if isinstance(said, str) and _is_code(said) else ""
+    for beginnings, failure, words in _REASONS:
+        if code.startswith(beginnings):
+            return failed(failure, code, words, _QPS_PAUSE_S if failure == "throttled" else None)
+    by_status = of_status(answer)
+    if by_status is not None and (by_status.failure != "permanent" or not code):
+        return msgspec.structs.replace(by_status, code=code or by_status.code)
+    if not code:
+        return transient("unreadable", Words("DingTalk's answer cannot be read", "无法解析钉钉的应答"))
+    return failed("permanent", code, Words(f"DingTalk refuses it ({code})", f"钉钉拒绝（{code}）"))
+
+
+def _not_answered(delivery: Delivery) -> Delivery:
+    """Of a request before the message's own: that one did not go out, so nothing is in doubt."""
+    words = Words(
+        f"DingTalk cannot be asked ({delivery.code}); nothing was sent", f"无法连接钉钉（{delivery.code}），消息未发出"
+    )
+    return msgspec.structs.replace(delivery, reason=words, is_in_doubt=False)
+
+
+def _json_of(answer: Answer) -> dict[str, object]:
+    try:
+        found = json.loads(answer.body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _list(found: Mapping[str, object], name: str) -> list[object]:
+    value = found.get(name)
+    return value if isinstance(value, list) else []
+
+
+def _encoded(body: Mapping[str, object]) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")

@@ -1,0 +1,434 @@
+"""DingTalk's app robot against a strict fake: the open API, and the stream on a real WebSocket server."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from autoglm.channels import bearer, pauses, web
+from autoglm.channels.adapters.dingtalk import openapi, stream
+from autoglm.channels.adapters.dingtalk.app import DingTalkApp, DingTalkAppSettings
+from autoglm.channels.adapters.dingtalk.heard import heard
+from autoglm.channels.channel import Cannot, Resources
+from autoglm.channels.settings import parse_channel
+from autoglm.channels.wording import json_bytes
+from autoglm.core.envelope import JsonPart, TextPart
+from autoglm.core.errors import NotFound
+from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
+from eventually import until
+from fakes.dingtalk_app import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    CONVERSATIONS,
+    DingTalkOpenApi,
+    DingTalkStream,
+    listening,
+    said,
+)
+
+GROUP = "cidAbC/dEf+0=="
+
+
+async def no_blob(sha256: str) -> bytes | None:
+    return None
+
+
+def channel(api: DingTalkOpenApi, **fields: Any) -> DingTalkApp:
+    credentials = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+    settings = parse_channel(
+        {"name": "ding", "kind": "dingtalk-app", "base_url": api.url, "incoming_to": "user:desk"} | credentials | fields
+    )
+    assert isinstance(settings, DingTalkAppSettings)
+    return DingTalkApp(settings, Resources("ding", no_blob))
+
+
+@pytest.fixture
+def api() -> Iterator[DingTalkOpenApi]:
+    with DingTalkOpenApi() as api:
+        yield api
+
+
+@pytest.fixture
+async def ding(api: DingTalkOpenApi) -> AsyncIterator[DingTalkApp]:
+    ding = channel(api)
+    yield ding
+    await ding.aclose()
+
+
+@pytest.fixture
+async def pushed(api: DingTalkOpenApi) -> AsyncIterator[DingTalkStream]:
+    async with DingTalkStream(api) as pushed:
+        yield pushed
+
+
+@pytest.fixture
+def inbox() -> KeptInbox:
+    return KeptInbox()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the pauses, alone."""
+    monkeypatch.setattr(pauses, "FIRST_S", 0.01)
+
+
+@pytest.fixture
+def rig(api: DingTalkOpenApi, ding: DingTalkApp) -> Rig:
+    return Rig(
+        ding, target="manager7", texts=lambda: api.texts, misbehave=api.faults.append, stop=api.__exit__,
+        secrets=(CLIENT_SECRET,), limit=18_000, measure=json_bytes, unknown_target=None,
+        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+    )  # fmt: skip
+
+
+class TestContract(ChannelContract):
+    pass
+
+
+async def send(ding: DingTalkApp, target: str, content: Any = "Down.", **fields: Any) -> Any:
+    return [await ding.send(parcel, "k") for parcel in ding.compose(message(content, **fields), target)]
+
+
+# --- out --------------------------------------------------------------------------------------------
+
+
+async def test_people_and_groups_are_reached_by_the_api(api: DingTalkOpenApi, ding: DingTalkApp) -> None:
+    (to_person,) = await send(ding, "manager7")
+    (to_group,) = await send(ding, f"{GROUP}@manager7")
+    assert (to_person.outcome, to_group.outcome) == ("accepted", "accepted")
+    assert to_person.ticket.startswith("process-")
+    assert [body.get("userIds") or body["openConversationId"] for body in api.sent] == [["manager7"], GROUP]
+    assert json.loads(api.sent[0]["msgParam"]) == {"content": "Down."}
+    assert GROUP in CONVERSATIONS
+
+
+async def test_http_200_for_a_person_who_is_not_there_is_a_failure(api: DingTalkOpenApi, ding: DingTalkApp) -> None:
+    (found,) = await send(ding, "nobody")
+    assert (found.outcome, found.code) == ("permanent", "invalidStaffIdList")
+    api.flow_controlled = {"manager7"}
+    (slowed,) = await send(ding, "manager7")
+    assert (slowed.failure, slowed.code) == ("throttled", "flowControlledStaffIdList")
+    (no_group,) = await send(ding, "cidNobody==")
+    assert (no_group.outcome, no_group.code) == ("permanent", "invalidParameter.openConversationId.invalid")
+
+
+async def test_one_token_serves_many_messages_at_once(api: DingTalkOpenApi, ding: DingTalkApp) -> None:
+    async with anyio.create_task_group() as tasks:
+        for _ in range(10):
+            tasks.start_soon(send, ding, "manager7")
+    assert len(api.sent) == 10
+    assert api.token_requests == 1
+
+
+async def test_a_token_that_was_revoked_is_renewed_once_and_the_message_arrives(
+    api: DingTalkOpenApi, ding: DingTalkApp
+) -> None:
+    await send(ding, "manager7")
+    api.tokens.clear()
+    (found,) = await send(ding, "manager7")
+    assert found.outcome == "accepted"
+    assert (api.token_requests, len(api.sent)) == (2, 2)
+
+
+async def test_credentials_that_were_revoked_keep_the_message_for_an_operator(
+    api: DingTalkOpenApi, ding: DingTalkApp
+) -> None:
+    await send(ding, "manager7")
+    api.tokens.clear()
+    api.secret = "another"
+    (found,) = await send(ding, "manager7")
+    assert (found.outcome, found.failure, found.code) == ("retry", "auth", "invalidClientIdOrSecret")
+    assert CLIENT_SECRET not in repr(found)
+
+
+async def test_a_token_is_renewed_before_it_ends(
+    api: DingTalkOpenApi, ding: DingTalkApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 100_000.0
+    monkeypatch.setattr(bearer, "monotonic_s", lambda: now_s)
+    await send(ding, "manager7")
+    monkeypatch.setattr(bearer, "monotonic_s", lambda: now_s + 6899)
+    await send(ding, "manager7")
+    assert api.token_requests == 1
+    monkeypatch.setattr(bearer, "monotonic_s", lambda: now_s + 6901)
+    await send(ding, "manager7")
+    assert api.token_requests == 2
+
+
+async def test_no_answer_for_a_token_leaves_no_doubt_about_the_message(
+    api: DingTalkOpenApi, ding: DingTalkApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(api, "take", lambda request: b"")
+    (found,) = await send(ding, "manager7")
+    assert (found.outcome, found.failure, found.is_in_doubt) == ("retry", "transient", False)
+    assert "nothing was sent" in found.reason.en
+
+
+async def test_own_forms_of_both_kinds_go_by_the_api(api: DingTalkOpenApi, ding: DingTalkApp) -> None:
+    link = {"msgtype": "link", "link": {"title": "t", "text": "x", "messageUrl": "http://x"}}
+    markdown = {"msgKey": "sampleMarkdown", "msgParam": {"title": "t", "text": "*x*"}}
+    found = await send(ding, "manager7", [{"type": "json", "json": link}, {"type": "json", "json": markdown}])
+    assert [one.outcome for one in found] == ["accepted", "accepted"]
+    assert [body["msgKey"] for body in api.sent] == ["sampleLink", "sampleMarkdown"]
+    with pytest.raises(Cannot) as caught:
+        await send(ding, "manager7", [{"type": "json", "json": {"msgtype": "feedCard", "feedCard": {"links": []}}}])
+    assert caught.value.delivery.code == "unknown_msgtype"
+
+
+# --- in ---------------------------------------------------------------------------------------------
+
+
+async def test_a_message_comes_in_and_is_acknowledged_when_it_is_on_disk(
+    ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox
+) -> None:
+    async with listening(ding, inbox, pushed):
+        message_id = await pushed.push(said("Is the press up? 压机"))
+        await until(lambda: pushed.acknowledged)
+    (envelope,) = inbox.taken
+    assert pushed.acknowledged == [message_id]
+    assert (envelope.from_, envelope.to, envelope.content) == (
+        "channel:ding/manager7",
+        "user:desk",
+        "Is the press up? 压机",
+    )
+    assert (envelope.id, envelope.thread) == ("ding:msgAbC0==", "ding:cidTwo==")
+    assert (envelope.timestamp, envelope.labels) == (1_790_000_000_000, {"sender_name": "Wang"})
+
+
+async def test_what_the_hub_cannot_take_is_not_acknowledged_and_comes_again(
+    ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox
+) -> None:
+    inbox.refusal = NotFound("disk", "full")
+    async with listening(ding, inbox, pushed):
+        await pushed.push(said())
+        await pushed.ping("after")
+        await until(lambda: pushed.pongs)
+        assert (pushed.acknowledged, inbox.taken) == ([], [])
+        inbox.refusal = None
+        await pushed.disconnect()
+        await until(lambda: pushed.acknowledged)
+    assert len(inbox.taken) == 1
+
+
+async def test_a_repeated_message_is_taken_once(ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox) -> None:
+    async with listening(ding, inbox, pushed):
+        await pushed.push(said())
+        await pushed.push(said())
+        await until(lambda: len(pushed.acknowledged) == 2)
+    assert len(inbox.taken) == 1
+
+
+async def test_an_answer_goes_by_the_webhook_of_the_session_and_calls_who_asked(
+    api: DingTalkOpenApi, ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox
+) -> None:
+    async with listening(ding, inbox, pushed):
+        await pushed.push(said(group=True, **api.session()))
+        await until(lambda: inbox.taken)
+    (asked,) = inbox.taken
+    assert asked.from_ == f"channel:ding/{GROUP}@manager7"
+    (found,) = await send(ding, asked.from_.partition("/")[2], "It is.")
+    assert found.outcome == "accepted"
+    assert api.answered == [{"msgtype": "text", "text": {"content": "It is."}, "at": {"atUserIds": ["manager7"]}}]
+    assert api.sent == []
+
+
+@pytest.mark.parametrize("end", ["over", "refused"])
+async def test_a_session_that_has_ended_gives_way_to_the_api(
+    api: DingTalkOpenApi, ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox, end: str
+) -> None:
+    async with listening(ding, inbox, pushed):
+        await pushed.push(said(**api.session(lasts_s=-1 if end == "over" else 5400)))
+        await until(lambda: inbox.taken)
+    api.sessions.clear()
+    (found,) = await send(ding, "manager7", "It is.")
+    assert (found.outcome, len(api.sent), len(api.answered)) == ("accepted", 1, 0)
+    asked = [request for request in api.requests if "sendBySession" in request.path]
+    assert len(asked) == (0 if end == "over" else 1)
+
+
+async def test_an_answer_in_doubt_is_not_sent_another_way(
+    api: DingTalkOpenApi, ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox
+) -> None:
+    async with listening(ding, inbox, pushed):
+        await pushed.push(said(**api.session()))
+        await until(lambda: inbox.taken)
+    api.faults.append("cut")
+    (found,) = await send(ding, "manager7", "It is.")
+    assert (found.outcome, found.is_in_doubt) == ("retry", True)
+    assert (len(api.answered), api.sent) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "webhook",
+    ["http://127.0.0.1:1/robot/sendBySession?session=x", "https://dingtalk.com.evil.example/s", "file:///etc/passwd"],
+)
+async def test_a_webhook_at_another_host_is_never_called(
+    api: DingTalkOpenApi, ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox, webhook: str
+) -> None:
+    async with listening(ding, inbox, pushed):
+        await pushed.push(said(**{**api.session(), "sessionWebhook": webhook}))
+        await until(lambda: inbox.taken)
+    (found,) = await send(ding, "manager7", "It is.")
+    assert (found.outcome, len(api.sent)) == ("accepted", 1)
+
+
+@pytest.mark.parametrize("field", ["originalProcessQueryKey", "repliedMsg"])
+async def test_a_quoted_message_of_the_hub_is_answered(
+    ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox, field: str
+) -> None:
+    (sent,) = await send(ding, "manager7", "Confirm?")
+    inbox.messages = {sent.ticket: "m-17"}
+    text: dict[str, Any] = {"content": "Yes", "isReplyMsg": True, "repliedMsg": {"msgId": "other"}}
+    fields: dict[str, Any] = {"originalProcessQueryKey": sent.ticket}
+    if field == "repliedMsg":
+        text["repliedMsg"], fields = {"msgId": sent.ticket}, {}
+    async with listening(ding, inbox, pushed):
+        await pushed.push(said(text=text, **fields))
+        await until(lambda: inbox.taken)
+    assert [envelope.reply_to for envelope in inbox.taken] == ["m-17"]
+
+
+async def test_a_ping_of_the_vendor_is_answered_with_its_data(
+    ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox
+) -> None:
+    async with listening(ding, inbox, pushed):
+        await pushed.ping("0d6f")
+        await until(lambda: pushed.pongs)
+    (pong,) = pushed.pongs
+    assert (pong["code"], json.loads(pong["data"])) == (200, {"opaque": "0d6f"})
+
+
+async def test_the_connection_comes_back_after_cuts_and_outages_and_loses_nothing(
+    api: DingTalkOpenApi, ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox
+) -> None:
+    async with listening(ding, inbox, pushed):
+        pushed.connections[-1].transport.abort()
+        await pushed.push(said(message_id="cut"))
+        await until(lambda: len(inbox.taken) == 1)
+        await pushed.stop()
+        await until(lambda: ding._stream.trouble is not None)
+        health = await ding.check()
+        assert (health.ok, health.code) == (False, "stream_cut")
+        await pushed.push(said(message_id="down"))
+        await pushed.start()
+        await until(lambda: len(inbox.taken) == 2)
+        assert (await ding.check()).ok
+    assert [envelope.id for envelope in inbox.taken] == ["ding:cut", "ding:down"]
+
+
+async def test_credentials_that_are_refused_do_not_end_the_listening(
+    api: DingTalkOpenApi, ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox
+) -> None:
+    api.secret = "another"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ding.run, inbox)
+        await until(lambda: api.places >= 3)
+        health = await ding.check()
+        assert (health.ok, health.code) == (False, "invalidClientIdOrSecret")
+        api.secret = CLIENT_SECRET
+        await until(lambda: pushed.connections)
+        tasks.cancel_scope.cancel()
+
+
+async def test_pauses_grow_while_the_vendor_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pauses, "FIRST_S", 1.0)
+    drawn = [pause for pause, _ in zip(pauses.pauses_s(), range(20), strict=False)]
+    assert all(2.0**index / 2 <= pause <= 2.0**index for index, pause in enumerate(drawn[:6]))
+    assert all(30.0 <= pause <= 60.0 for pause in drawn[6:])
+
+
+@pytest.mark.parametrize(
+    "raw", ["", "[]", "{}", '{"type": "CALLBACK", "headers": {}}', '{"type": 1, "headers": {"topic": 2}}', "\ud800"]
+)
+def test_what_is_no_frame_is_none(raw: str) -> None:
+    assert stream.parsed(raw) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "no json", "[]", "null", "{}", json.dumps(said(message_id="")), json.dumps(said(senderStaffId="a b")),
+        json.dumps(said(createAt="soon")), json.dumps(said(conversationId=7)),
+    ],
+)  # fmt: skip
+async def test_a_message_that_cannot_be_read_is_refused_once_and_the_next_one_taken(
+    ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox, data: str
+) -> None:
+    async with listening(ding, inbox, pushed):
+        await pushed.say("garbage")
+        await pushed.say(json.dumps({"type": "CALLBACK"}))
+        bad = await pushed.push_data(data)
+        unknown = await pushed.push(said(), topic="/v1.0/other")
+        good = await pushed.push(said())
+        await until(lambda: pushed.acknowledged)
+    assert (pushed.refused, pushed.acknowledged) == ([bad, unknown], [good])
+    assert len(inbox.taken) == 1
+
+
+async def test_a_frame_over_the_bound_costs_the_connection_and_no_message(
+    ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox
+) -> None:
+    async with listening(ding, inbox, pushed):
+        first = pushed.connections[-1]
+        await pushed.say("x" * (stream.FRAME_BYTES + 1))
+        await until(lambda: pushed.connections and pushed.connections[-1] is not first)
+        await pushed.push(said())
+        await until(lambda: pushed.acknowledged)
+    assert len(inbox.taken) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "content"),
+    [
+        ({"msgtype": "audio", "content": {"recognition": "Start it.", "downloadCode": "x"}}, "Start it."),
+        ({"msgtype": "richText", "content": {"richText": [{"text": "Look"}, {"text": " here"}]}}, "Look here"),
+        (
+            {"msgtype": "picture", "content": {"downloadCode": "abc"}},
+            [TextPart(text="[picture / 图片]"), JsonPart(json={"dingtalk": "picture", "downloadCode": "abc"})],
+        ),
+        (
+            {"msgtype": "richText", "content": {"richText": [{"text": "Look"}, {"downloadCode": "abc"}]}},
+            [
+                TextPart(text="Look"),
+                TextPart(text="[picture / 图片]"),
+                JsonPart(json={"dingtalk": "picture", "downloadCode": "abc"}),
+            ],
+        ),
+        ({"msgtype": "hologram"}, [TextPart(text="[hologram]"), JsonPart(json={"dingtalk": "hologram"})]),
+    ],
+)
+def test_other_messages_than_text_come_in_as_what_can_be_read_of_them(fields: Any, content: Any) -> None:
+    found = heard(json.dumps(said(**fields)), channel="ding", incoming_to="user:desk")
+    assert found.envelope.content == content
+
+
+def test_people_without_a_staff_id_have_their_senders_id() -> None:
+    found = heard(json.dumps(said(senderStaffId=None)), channel="ding", incoming_to="user:desk")
+    assert found.envelope.from_ == "channel:ding/$:LWCP_v1:$deZJ+k1g=="
+
+
+def test_a_long_or_odd_id_of_the_vendor_becomes_one_of_ours() -> None:
+    found = heard(json.dumps(said(message_id="消息" * 100)), channel="ding", incoming_to="user:desk")
+    assert len(found.envelope.id) == len("ding:") + 60
+
+
+@pytest.mark.parametrize("endpoint", ["ws://example.com/connect", "http://example.com", "example.com"])
+def test_an_unencrypted_stream_is_refused_where_the_api_is_encrypted(endpoint: str) -> None:
+    answer = web.Answer(200, {}, json.dumps({"endpoint": endpoint, "ticket": "t"}).encode())
+    with pytest.raises(openapi.NoPlace, match="not encrypted"):
+        openapi.place_of(answer, is_encrypted=True)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"endpoint": 7, "ticket": "t"}', b'{"endpoint": "wss://x"}'])
+def test_an_answer_without_a_place_is_none(body: bytes) -> None:
+    with pytest.raises(openapi.NoPlace, match="cannot be read"):
+        openapi.place_of(web.Answer(200, {}, body), is_encrypted=True)
+
+
+def test_no_secret_is_shown(api: DingTalkOpenApi) -> None:
+    ding = channel(api)
+    shown = repr(vars(ding)) + json.dumps(ding._settings.model_dump(mode="json"))
+    assert CLIENT_SECRET not in shown
