@@ -21,6 +21,7 @@ KINDS: dict[str, str] = {
     "dingtalk-robot": "dingtalk.robot:DingTalkRobot",
     "dingtalk-app": "dingtalk.app:DingTalkApp",
     "feishu-robot": "feishu.robot:FeishuRobot",
+    "feishu-app": "feishu.app:FeishuApp",
 }
 """Kind to the class of the channel, as module:Class under `autoglm.channels.adapters`."""
 ENTRY_POINTS = "autoglm.channels"

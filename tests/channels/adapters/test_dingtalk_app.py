@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from autoglm.channels import bearer, pauses, web
+from autoglm.channels import bearer, line, pauses, web
 from autoglm.channels.adapters.dingtalk import openapi, stream
 from autoglm.channels.adapters.dingtalk.app import DingTalkApp, DingTalkAppSettings
 from autoglm.channels.adapters.dingtalk.heard import heard
@@ -309,9 +309,9 @@ async def test_the_connection_comes_back_after_cuts_and_outages_and_loses_nothin
         await pushed.push(said(message_id="cut"))
         await until(lambda: len(inbox.taken) == 1)
         await pushed.stop()
-        await until(lambda: ding._stream.trouble is not None)
+        await until(lambda: ding._stream.line.trouble is not None)
         health = await ding.check()
-        assert (health.ok, health.code) == (False, "stream_cut")
+        assert (health.ok, health.code) == (False, "line_cut")
         await pushed.push(said(message_id="down"))
         await pushed.start()
         await until(lambda: len(inbox.taken) == 2)
@@ -373,7 +373,7 @@ async def test_a_frame_over_the_bound_costs_the_connection_and_no_message(
 ) -> None:
     async with listening(ding, inbox, pushed):
         first = pushed.connections[-1]
-        await pushed.say("x" * (stream.FRAME_BYTES + 1))
+        await pushed.say("x" * (line.FRAME_BYTES + 1))
         await until(lambda: pushed.connections and pushed.connections[-1] is not first)
         await pushed.push(said())
         await until(lambda: pushed.acknowledged)
@@ -418,13 +418,13 @@ def test_a_long_or_odd_id_of_the_vendor_becomes_one_of_ours() -> None:
 @pytest.mark.parametrize("endpoint", ["ws://example.com/connect", "http://example.com", "example.com"])
 def test_an_unencrypted_stream_is_refused_where_the_api_is_encrypted(endpoint: str) -> None:
     answer = web.Answer(200, {}, json.dumps({"endpoint": endpoint, "ticket": "t"}).encode())
-    with pytest.raises(openapi.NoPlace, match="not encrypted"):
+    with pytest.raises(line.NoLine, match="not encrypted"):
         openapi.place_of(answer, is_encrypted=True)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"endpoint": 7, "ticket": "t"}', b'{"endpoint": "wss://x"}'])
 def test_an_answer_without_a_place_is_none(body: bytes) -> None:
-    with pytest.raises(openapi.NoPlace, match="cannot be read"):
+    with pytest.raises(line.NoLine, match="cannot be read"):
         openapi.place_of(web.Answer(200, {}, body), is_encrypted=True)
 
 

@@ -115,8 +115,8 @@ class DingTalkApp:
             await self._api.bearer.renewed()
         except NoToken as error:
             return Health(ok=False, reason=error.delivery.reason, code=error.delivery.code)
-        if self._stream.trouble is not None:
-            code, reason = self._stream.trouble
+        if self._stream.line.trouble is not None:
+            code, reason = self._stream.line.trouble
             return Health(ok=False, reason=reason, code=code)
         return Health(ok=True, reason=Words("DingTalk knows the app", "钉钉可达，应用凭证有效"))
 

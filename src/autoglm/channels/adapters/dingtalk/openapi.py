@@ -14,6 +14,7 @@ import msgspec
 
 from autoglm.channels.bearer import Bearer, NoToken, Token
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, permanent, throttled, transient
+from autoglm.channels.line import NoLine
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.version import __version__
 
@@ -72,14 +73,6 @@ class Place(NamedTuple):
     """Good for one connection, for a short time."""
 
 
-class NoPlace(Exception):
-    """There is no place on the stream now: `reason` says why."""
-
-    def __init__(self, code: str, reason: Words) -> None:
-        super().__init__(reason.en)
-        self.code, self.reason = code, reason
-
-
 class OpenApi:
     """Of one app. `aclose` it."""
 
@@ -100,7 +93,7 @@ class OpenApi:
         return await self._send("/v1.0/robot/groupMessages/send", {"openConversationId": conversation_id, **form})
 
     async def place(self) -> Place:
-        """Raises NoPlace."""
+        """Raises NoLine."""
         body = {
             "clientId": self._client_id,
             "clientSecret": self._client_secret,
@@ -110,7 +103,7 @@ class OpenApi:
         try:
             answer = await self._post("/v1.0/gateway/connections/open", body)
         except NoAnswer as error:
-            raise NoPlace(error.delivery.code, _not_answered(error.delivery).reason) from None
+            raise NoLine(error.delivery.code, _not_answered(error.delivery).reason) from None
         return place_of(answer, is_encrypted=self._base_url.startswith("https:"))
 
     async def to_webhook(self, url: str, body: Mapping[str, object]) -> Answer:
@@ -163,14 +156,14 @@ class OpenApi:
 
 
 def place_of(answer: Answer, *, is_encrypted: bool) -> Place:
-    """is_encrypted: no other stream will do. Raises NoPlace."""
+    """is_encrypted: no other stream will do. Raises NoLine."""
     found = _json_of(answer)
     endpoint, ticket = found.get("endpoint"), found.get("ticket")
     if not 200 <= answer.status < 300 or not isinstance(endpoint, str) or not isinstance(ticket, str):
         refusal = of_refusal(answer)
-        raise NoPlace(refusal.code, refusal.reason)
+        raise NoLine(refusal.code, refusal.reason)
     if urlsplit(endpoint).scheme not in (("wss",) if is_encrypted else ("wss", "ws")):
-        raise NoPlace(
+        raise NoLine(
             "not_encrypted", Words("DingTalk names a stream that is not encrypted", "钉钉给出的 Stream 地址未加密")
         )
     return Place(endpoint, ticket)

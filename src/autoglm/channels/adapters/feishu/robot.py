@@ -9,7 +9,7 @@ import hmac
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 from urllib.parse import quote
 
@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, SecretStr
 
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, transient, unauthorized
+from autoglm.channels.pieces import Measure
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.skew import clock_words
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
@@ -141,7 +142,7 @@ class FeishuRobot:
         return Health(ok=True, reason=Words("Feishu knows the bots", "飞书可达，机器人有效"))
 
     async def run(self, inbox: Inbox) -> None:
-        """Custom bots hear nothing."""
+        """Custom bots hear nothing; an app's bot does, by the kind feishu-app."""
 
     async def aclose(self) -> None:
         await self._web.aclose()
@@ -154,19 +155,25 @@ def sign(timestamp_s: int, secret: str) -> str:
 
 def message_bodies(envelope: Envelope, form: Literal["text", "markdown"], keyword: str = "") -> list[dict[str, object]]:
     """A message in the form of Feishu's webhooks, its text in pieces, not yet signed. Raises Cannot."""
-    text = in_words(envelope)
-    called = _called(envelope.labels, form) if text else ""
-    pieces = cut_to_pieces(text, TEXT_BYTES - json_bytes(called), measure=json_bytes)
     bodied = _text if form == "text" else _markdown
-    texts = [
-        bodied((called if index == 0 else "") + (piece if keyword in piece else f"{keyword} {piece}"))
-        for index, piece in enumerate(pieces)
-    ]
+    texts = [bodied(text) for text in message_texts(envelope, form, TEXT_BYTES, json_bytes, keyword)]
     forms = own_forms(envelope, ["msg_type"])
     checked_size(forms, BODY_BYTES - _SIGNED_BYTES)
     if not texts and not forms:
         raise nothing_to_show("Feishu", "飞书")
     return [*texts, *forms]
+
+
+def message_texts(
+    envelope: Envelope, form: Literal["text", "markdown"], limit: int, measure: Measure, keyword: str = ""
+) -> list[str]:  # fmt: skip
+    """The text in pieces; the first one calls those whom the label names. Raises Cannot."""
+    text = in_words(envelope)
+    names = [name.strip() for name in envelope.labels.get(MENTION_LABEL, "").split(",")]
+    calls = called(names, form) if text else ""
+    pieces = cut_to_pieces(text, limit - measure(calls), measure=measure)
+    keyed = [piece if keyword in piece else f"{keyword} {piece}" for piece in pieces]
+    return [calls + keyed[0], *keyed[1:]] if keyed else []
 
 
 def _text(piece: str) -> dict[str, object]:
@@ -177,11 +184,11 @@ def _markdown(piece: str) -> dict[str, object]:
     return {"msg_type": "interactive", "card": {"elements": [{"tag": "markdown", "content": piece}]}}
 
 
-def _called(labels: Mapping[str, str], form: Literal["text", "markdown"]) -> str:
-    """Who is called, before the text. Other names than open ids call nobody, and are left out."""
-    names = [name for one in labels.get(MENTION_LABEL, "").split(",") if _is_open_id(name := one.strip())]
+def called(names: Sequence[str], form: Literal["text", "markdown"]) -> str:
+    """Before the text. Other names than open ids call nobody, and are left out."""
     pattern = '<at user_id="{}"></at>' if form == "text" else "<at id={}></at>"
-    return "".join(f"{pattern.format(name)} " for name in names[:_MOST_MENTIONS])
+    known = [name for name in names if _is_open_id(name)][:_MOST_MENTIONS]
+    return "".join(f"{pattern.format(name)} " for name in known)
 
 
 def of_answer(answer: Answer, now_s: float) -> Delivery:

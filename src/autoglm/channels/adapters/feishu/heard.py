@@ -1,0 +1,164 @@
+"""What comes by the long connection: messages, presses of a card's button, and who has read what.
+
+Source: open.feishu.cn, events im.message.receive_v1 and im.message.message_read_v1, callback card.action.trigger.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from autoglm.core.envelope import Content, Envelope, JsonPart, TextPart, check_texts
+from autoglm.core.errors import HubError
+
+_LABEL_CHARACTERS = 200
+_MARKS = {
+    "image": "[picture / 图片]",
+    "audio": "[audio / 音频]",
+    "media": "[video / 视频]",
+    "file": "[file / 文件]",
+    "sticker": "[sticker / 表情]",
+    "interactive": "[card / 卡片]",
+}
+
+
+class Said(NamedTuple):
+    envelope: Envelope
+    quoted: tuple[str, ...]
+    """Tickets by which the message that this one answers may be known."""
+
+
+class Read(NamedTuple):
+    tickets: tuple[str, ...]
+
+
+class Unreadable(Exception):
+    """An event that can never be taken."""
+
+
+def heard(payload: bytes, *, channel: str, incoming_to: str) -> Said | Read | None:
+    """None for events of other kinds, and for what bots say. Raises Unreadable."""
+    try:
+        fields = json.loads(payload)
+        header, event = fields["header"], fields["event"]
+        match header["event_type"]:
+            case "im.message.receive_v1":
+                return _message(event, channel, incoming_to)
+            case "card.action.trigger":
+                return _press(header, event, channel, incoming_to)
+            case "im.message.message_read_v1":
+                return Read(tuple(str(one) for one in event["message_id_list"]))
+            case _:
+                return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unreadable(type(error).__name__) from error
+    except HubError as error:
+        raise Unreadable(error.code) from error
+
+
+def target_of(chat: str, person: str, *, is_group: bool) -> str:
+    """The target by which the sender is answered: in a group CHAT@PERSON, else PERSON."""
+    return f"{chat}@{person}" if is_group else person
+
+
+def _message(event: Mapping[str, object], channel: str, incoming_to: str) -> Said | None:
+    sender, message = _map(event["sender"]), _map(event["message"])
+    if sender.get("sender_type") != "user":
+        return None  # two bots in a group would answer each other for ever
+    person = _needed(_map(sender["sender_id"]), "open_id")
+    chat, message_id = _needed(message, "chat_id"), _needed(message, "message_id")
+    envelope = Envelope(
+        id=_id_of(channel, message_id), to=incoming_to, timestamp=_ms(_text(message, "create_time")),
+        from_=f"channel:{channel}/{target_of(chat, person, is_group=message.get('chat_type') != 'p2p')}",
+        content=_content(message, message_id), thread=_id_of(channel, chat),
+    )  # fmt: skip
+    check_texts(envelope)
+    quoted = (_text(message, "parent_id"), _text(message, "root_id"))
+    return Said(envelope, tuple(dict.fromkeys(name for name in quoted if name)))
+
+
+def _press(header: Mapping[str, object], event: Mapping[str, object], channel: str, incoming_to: str) -> Said:
+    """Answers the card's message. What the button says is its `value`: a text, or a map with one under `text`."""
+    action, context = _map(event["action"]), _map(event["context"])
+    person, chat = _needed(_map(event["operator"]), "open_id"), _text(context, "open_chat_id")
+    value = action.get("value")
+    words = value if isinstance(value, str) else _text(_map(value), "text") or _text(action, "option")
+    form = {name: action[name] for name in ("tag", "name", "value", "option", "form_value") if name in action}
+    envelope = Envelope(
+        id=_id_of(channel, _needed(header, "event_id")), to=incoming_to,
+        timestamp=_ms(_text(header, "create_time")), thread=_id_of(channel, chat) if chat else None,
+        from_=f"channel:{channel}/{person}",
+        content=[TextPart(text=words or "[button / 按钮]"), JsonPart(json={"feishu": "card.action", **form})],
+    )  # fmt: skip
+    check_texts(envelope)
+    message_id = _text(context, "open_message_id")
+    return Said(envelope, (message_id,) if message_id else ())
+
+
+def _content(message: Mapping[str, object], message_id: str) -> Content:
+    kind = _text(message, "message_type")
+    content = _map(json.loads(_text(message, "content") or "{}"))
+    if kind == "text":
+        return _named(_text(content, "text"), message.get("mentions")).strip()
+    if kind == "post":
+        return _named(_post(content), message.get("mentions")).strip()
+    mark = _MARKS.get(kind, f"[{kind[:20] or '?'}]")
+    return [TextPart(text=mark), JsonPart(json={"feishu": kind, "message_id": message_id, **content})]
+
+
+def _post(content: Mapping[str, object]) -> str:
+    paragraphs = content.get("content")
+    lines = [_text(content, "title")] if content.get("title") else []
+    for paragraph in paragraphs if isinstance(paragraphs, list) else []:
+        nodes = [_map(node) for node in paragraph] if isinstance(paragraph, list) else []
+        lines.append("".join(_node(node) for node in nodes))
+    return "\n".join(lines)
+
+
+def _node(node: Mapping[str, object]) -> str:
+    match node.get("tag"):
+        case "img":
+            return _MARKS["image"]
+        case "at":
+            return f"@{_text(node, 'user_name')}"
+        case "a":
+            return f"{_text(node, 'text')} {_text(node, 'href')}".strip()
+        case _:
+            return _text(node, "text")
+
+
+def _named(text: str, mentions: object) -> str:
+    """With names in place of @_user_1."""
+    for mention in mentions if isinstance(mentions, list) else []:
+        key, name = _text(_map(mention), "key"), _text(_map(mention), "name")
+        if key and name:
+            text = text.replace(key, f"@{name[:_LABEL_CHARACTERS]}")
+    return text
+
+
+def _id_of(channel: str, vendor_id: str) -> str:
+    """As an envelope's id: up to 128 visible ASCII characters, else its digest."""
+    text = f"{channel}:{vendor_id}"
+    is_plain = len(text) <= 128 and all("!" <= character <= "~" for character in text)
+    return text if is_plain else f"{channel}:{hashlib.sha256(vendor_id.encode('utf-8', 'replace')).hexdigest()[:60]}"
+
+
+def _ms(text: str) -> int:
+    """Messages have milliseconds, callbacks of cards microseconds."""
+    value = int(text or "0")
+    return value // 1000 if value >= 10**14 else value
+
+
+def _needed(fields: Mapping[str, object], name: str) -> str:
+    if not (found := _text(fields, name)):
+        raise KeyError(name)
+    return found
+
+
+def _map(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(fields: Mapping[str, object], name: str) -> str:
+    value = fields.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,80 @@
+"""A WebSocket to a vendor that the hub opens and keeps open, for messages to come in by without a public address."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import structlog
+
+from autoglm.channels.delivery import Words
+from autoglm.channels.pauses import pauses_s
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+FRAME_BYTES = 1 << 20
+OPEN_S = 10.0
+CLOSE_S = 1.0
+ALIVE_S = 30.0
+"""A ping so often, and so long for its answer: a line that is cut without a word is noticed within twice that."""
+
+log = structlog.get_logger()
+
+
+class NoLine(Exception):
+    """There is no connection to be had now: `reason` says why, without secrets."""
+
+    def __init__(self, code: str, reason: Words) -> None:
+        super().__init__(reason.en)
+        self.code, self.reason = code, reason
+
+
+class Line:
+    """`trouble` (code, reason) says what is wrong; None while it is up, and before the first attempt."""
+
+    def __init__(self, channel: str, vendor_en: str, vendor_zh: str) -> None:
+        self.log = log.bind(channel=channel)
+        self._vendor = (vendor_en, vendor_zh)
+        self.trouble: tuple[str, Words] | None = None
+
+    async def keep(self, once: Callable[[], Awaitable[bool]]) -> None:
+        """Calls `once` for each connection, until cancelled; it tells whether the connection brought anything.
+
+        once raises NoLine, and what `opened` and its connection raise.
+        """
+        from websockets.exceptions import WebSocketException
+
+        pauses = pauses_s()
+        while True:
+            try:
+                if await once():
+                    pauses = pauses_s()
+            except NoLine as error:
+                self._lost(error.code, error.reason)
+            except (OSError, TimeoutError, WebSocketException) as error:
+                name, (en, zh) = type(error).__name__, self._vendor
+                words = Words(f"the connection to {en} is cut ({name})", f"到{zh}的连接已断开（{name}）")
+                self._lost("line_cut", words)
+            await anyio.sleep(next(pauses))
+
+    @asynccontextmanager
+    async def opened(self, url: str) -> AsyncIterator["ClientConnection"]:
+        """Frames are bounded to FRAME_BYTES, and 16 wait. Closing takes CLOSE_S at most, also when cancelled."""
+        from websockets.asyncio.client import connect
+
+        socket = await connect(
+            url, open_timeout=OPEN_S, close_timeout=CLOSE_S, ping_interval=ALIVE_S, ping_timeout=ALIVE_S,
+            max_size=FRAME_BYTES, max_queue=16, proxy=None,
+        )  # fmt: skip
+        self.trouble = None
+        self.log.info("line_opened")
+        try:
+            yield socket
+        finally:
+            with anyio.CancelScope(shield=True):
+                await socket.close()
+
+    def _lost(self, code: str, reason: Words) -> None:
+        self.trouble = (code, reason)
+        self.log.warning("line_lost", code=code, reason=reason.en)

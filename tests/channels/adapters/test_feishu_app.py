@@ -1,0 +1,456 @@
+"""Feishu's app bot against a strict fake: the open API, and the long connection on a real WebSocket server."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from autoglm.channels import line, pauses, web
+from autoglm.channels.adapters.feishu import connection, openapi
+from autoglm.channels.adapters.feishu.app import FeishuApp, FeishuAppSettings, twice_json_bytes
+from autoglm.channels.adapters.feishu.connection import Parts
+from autoglm.channels.adapters.feishu.frames import Frame
+from autoglm.channels.adapters.feishu.heard import Said, heard
+from autoglm.channels.channel import Cannot, Resources
+from autoglm.channels.settings import parse_channel
+from autoglm.core.envelope import JsonPart, TextPart
+from autoglm.core.errors import NotFound
+from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
+from eventually import until
+from fakes.feishu_app import APP_ID, APP_SECRET, FeishuConnection, FeishuOpenApi, event, listening, said
+
+
+async def no_blob(sha256: str) -> bytes | None:
+    return None
+
+
+def channel(api: FeishuOpenApi, **fields: Any) -> FeishuApp:
+    credentials = {"app_id": APP_ID, "app_secret": APP_SECRET}
+    settings = parse_channel(
+        {"name": "fs", "kind": "feishu-app", "base_url": api.url, "incoming_to": "user:desk"} | credentials | fields
+    )
+    assert isinstance(settings, FeishuAppSettings)
+    return FeishuApp(settings, Resources("fs", no_blob))
+
+
+@pytest.fixture
+def api() -> Iterator[FeishuOpenApi]:
+    with FeishuOpenApi() as api:
+        yield api
+
+
+@pytest.fixture
+async def feishu(api: FeishuOpenApi) -> AsyncIterator[FeishuApp]:
+    feishu = channel(api)
+    yield feishu
+    await feishu.aclose()
+
+
+@pytest.fixture
+async def pushed(api: FeishuOpenApi) -> AsyncIterator[FeishuConnection]:
+    async with FeishuConnection(api) as pushed:
+        yield pushed
+
+
+@pytest.fixture
+def inbox() -> KeptInbox:
+    return KeptInbox()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the pauses, alone."""
+    monkeypatch.setattr(pauses, "FIRST_S", 0.01)
+
+
+@pytest.fixture
+def rig(api: FeishuOpenApi, feishu: FeishuApp) -> Rig:
+    return Rig(
+        feishu, target="ou_18eac8", texts=lambda: api.texts, misbehave=api.faults.append, stop=api.__exit__,
+        secrets=(APP_SECRET,), limit=26_000, measure=twice_json_bytes, unknown_target=None,
+        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+    )  # fmt: skip
+
+
+class TestContract(ChannelContract):
+    pass
+
+
+async def send(feishu: FeishuApp, target: str, content: Any = "Down.", **fields: Any) -> Any:
+    parcels = feishu.compose(message(content, **fields), target)
+    return [await feishu.send(parcel, f"{target}.{index}") for index, parcel in enumerate(parcels)]
+
+
+# --- out --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "id_type"),
+    [
+        ("ou_18eac8", "open_id"),
+        ("on_7f2", "union_id"),
+        ("wang@example.com", "email"),
+        ("manager7", "user_id"),
+        ("oc_night", "chat_id"),
+    ],
+)
+async def test_a_target_says_by_itself_what_it_is(
+    api: FeishuOpenApi, feishu: FeishuApp, target: str, id_type: str
+) -> None:
+    (found,) = await send(feishu, target)
+    assert found.outcome == "accepted"
+    assert found.ticket.startswith("om_")
+    assert [(body["receive_id"], body["id_type"]) for body in api.sent] == [(target, id_type)]
+
+
+async def test_an_answer_in_a_group_calls_who_asked(api: FeishuOpenApi, feishu: FeishuApp) -> None:
+    await send(feishu, "oc_night@ou_18eac8", "It is.")
+    assert api.texts == ['<at user_id="ou_18eac8"></at> It is.']
+
+
+async def test_what_may_have_arrived_is_sent_again_and_arrives_once(api: FeishuOpenApi, feishu: FeishuApp) -> None:
+    (parcel,) = feishu.compose(message(), "ou_18eac8")
+    api.faults.append("cut")
+    lost = await feishu.send(parcel, "m-1.0")
+    again = await feishu.send(parcel, "m-1.0")
+    assert (lost.is_in_doubt, again.outcome, len(api.sent)) == (True, "accepted", 1)
+    await feishu.send(parcel, "m-2.0")
+    assert len(api.sent) == 2
+
+
+async def test_strangers_and_groups_without_the_bot_are_final(feishu: FeishuApp) -> None:
+    (stranger,) = await send(feishu, "ou_nobody")
+    (group,) = await send(feishu, "oc_elsewhere")
+    assert (stranger.outcome, stranger.code) == ("permanent", "230013")
+    assert (group.outcome, group.code) == ("permanent", "230002")
+
+
+async def test_a_throttled_message_rests_as_long_as_feishu_says(api: FeishuOpenApi, feishu: FeishuApp) -> None:
+    api.faults.append("throttled")
+    (found,) = await send(feishu, "ou_18eac8")
+    assert (found.failure, found.code, found.retry_after_s) == ("throttled", "99991400", 7.0)
+
+
+@pytest.mark.parametrize(("said", "rest_s"), [("soon", 1.0), ("nan", 1.0), ("inf", 1.0), ("1e30", 3600.0), ("-5", 1.0)])
+def test_an_odd_reset_is_bounded(said: str, rest_s: float) -> None:
+    answer = web.Answer(429, {"x-ogw-ratelimit-reset": said}, b'{"code": 99991400}')
+    assert openapi.of_answer(answer).retry_after_s == rest_s
+
+
+async def test_a_token_that_was_revoked_is_renewed_once_and_the_message_arrives(
+    api: FeishuOpenApi, feishu: FeishuApp
+) -> None:
+    await send(feishu, "ou_18eac8")
+    api.tokens.clear()
+    (found,) = await send(feishu, "oc_night")
+    assert (found.outcome, api.token_requests, len(api.sent)) == ("accepted", 2, 2)
+
+
+async def test_credentials_that_were_revoked_keep_the_message_for_an_operator(
+    api: FeishuOpenApi, feishu: FeishuApp
+) -> None:
+    api.secret = "another"
+    (found,) = await send(feishu, "ou_18eac8")
+    assert (found.outcome, found.failure, found.code) == ("retry", "auth", "10014")
+
+
+async def test_no_answer_for_a_token_leaves_no_doubt_about_the_message(
+    api: FeishuOpenApi, feishu: FeishuApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(api, "take", lambda request: b"")
+    (found,) = await send(feishu, "ou_18eac8")
+    assert (found.outcome, found.failure, found.is_in_doubt) == ("retry", "transient", False)
+    assert "nothing was sent" in found.reason.en
+
+
+async def test_own_forms_of_webhooks_and_api_become_the_apis(api: FeishuOpenApi, feishu: FeishuApp) -> None:
+    post = {"zh_cn": {"title": "t", "content": [[{"tag": "text", "text": "x"}]]}}
+    card = {"elements": [{"tag": "hr"}]}
+    forms = [
+        {"msg_type": "post", "content": {"post": post}},
+        {"msg_type": "interactive", "card": card},
+        {"msg_type": "image", "content": '{"image_key": "img_1"}'},
+    ]
+    found = await send(feishu, "ou_18eac8", [{"type": "json", "json": form} for form in forms])
+    assert [one.outcome for one in found] == ["accepted"] * 3
+    assert [json.loads(body["content"]) for body in api.sent] == [post, card, {"image_key": "img_1"}]
+
+
+async def test_markdown_goes_as_a_card_that_fits(api: FeishuOpenApi) -> None:
+    feishu = channel(api, format="markdown")
+    text = '"*压*"\n' * 5_000
+    found = await send(feishu, "oc_night", text, labels={"at": "all"})
+    assert {one.outcome for one in found} == {"accepted"}
+    assert {body["msg_type"] for body in api.sent} == {"interactive"}
+    assert api.texts[0].startswith("<at id=all></at> (1/")
+    await feishu.aclose()
+
+
+@pytest.mark.parametrize("content", ["", " \n", [{"type": "json", "json": {"temperature": 21}}]])
+def test_what_feishu_cannot_show_is_refused(api: FeishuOpenApi, content: Any) -> None:
+    with pytest.raises(Cannot) as caught:
+        channel(api).compose(message(content), "ou_18eac8")
+    assert caught.value.delivery.code == "empty"
+
+
+# --- in ---------------------------------------------------------------------------------------------
+
+
+async def test_a_message_comes_in_and_is_answered_when_it_is_on_disk(
+    feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox
+) -> None:
+    async with listening(feishu, inbox, pushed):
+        frame_id = await pushed.push(said("Is the press up? 压机"))
+        await until(lambda: pushed.answered)
+        assert pushed.pings == 1
+    (envelope,) = inbox.taken
+    assert pushed.answered == [frame_id]
+    assert (envelope.id, envelope.from_, envelope.to) == ("fs:om_a1", "channel:fs/ou_18eac8", "user:desk")
+    assert (envelope.content, envelope.thread, envelope.timestamp) == (
+        "Is the press up? 压机",
+        "fs:oc_two",
+        1_790_000_000_000,
+    )
+
+
+async def test_what_the_hub_cannot_take_is_said_to_have_failed_and_comes_again(
+    feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox
+) -> None:
+    inbox.refusal = NotFound("disk", "full")
+    async with listening(feishu, inbox, pushed):
+        frame_id = await pushed.push(said())
+        await until(lambda: pushed.failed)
+        inbox.refusal = None
+        pushed.connections[-1].transport.abort()
+        await until(lambda: pushed.answered)
+    assert (pushed.failed, pushed.answered, len(inbox.taken)) == ([frame_id], [frame_id], 1)
+
+
+async def test_a_group_message_names_group_and_person_and_those_it_calls(
+    feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox
+) -> None:
+    mentions = [{"key": "@_user_1", "id": {"open_id": "ou_bot"}, "name": "Hub"}]
+    async with listening(feishu, inbox, pushed):
+        await pushed.push(said("@_user_1 status?", group=True, mentions=mentions))
+        await until(lambda: inbox.taken)
+    (envelope,) = inbox.taken
+    assert (envelope.from_, envelope.content) == ("channel:fs/oc_night@ou_18eac8", "@Hub status?")
+
+
+async def test_a_reply_answers_the_message_of_the_hub(
+    feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox
+) -> None:
+    (sent,) = await send(feishu, "ou_18eac8", "Confirm?")
+    inbox.messages = {sent.ticket: "m-17"}
+    async with listening(feishu, inbox, pushed):
+        await pushed.push(said("Yes", parent_id="om_unknown", root_id=sent.ticket))
+        await until(lambda: inbox.taken)
+    assert [envelope.reply_to for envelope in inbox.taken] == ["m-17"]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [({"text": "Approved", "n": 1}, "Approved"), ("Approved", "Approved"), ({"n": 1}, "[button / 按钮]")],
+)
+async def test_a_press_of_a_button_answers_the_cards_message(
+    feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox, value: Any, words: str
+) -> None:
+    inbox.messages = {"om_card": "m-17"}
+    fields = {
+        "operator": {"open_id": "ou_18eac8"}, "action": {"tag": "button", "value": value},
+        "context": {"open_message_id": "om_card", "open_chat_id": "oc_two"},
+    }  # fmt: skip
+    async with listening(feishu, inbox, pushed):
+        await pushed.push(event("card.action.trigger", fields, create_time="1790000000000123"))
+        await until(lambda: pushed.answered)
+    (envelope,) = inbox.taken
+    part = JsonPart(json={"feishu": "card.action", "tag": "button", "value": value})
+    assert (envelope.reply_to, envelope.content) == ("m-17", [TextPart(text=words), part])
+    assert (envelope.id, envelope.from_, envelope.timestamp) == ("fs:ev-1", "channel:fs/ou_18eac8", 1_790_000_000_000)
+
+
+async def test_who_has_read_a_message_is_reported(
+    feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox
+) -> None:
+    fields = {"reader": {"reader_id": {"open_id": "ou_18eac8"}}, "message_id_list": ["om_1", "om_2"]}
+    async with listening(feishu, inbox, pushed):
+        await pushed.push(event("im.message.message_read_v1", fields))
+        await until(lambda: pushed.answered)
+    assert [(ticket, delivery.outcome) for ticket, delivery in inbox.reported] == [("om_1", "read"), ("om_2", "read")]
+
+
+async def test_an_event_in_several_frames_is_put_together(
+    feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox
+) -> None:
+    async with listening(feishu, inbox, pushed):
+        await pushed.push(said("long " * 100), parts=7)
+        await until(lambda: pushed.answered)
+    assert [envelope.content for envelope in inbox.taken] == [("long " * 100).strip()]
+
+
+def test_unfinished_events_are_bounded() -> None:
+    """In number and in bytes, whatever `sum` and `seq` say."""
+    parts = Parts()
+
+    def headers(number: int, total: str, index: str) -> tuple[tuple[str, str], ...]:
+        return (("message_id", str(number)), ("sum", total), ("seq", index))
+
+    for number in range(1_000):
+        assert parts.whole(Frame(headers=headers(number, "2", "0"), payload=b"x" * 100_000)) is None
+    assert parts._size_bytes() <= 16 * 100_000
+    for number in range(20):
+        assert parts.whole(Frame(headers=headers(number, "2", "0"), payload=b"x" * 1_000_000)) is None
+    assert parts._size_bytes() <= 8 << 20
+    for total, index in (("9999", "0"), ("2", "7")):
+        assert parts.whole(Frame(headers=headers(7_000, total, index), payload=b"x")) is None
+    assert parts.whole(Frame(headers=headers(7_001, "-1", "²"), payload=b"whole")) == b"whole"
+
+
+async def test_bots_and_other_events_are_left_and_not_brought_again(
+    feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox
+) -> None:
+    robot = said()
+    robot["event"]["sender"]["sender_type"] = "app"
+    async with listening(feishu, inbox, pushed):
+        await pushed.push(robot)
+        await pushed.push(event("im.chat.member.bot.added_v1", {"chat_id": "oc_new"}))
+        await until(lambda: len(pushed.answered) == 2)
+    assert inbox.taken == []
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\xff", b"[]", b"null", b"{}", json.dumps(said(chat_id="")).encode(),
+        json.dumps(said(create_time="soon")).encode(), json.dumps(said(content="no json")).encode(),
+        json.dumps(said()).replace("ou_18eac8", "ou 18").encode(),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_read_costs_neither_the_connection_nor_the_next_message(
+    feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox, payload: bytes
+) -> None:
+    async with listening(feishu, inbox, pushed):
+        await pushed.say(b"\x0b\xff")
+        await pushed.say("text")
+        await pushed.pong(b"no json")
+        await pushed.push_payload(payload)
+        await pushed.push(said())
+        await until(lambda: len(pushed.answered) == 2)
+        assert len(pushed.connections) == 1
+    assert len(inbox.taken) == 1
+
+
+async def test_the_connection_comes_back_after_cuts_and_outages_and_loses_nothing(
+    feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox
+) -> None:
+    async with listening(feishu, inbox, pushed):
+        pushed.connections[-1].transport.abort()
+        await pushed.push(said(message_id="om_cut"))
+        await until(lambda: len(inbox.taken) == 1)
+        await pushed.stop()
+        await until(lambda: feishu._connection.line.trouble is not None)
+        health = await feishu.check()
+        assert (health.ok, health.code) == (False, "line_cut")
+        await pushed.push(said(message_id="om_down"))
+        await pushed.start()
+        await until(lambda: len(inbox.taken) == 2)
+        assert (await feishu.check()).ok
+    assert [envelope.id for envelope in inbox.taken] == ["fs:om_cut", "fs:om_down"]
+
+
+async def test_a_refused_handshake_says_why(
+    api: FeishuOpenApi, feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox
+) -> None:
+    pushed.refusal = {"handshake-status": "514", "handshake-autherrcode": "1000040350", "handshake-msg": "too many"}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(feishu.run, inbox)
+        await until(lambda: api.places >= 3)
+        health = await feishu.check()
+        assert (health.ok, health.code) == (False, "1000040350")
+        assert "too many long connections" in health.reason.en
+        pushed.refusal = {}
+        await until(lambda: pushed.connections)
+        tasks.cancel_scope.cancel()
+
+
+async def test_pings_go_out_as_often_as_feishu_wants(
+    api: FeishuOpenApi, feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openapi, "ping_s_of", lambda config: config["PingInterval"] / 1000)
+    api.ping_interval_s = 10
+    async with listening(feishu, inbox, pushed):
+        await until(lambda: pushed.pings >= 5)
+
+
+@pytest.mark.parametrize(
+    ("config", "ping_s"),
+    [
+        ({"PingInterval": 90}, 90.0),
+        ({"PingInterval": 0}, 10.0),
+        ({"PingInterval": 10**9}, 600.0),
+        ({}, 120.0),
+        (7, 120.0),
+    ],
+)
+def test_an_odd_interval_of_pings_is_bounded(config: object, ping_s: float) -> None:
+    assert openapi.ping_s_of(config) == ping_s
+    assert connection._ping_s_in(json.dumps(config).encode()) == ping_s
+
+
+@pytest.mark.parametrize(
+    ("fields", "content"),
+    [
+        (
+            {
+                "message_type": "post",
+                "content": json.dumps(
+                    {
+                        "title": "Night",
+                        "content": [
+                            [{"tag": "text", "text": "See "}, {"tag": "a", "text": "this", "href": "http://x"}],
+                            [{"tag": "at", "user_id": "@_user_1", "user_name": "Wang"}, {"tag": "img"}],
+                        ],
+                    }
+                ),
+            },
+            "Night\nSee this http://x\n@Wang[picture / 图片]",
+        ),
+        (
+            {"message_type": "image", "content": '{"image_key": "img_1"}'},
+            [
+                TextPart(text="[picture / 图片]"),
+                JsonPart(json={"feishu": "image", "message_id": "om_a1", "image_key": "img_1"}),
+            ],
+        ),
+        (
+            {"message_type": "hologram", "content": ""},
+            [TextPart(text="[hologram]"), JsonPart(json={"feishu": "hologram", "message_id": "om_a1"})],
+        ),
+    ],
+)
+def test_other_messages_than_text_come_in_as_what_can_be_read_of_them(fields: Any, content: Any) -> None:
+    found = heard(json.dumps(said(**fields)).encode(), channel="fs", incoming_to="user:desk")
+    assert isinstance(found, Said)
+    assert found.envelope.content == content
+
+
+@pytest.mark.parametrize("url", ["ws://example.com/ws", "http://example.com", "example.com"])
+def test_an_unencrypted_connection_is_refused_where_the_api_is_encrypted(url: str) -> None:
+    answer = web.Answer(200, {}, json.dumps({"code": 0, "data": {"URL": url}}).encode())
+    with pytest.raises(line.NoLine, match="not encrypted"):
+        openapi.place_of(answer, is_encrypted=True)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"code": 0}', b'{"code": 0, "data": {"URL": 7}}'])
+def test_an_answer_without_a_place_is_none(body: bytes) -> None:
+    with pytest.raises(line.NoLine, match="nothing was sent"):
+        openapi.place_of(web.Answer(200, {}, body), is_encrypted=True)
+
+
+def test_no_secret_is_shown(api: FeishuOpenApi) -> None:
+    feishu = channel(api)
+    shown = repr(vars(feishu)) + json.dumps(feishu._settings.model_dump(mode="json"))
+    assert APP_SECRET not in shown
