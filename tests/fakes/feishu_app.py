@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
@@ -66,6 +67,8 @@ class FeishuOpenApi(Vendor):
         self.tokens: set[str] = set()
         self.token_requests = 0
         self.sent: list[dict[str, Any]] = []
+        self.said: set[str] = set()
+        """Ids of people's messages that can be replied to."""
         self.url_of_connection = ""
         self.tickets: set[str] = set()
         self.places = 0
@@ -101,6 +104,8 @@ class FeishuOpenApi(Vendor):
             case "/open-apis/im/v1/messages":
                 (id_type,) = parse_qs(place.query).get("receive_id_type", [""])
                 return self._message(request, id_type, body)
+        if (found := re.fullmatch(r"/open-apis/im/v1/messages/(om_\w+)/reply", place.path)) is not None:
+            return self._reply(request, found[1], body)
         return response(404, b"404 page not found", {"Content-Type": "text/plain"})
 
     def _token(self, body: dict[str, Any]) -> bytes:
@@ -125,17 +130,34 @@ class FeishuOpenApi(Vendor):
     def _message(self, request: Request, id_type: str, body: dict[str, Any]) -> bytes:
         if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
             return self.error(99991663, "Invalid access token for authorization.", status=400)
-        receiver, content, uuid = body.get("receive_id", ""), body.get("content"), body.get("uuid", "")
-        if not isinstance(content, str) or len(content.encode()) > (150_000 if body["msg_type"] == "text" else 30_000):
-            return self.error(230025, "The length of the message content reaches its limit", status=400)
-        if not isinstance(json.loads(content), dict) or not 1 <= len(uuid) <= 50:
-            return self.error(230001, "Your request contains an invalid request parameter", status=400)
+        if (fault := self._fault_of(body)) is not None:
+            return fault
+        receiver = body.get("receive_id", "")
         if id_type == "chat_id" and receiver not in CHATS:
             return self.error(230002, "The bot can not be outside the group.", status=400)
         if id_type != "chat_id" and PEOPLE.get(receiver) != id_type:
             return self.error(230013, "Bot has NO availability to this user.", status=400)
+        return self._taken({**body, "id_type": id_type})
+
+    def _reply(self, request: Request, message_id: str, body: dict[str, Any]) -> bytes:
+        if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
+            return self.error(99991663, "Invalid access token for authorization.", status=400)
+        if message_id not in self.said:
+            return self.error(230011, "The message was withdrawn.", status=400)
+        return self._fault_of(body) or self._taken({**body, "replies_to": message_id})
+
+    def _fault_of(self, body: dict[str, Any]) -> bytes | None:
+        content, uuid = body.get("content"), body.get("uuid", "")
+        if not isinstance(content, str) or len(content.encode()) > (150_000 if body["msg_type"] == "text" else 30_000):
+            return self.error(230025, "The length of the message content reaches its limit", status=400)
+        if not isinstance(json.loads(content), dict) or not 1 <= len(uuid) <= 50:
+            return self.error(230001, "Your request contains an invalid request parameter", status=400)
+        return None
+
+    def _taken(self, body: dict[str, Any]) -> bytes:
+        uuid = body["uuid"]
         if uuid not in self._by_uuid:
-            self.sent.append({**body, "id_type": id_type})
+            self.sent.append(body)
             self._by_uuid[uuid] = f"om_{next(self._numbers)}"
         return response(200, {"code": 0, "msg": "success", "data": {"message_id": self._by_uuid[uuid]}})
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from autoglm.channels import bearer, line, pauses, web
 from autoglm.channels.adapters.dingtalk import openapi, stream
@@ -14,7 +15,7 @@ from autoglm.channels.adapters.dingtalk.heard import heard
 from autoglm.channels.channel import Cannot, Resources
 from autoglm.channels.settings import parse_channel
 from autoglm.channels.wording import json_bytes
-from autoglm.core.envelope import JsonPart, TextPart
+from autoglm.core.envelope import JsonPart, TextPart, encode_envelope
 from autoglm.core.errors import NotFound
 from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
 from eventually import until
@@ -96,7 +97,7 @@ async def send(ding: DingTalkApp, target: str, content: Any = "Down.", **fields:
 
 async def test_people_and_groups_are_reached_by_the_api(api: DingTalkOpenApi, ding: DingTalkApp) -> None:
     (to_person,) = await send(ding, "manager7")
-    (to_group,) = await send(ding, f"{GROUP}@manager7")
+    (to_group,) = await send(ding, GROUP)
     assert (to_person.outcome, to_group.outcome) == ("accepted", "accepted")
     assert to_person.ticket.startswith("process-")
     assert [body.get("userIds") or body["openConversationId"] for body in api.sent] == [["manager7"], GROUP]
@@ -228,10 +229,10 @@ async def test_an_answer_goes_by_the_webhook_of_the_session_and_calls_who_asked(
         await pushed.push(said(group=True, **api.session()))
         await until(lambda: inbox.taken)
     (asked,) = inbox.taken
-    assert asked.from_ == f"channel:ding/{GROUP}@manager7"
-    (found,) = await send(ding, asked.from_.partition("/")[2], "It is.")
-    assert found.outcome == "accepted"
-    assert api.answered == [{"msgtype": "text", "text": {"content": "It is."}, "at": {"atUserIds": ["manager7"]}}]
+    assert (asked.from_, asked.labels["sender"]) == (f"channel:ding/{GROUP}", "manager7")
+    found = await send(ding, asked.from_.partition("/")[2], "压" * 9_000, reply_to=asked.id)
+    assert [one.outcome for one in found] == ["accepted", "accepted"]
+    assert [body.get("at") for body in api.answered] == [{"atUserIds": ["manager7"]}, None]
     assert api.sent == []
 
 
@@ -341,7 +342,17 @@ async def test_pauses_grow_while_the_vendor_is_away(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "raw", ["", "[]", "{}", '{"type": "CALLBACK", "headers": {}}', '{"type": 1, "headers": {"topic": 2}}', "\ud800"]
+    "raw",
+    [
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '{"type": NaN}',
+        '{"type": "CALLBACK", "headers": {}}',
+        '{"type": 1, "headers": {"topic": 2}}',
+        "\ud800",
+    ],
 )
 def test_what_is_no_frame_is_none(raw: str) -> None:
     assert stream.parsed(raw) is None
@@ -351,7 +362,8 @@ def test_what_is_no_frame_is_none(raw: str) -> None:
     "data",
     [
         "no json", "[]", "null", "{}", json.dumps(said(message_id="")), json.dumps(said(senderStaffId="a b")),
-        json.dumps(said(createAt="soon")), json.dumps(said(conversationId=7)),
+        json.dumps(said(createAt="soon")), json.dumps(said(conversationId=7)), json.dumps(said(createAt=10**30)),
+        "[" * 100_000, '{"msgId": Infinity}', json.dumps(said(createAt=-1)),
     ],
 )  # fmt: skip
 async def test_a_message_that_cannot_be_read_is_refused_once_and_the_next_one_taken(
@@ -403,6 +415,27 @@ async def test_a_frame_over_the_bound_costs_the_connection_and_no_message(
 def test_other_messages_than_text_come_in_as_what_can_be_read_of_them(fields: Any, content: Any) -> None:
     found = heard(json.dumps(said(**fields)), channel="ding", incoming_to="user:desk")
     assert found.envelope.content == content
+
+
+async def test_half_an_emoji_becomes_what_can_be_written_down(
+    ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox
+) -> None:
+    async with listening(ding, inbox, pushed):
+        await pushed.push(said("cut \ud83d"))
+        await until(lambda: pushed.acknowledged)
+    assert [encode_envelope(envelope) for envelope in inbox.taken]
+    assert [envelope.content for envelope in inbox.taken] == ["cut \ufffd"]
+
+
+async def test_the_log_names_senders_so_that_they_can_be_let_in(
+    ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox
+) -> None:
+    with capture_logs() as logged:
+        async with listening(ding, inbox, pushed):
+            await pushed.push(said("A secret of theirs"))
+            await until(lambda: pushed.acknowledged)
+    assert [entry["sender"] for entry in logged if entry["event"] == "message_heard"] == ["channel:ding/manager7"]
+    assert "secret" not in str(logged)
 
 
 def test_people_without_a_staff_id_have_their_senders_id() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from autoglm.channels import line, pauses, web
 from autoglm.channels.adapters.feishu import connection, openapi
@@ -15,7 +16,7 @@ from autoglm.channels.adapters.feishu.frames import Frame
 from autoglm.channels.adapters.feishu.heard import Said, heard
 from autoglm.channels.channel import Cannot, Resources
 from autoglm.channels.settings import parse_channel
-from autoglm.core.envelope import JsonPart, TextPart
+from autoglm.core.envelope import JsonPart, TextPart, encode_envelope
 from autoglm.core.errors import NotFound
 from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
 from eventually import until
@@ -80,7 +81,8 @@ class TestContract(ChannelContract):
 
 async def send(feishu: FeishuApp, target: str, content: Any = "Down.", **fields: Any) -> Any:
     parcels = feishu.compose(message(content, **fields), target)
-    return [await feishu.send(parcel, f"{target}.{index}") for index, parcel in enumerate(parcels)]
+    id = fields.get("id", target)
+    return [await feishu.send(parcel, f"{id}.{index}") for index, parcel in enumerate(parcels)]
 
 
 # --- out --------------------------------------------------------------------------------------------
@@ -105,9 +107,23 @@ async def test_a_target_says_by_itself_what_it_is(
     assert [(body["receive_id"], body["id_type"]) for body in api.sent] == [(target, id_type)]
 
 
-async def test_an_answer_in_a_group_calls_who_asked(api: FeishuOpenApi, feishu: FeishuApp) -> None:
-    await send(feishu, "oc_night@ou_18eac8", "It is.")
-    assert api.texts == ['<at user_id="ou_18eac8"></at> It is.']
+async def test_an_answer_shows_what_it_answers(api: FeishuOpenApi, feishu: FeishuApp) -> None:
+    """Feishu calls who asked; only the first piece is a reply."""
+    api.said = {"om_a1"}
+    (short,) = await send(feishu, "oc_night", "It is.", reply_to="fs:om_a1")
+    assert (short.outcome, api.sent[0]["replies_to"], api.texts) == ("accepted", "om_a1", ["It is."])
+    await send(feishu, "oc_night", "压" * 10_000, reply_to="fs:om_a1", id="m-2")
+    assert ["replies_to" in body for body in api.sent[1:]] == [True, False]
+
+
+@pytest.mark.parametrize("asked", ["fs:om_withdrawn", "m-17", "other:om_a1", "fs:ev-1"])
+async def test_an_answer_to_what_is_not_there_goes_out_by_itself(
+    api: FeishuOpenApi, feishu: FeishuApp, asked: str
+) -> None:
+    api.said = {"om_a1"}
+    (found,) = await send(feishu, "oc_night", "It is.", reply_to=asked)
+    assert (found.outcome, [body["receive_id"] for body in api.sent]) == ("accepted", ["oc_night"])
+    assert len(api.requests) == (3 if "withdrawn" in asked else 2)
 
 
 async def test_what_may_have_arrived_is_sent_again_and_arrives_once(api: FeishuOpenApi, feishu: FeishuApp) -> None:
@@ -229,7 +245,7 @@ async def test_what_the_hub_cannot_take_is_said_to_have_failed_and_comes_again(
     assert (pushed.failed, pushed.answered, len(inbox.taken)) == ([frame_id], [frame_id], 1)
 
 
-async def test_a_group_message_names_group_and_person_and_those_it_calls(
+async def test_a_group_message_is_the_groups_and_names_the_person_and_those_it_calls(
     feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox
 ) -> None:
     mentions = [{"key": "@_user_1", "id": {"open_id": "ou_bot"}, "name": "Hub"}]
@@ -237,7 +253,8 @@ async def test_a_group_message_names_group_and_person_and_those_it_calls(
         await pushed.push(said("@_user_1 status?", group=True, mentions=mentions))
         await until(lambda: inbox.taken)
     (envelope,) = inbox.taken
-    assert (envelope.from_, envelope.content) == ("channel:fs/oc_night@ou_18eac8", "@Hub status?")
+    assert (envelope.from_, envelope.content) == ("channel:fs/oc_night", "@Hub status?")
+    assert envelope.labels == {"sender": "ou_18eac8"}
 
 
 async def test_a_reply_answers_the_message_of_the_hub(
@@ -252,11 +269,15 @@ async def test_a_reply_answers_the_message_of_the_hub(
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
-    [({"text": "Approved", "n": 1}, "Approved"), ("Approved", "Approved"), ({"n": 1}, "[button / 按钮]")],
+    ("value", "words", "labels"),
+    [
+        ({"text": "Approved", "action": "approve"}, "Approved", {"action": "approve"}),
+        ("Approved", "Approved", {}),
+        ({"n": 1}, "[button / 按钮]", {}),
+    ],
 )
 async def test_a_press_of_a_button_answers_the_cards_message(
-    feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox, value: Any, words: str
+    feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox, value: Any, words: str, labels: Any
 ) -> None:
     inbox.messages = {"om_card": "m-17"}
     fields = {
@@ -270,6 +291,27 @@ async def test_a_press_of_a_button_answers_the_cards_message(
     part = JsonPart(json={"feishu": "card.action", "tag": "button", "value": value})
     assert (envelope.reply_to, envelope.content) == ("m-17", [TextPart(text=words), part])
     assert (envelope.id, envelope.from_, envelope.timestamp) == ("fs:ev-1", "channel:fs/ou_18eac8", 1_790_000_000_000)
+    assert envelope.labels == labels
+
+
+@pytest.mark.parametrize("how", ["sent there", "named by senders", "a chat of two"])
+async def test_a_press_in_a_group_comes_from_the_group(
+    api: FeishuOpenApi, pushed: FeishuConnection, inbox: KeptInbox, how: str
+) -> None:
+    feishu = channel(api, senders=["oc_night"] if how == "named by senders" else ["*"])
+    if how == "sent there":
+        await send(feishu, "oc_night")
+    fields = {
+        "operator": {"open_id": "ou_18eac8"}, "action": {"tag": "button", "value": "Yes"},
+        "context": {"open_message_id": "om_card", "open_chat_id": "oc_night"},
+    }  # fmt: skip
+    async with listening(feishu, inbox, pushed):
+        await pushed.push(event("card.action.trigger", fields))
+        await until(lambda: pushed.answered)
+    (envelope,) = inbox.taken
+    sender, labels = ("ou_18eac8", {}) if how == "a chat of two" else ("oc_night", {"sender": "ou_18eac8"})
+    assert (envelope.from_, envelope.labels) == (f"channel:fs/{sender}", labels)
+    await feishu.aclose()
 
 
 async def test_who_has_read_a_message_is_reported(
@@ -326,7 +368,9 @@ async def test_bots_and_other_events_are_left_and_not_brought_again(
     [
         b"\xff", b"[]", b"null", b"{}", json.dumps(said(chat_id="")).encode(),
         json.dumps(said(create_time="soon")).encode(), json.dumps(said(content="no json")).encode(),
-        json.dumps(said()).replace("ou_18eac8", "ou 18").encode(),
+        json.dumps(said()).replace("ou_18eac8", "ou 18").encode(), b'{"header":' * 20_000,
+        b"[" * 200_000 + b"]" * 200_000, json.dumps(said(create_time="9" * 40)).encode(),
+        json.dumps(said(content="[" * 100_000)).encode(), b'{"header": NaN}',
     ],
 )  # fmt: skip
 async def test_what_cannot_be_read_costs_neither_the_connection_nor_the_next_message(
@@ -448,6 +492,27 @@ def test_an_unencrypted_connection_is_refused_where_the_api_is_encrypted(url: st
 def test_an_answer_without_a_place_is_none(body: bytes) -> None:
     with pytest.raises(line.NoLine, match="nothing was sent"):
         openapi.place_of(web.Answer(200, {}, body), is_encrypted=True)
+
+
+async def test_half_an_emoji_becomes_what_can_be_written_down(
+    feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox
+) -> None:
+    async with listening(feishu, inbox, pushed):
+        await pushed.push(said("cut \ud83d"))
+        await until(lambda: pushed.answered)
+    assert [encode_envelope(envelope) for envelope in inbox.taken]
+    assert [envelope.content for envelope in inbox.taken] == ["cut \ufffd"]
+
+
+async def test_the_log_names_senders_so_that_they_can_be_let_in(
+    feishu: FeishuApp, pushed: FeishuConnection, inbox: KeptInbox
+) -> None:
+    with capture_logs() as logged:
+        async with listening(feishu, inbox, pushed):
+            await pushed.push(said("A secret of theirs", group=True))
+            await until(lambda: pushed.answered)
+    assert [entry["sender"] for entry in logged if entry["event"] == "message_heard"] == ["channel:fs/oc_night"]
+    assert "secret" not in str(logged)
 
 
 def test_no_secret_is_shown(api: FeishuOpenApi) -> None:

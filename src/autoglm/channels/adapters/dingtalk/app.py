@@ -7,14 +7,15 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+import structlog
 from pydantic import Field, SecretStr
 
 from autoglm.channels.adapters.dingtalk.errcodes import of_answer
-from autoglm.channels.adapters.dingtalk.heard import Session, heard, split_target
+from autoglm.channels.adapters.dingtalk.heard import Session, heard
 from autoglm.channels.adapters.dingtalk.openapi import OpenApi
 from autoglm.channels.adapters.dingtalk.robot import PER_MINUTE, TEXT_BYTES, message_bodies
 from autoglm.channels.adapters.dingtalk.stream import Stream
@@ -26,8 +27,12 @@ from autoglm.channels.web import NoAnswer
 from autoglm.channels.wording import own_forms
 from autoglm.core.envelope import Envelope
 
-_SESSIONS = 10_000
-"""Whose webhooks are remembered; the oldest goes first."""
+T = TypeVar("T")
+log = structlog.get_logger()
+
+_REMEMBERED = 10_000
+"""Webhooks and askers in memory; the oldest goes first."""
+_GROUP = "cid"
 _SESSION_HOST = ".dingtalk.com"
 _MSG_KEYS = {
     "text": ("sampleText", {"content": "content"}),
@@ -57,26 +62,35 @@ class DingTalkAppSettings(ChannelSettings, frozen=True):
     """The open API's address; another one for a proxy."""
 
 
+class Body(NamedTuple):
+    form: dict[str, object]
+    """Of the webhooks, with a `msgtype`, or of the API, with a `msgKey`."""
+    answers: str | None
+    """The id of the message that this one answers."""
+
+
 class DingTalkApp:
-    """Satisfies `Channel`. Targets: a staff id, a conversation's id (cid...), or both with @ between."""
+    """Satisfies `Channel`. Targets: a person's staff id, or a group's id, which begins with `cid`."""
 
     Settings = DingTalkAppSettings
 
     def __init__(self, settings: DingTalkAppSettings, resources: Resources) -> None:
         self._settings = settings
         self._name = resources.name
+        self._log = log.bind(channel=resources.name)
         robot_code = settings.robot_code or settings.client_id
         secret = settings.client_secret.get_secret_value()
         self._api = OpenApi(settings.base_url, settings.client_id, secret, robot_code)
         self._stream = Stream(resources.name, self._api.place)
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._askers: OrderedDict[str, str] = OrderedDict()
+        """By id of a message from a group, who wrote it: an answer calls that person."""
 
     def limits(self, target: str) -> Limits:
         count = self._settings.per_minute or PER_MINUTE
         return Limits(windows=((count, 60.0),), per="target", parallel=1, digest_bytes=TEXT_BYTES * 3 // 4)
 
     def compose(self, envelope: Envelope, target: str) -> Sequence[Parcel]:
-        """Bodies in the form of the webhooks, or with a msgKey in that of the API."""
         api_forms = own_forms(envelope, ["msgKey", "msgParam"])
         try:
             bodies = message_bodies(envelope, self._settings.format)
@@ -91,23 +105,24 @@ class DingTalkApp:
                 f"应用机器人可发送 {'、'.join(_MSG_KEYS)}，以及带 msgKey 的格式",
             )
             raise Cannot(permanent("unknown_msgtype", words))
-        return [Parcel(target=target, body=body) for body in [*bodies, *api_forms]]
+        forms = [*bodies, *api_forms]
+        asked = [envelope.reply_to, *[None] * (len(forms) - 1)]
+        return [Parcel(target=target, body=Body(form, to)) for form, to in zip(forms, asked, strict=True)]
 
     async def send(self, parcel: Parcel, key: str) -> Delivery:
         """By the webhook that came with the last message from there while it holds: it counts in no quota of the API.
         Where it refuses, or there is none, by the API. DingTalk knows no idempotency key.
         """
-        assert isinstance(parcel.body, dict)
-        conversation, person = split_target(parcel.target)
-        if "msgtype" in parcel.body and (session := self._session(conversation or person)) is not None:
-            found = await self._answer(session, parcel.body, person if conversation else "")
+        assert isinstance(parcel.body, Body)
+        form, target = parcel.body.form, parcel.target
+        if "msgtype" in form and (session := self._session(target)) is not None:
+            found = await self._answer(session, form, self._askers.get(parcel.body.answers or "", ""))
             if found.failure not in ("auth", "permanent"):  # else it may have arrived, or will
                 return found
-            self._sessions.pop(conversation or person, None)
-        form = api_form(parcel.body)
-        if conversation:
-            return await self._api.send_to_group(conversation, form)
-        return await self._api.send_to_person(person, form)
+            self._sessions.pop(target, None)
+        if target.startswith(_GROUP):
+            return await self._api.send_to_group(target, api_form(form))
+        return await self._api.send_to_person(target, api_form(form))
 
     async def check(self) -> Health:
         """Asks for a new token, and says what is wrong with the stream."""
@@ -131,12 +146,12 @@ class DingTalkApp:
 
     async def _take(self, data: str, inbox: Inbox) -> None:
         found = heard(data, channel=self._name, incoming_to=self._settings.incoming_to)
-        if found.session is not None and self._is_trusted(found.session.webhook):
-            self._sessions[found.place] = found.session
-            self._sessions.move_to_end(found.place)
-            while len(self._sessions) > _SESSIONS:
-                self._sessions.popitem(last=False)
         envelope = found.envelope
+        self._log.info("message_heard", sender=envelope.from_)  # how an operator learns the names for `senders`
+        if found.session is not None and self._is_trusted(found.session.webhook):
+            _remember(self._sessions, found.place, found.session)
+        if found.place != found.person:
+            _remember(self._askers, envelope.id, found.person)
         for ticket in found.quoted:
             if (answered := await inbox.message_of(ticket)) is not None:
                 envelope = msgspec.structs.replace(envelope, reply_to=answered)
@@ -158,13 +173,20 @@ class DingTalkApp:
         return session
 
     async def _answer(self, session: Session, body: Mapping[str, object], person: str) -> Delivery:
-        """person: whom it calls in a group."""
+        """person: whom it calls in a group; empty for nobody."""
         called = {"at": {"atUserIds": [person]}} if person and "at" not in body else {}
         try:
             answer = await self._api.to_webhook(session.webhook, {**body, **called})
         except NoAnswer as error:
             return error.delivery
         return of_answer(answer, time.time())
+
+
+def _remember(known: OrderedDict[str, T], name: str, value: T) -> None:
+    known[name] = value
+    known.move_to_end(name)
+    while len(known) > _REMEMBERED:
+        known.popitem(last=False)
 
 
 def api_form(body: Mapping[str, object]) -> dict[str, object]:

@@ -4,10 +4,9 @@ Source: open.dingtalk.com, "custom robots" and "global error codes". One code st
 there the errmsg decides.
 """
 
-import json
-
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, transient, unauthorized
 from autoglm.channels.skew import clock_words
+from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, of_status
 
 CLOCK_SKEW_S = 3600.0
@@ -49,9 +48,9 @@ _REFUSED_BY_SETTINGS = 310000
 def of_answer(answer: Answer, now_s: float) -> Delivery:
     """now_s: of the Unix epoch, when the answer was there."""
     try:
-        body = json.loads(answer.body)
-        code, message = int(body["errcode"]), str(body.get("errmsg", ""))
-    except (ValueError, KeyError, TypeError):
+        body = vendor_map(answer.body)
+        code, message = int(str(body["errcode"])), str(body.get("errmsg", ""))
+    except (ValueError, KeyError):
         return of_status(answer) or transient(
             "unreadable",
             Words("DingTalk's answer cannot be read; it may have been delivered", "无法解析钉钉的应答，消息可能已送达"),

@@ -4,10 +4,10 @@ Source: open.dingtalk.com, "robots receive messages" (the fields of /v1.0/im/bot
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from autoglm.channels.vendor_json import vendor_map
 from autoglm.core.envelope import Content, Envelope, JsonPart, Part, TextPart, check_texts
 from autoglm.core.errors import HubError
 
@@ -34,7 +34,8 @@ class Session(NamedTuple):
 class Heard(NamedTuple):
     envelope: Envelope
     place: str
-    """What the session answers to: a person's id, or a conversation's."""
+    """The target that answers: a person's id, or a group's."""
+    person: str
     session: Session | None
     quoted: tuple[str, ...]
     """Tickets by which the message that this one answers may be known."""
@@ -47,9 +48,8 @@ class Unreadable(Exception):
 def heard(data: str, *, channel: str, incoming_to: str) -> Heard:
     """Raises Unreadable."""
     try:
-        fields = json.loads(data)
-        return _heard(fields, channel, incoming_to)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return _heard(vendor_map(data), channel, incoming_to)
+    except (ValueError, KeyError) as error:
         raise Unreadable(type(error).__name__) from error
     except HubError as error:
         raise Unreadable(error.code) from error
@@ -59,31 +59,20 @@ def _heard(fields: Mapping[str, object], channel: str, incoming_to: str) -> Hear
     person = _text(fields, "senderStaffId") or _text(fields, "senderId")
     conversation = _text(fields, "conversationId")
     is_group = str(fields.get("conversationType", "")) == GROUP
-    names = {"sender_name": _text(fields, "senderNick"), "conversation": _text(fields, "conversationTitle")}
+    place = conversation if is_group else person
+    names = {"sender": person if is_group else "", "sender_name": _text(fields, "senderNick")}
+    names["conversation"] = _text(fields, "conversationTitle")
     message_id = _text(fields, "msgId")
     if not person or not conversation or not message_id:
         raise KeyError("msgId, sender or conversation")
     envelope = Envelope(
-        id=_id_of(channel, message_id), from_=f"channel:{channel}/{target_of(conversation, person, is_group=is_group)}",
-        to=incoming_to, content=_content(fields), timestamp=int(str(fields.get("createAt") or 0)),
+        id=_id_of(channel, message_id), from_=f"channel:{channel}/{place}",
+        to=incoming_to, content=_content(fields), timestamp=_ms(fields.get("createAt")),
         thread=_id_of(channel, conversation),
         labels={name: value[:_LABEL_CHARACTERS] for name, value in names.items() if value},
     )  # fmt: skip
     check_texts(envelope)
-    return Heard(envelope, conversation if is_group else person, _session(fields), _quoted(fields))
-
-
-def target_of(conversation: str, person: str, *, is_group: bool) -> str:
-    """The target by which the sender is answered: in a group CONVERSATION@PERSON, else PERSON."""
-    return f"{conversation}@{person}" if is_group else person
-
-
-def split_target(target: str) -> tuple[str, str]:
-    """(conversation, person), one of them perhaps empty. Ids of conversations begin with `cid`, and have no @."""
-    if not target.startswith("cid"):
-        return "", target
-    conversation, _, person = target.partition("@")
-    return conversation, person
+    return Heard(envelope, place, person, _session(fields), _quoted(fields))
 
 
 def _id_of(channel: str, vendor_id: str) -> str:
@@ -95,7 +84,7 @@ def _id_of(channel: str, vendor_id: str) -> str:
 
 def _session(fields: Mapping[str, object]) -> Session | None:
     webhook = _text(fields, "sessionWebhook")
-    ends_ms = int(str(fields.get("sessionWebhookExpiredTime") or 0))
+    ends_ms = _ms(fields.get("sessionWebhookExpiredTime"))
     return Session(webhook, ends_ms) if webhook else None
 
 
@@ -132,6 +121,14 @@ def _quoted(fields: Mapping[str, object]) -> tuple[str, ...]:
     replied = _map(text.get("repliedMsg"))
     names = (_text(fields, "originalProcessQueryKey"), _text(replied, "msgId"), _text(fields, "originalMsgId"))
     return tuple(name for name in names if name) if text.get("isReplyMsg") else ()
+
+
+def _ms(value: object) -> int:
+    """Milliseconds of the Unix epoch. Raises ValueError: an envelope has 53 bits for them."""
+    found = int(str(value or 0))
+    if not 0 <= found < 1 << 53:
+        raise ValueError("no time")
+    return found
 
 
 def _map(value: object) -> dict[str, object]:

@@ -15,6 +15,7 @@ import msgspec
 from autoglm.channels.bearer import Bearer, NoToken, Token
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, permanent, throttled, transient
 from autoglm.channels.line import NoLine
+from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.version import __version__
 
@@ -140,7 +141,7 @@ class OpenApi:
             )
         except NoAnswer as error:
             raise NoToken(_not_answered(error.delivery)) from None
-        found = _json_of(answer)
+        found = vendor_map(answer.body)
         token, lasts_s = found.get("accessToken"), found.get("expireIn", 7200)
         if not 200 <= answer.status < 300 or not isinstance(token, str) or not isinstance(lasts_s, int):
             raise NoToken(of_refusal(answer))
@@ -157,7 +158,7 @@ class OpenApi:
 
 def place_of(answer: Answer, *, is_encrypted: bool) -> Place:
     """is_encrypted: no other stream will do. Raises NoLine."""
-    found = _json_of(answer)
+    found = vendor_map(answer.body)
     endpoint, ticket = found.get("endpoint"), found.get("ticket")
     if not 200 <= answer.status < 300 or not isinstance(endpoint, str) or not isinstance(ticket, str):
         refusal = of_refusal(answer)
@@ -171,7 +172,7 @@ def place_of(answer: Answer, *, is_encrypted: bool) -> Place:
 
 def of_sent(answer: Answer, staff_id: str) -> Delivery:
     """HTTP 200 may still mean that nobody gets it: the lists say who does not."""
-    found = _json_of(answer)
+    found = vendor_map(answer.body)
     if staff_id in _list(found, "invalidStaffIdList"):
         words = Words("DingTalk does not know this person", "钉钉不认识该接收人")
         return permanent("invalidStaffIdList", words)
@@ -192,7 +193,7 @@ def of_sent(answer: Answer, staff_id: str) -> Delivery:
 
 def of_refusal(answer: Answer) -> Delivery:
     """Answers with a `code` in words, and an HTTP status that often says little (403 for too many requests)."""
-    said = _json_of(answer).get("code")
+    said = vendor_map(answer.body).get("code")
     code = said if isinstance(said, str) and _is_code(said) else ""
     for beginnings, failure, words in _REASONS:
         if code.startswith(beginnings):
@@ -211,14 +212,6 @@ def _not_answered(delivery: Delivery) -> Delivery:
         f"DingTalk cannot be asked ({delivery.code}); nothing was sent", f"无法连接钉钉（{delivery.code}），消息未发出"
     )
     return msgspec.structs.replace(delivery, reason=words, is_in_doubt=False)
-
-
-def _json_of(answer: Answer) -> dict[str, object]:
-    try:
-        found = json.loads(answer.body)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _list(found: Mapping[str, object], name: str) -> list[object]:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from autoglm.channels.adapters.dingtalk.heard import Unreadable
 from autoglm.channels.adapters.dingtalk.openapi import MESSAGES_TOPIC, Place
 from autoglm.channels.line import Line
+from autoglm.channels.vendor_json import vendor_map
 from autoglm.core.errors import HubError
 
 OK, REFUSED = 200, 400
@@ -86,13 +87,13 @@ class Stream:
 
 def parsed(raw: str | bytes) -> Frame | None:
     """None where it is no frame."""
-    try:
-        found = json.loads(raw)
-        headers = found["headers"]
-        frame = Frame(found["type"], headers["topic"], headers["messageId"], found.get("data") or "{}")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    found = vendor_map(raw)
+    headers = found.get("headers")
+    if not isinstance(headers, dict):
         return None
-    return frame if all(isinstance(value, str) for value in frame) else None
+    given = (found.get("type"), headers.get("topic"), headers.get("messageId"), found.get("data") or "{}")
+    texts = [value for value in given if isinstance(value, str)]
+    return Frame(*texts) if len(texts) == len(given) else None
 
 
 def acknowledgement(frame: Frame, code: int, data: str) -> str:

@@ -5,16 +5,18 @@ Source: open.feishu.cn, "send a message" (im/v1/messages), "receive events by a 
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
+import structlog
 from pydantic import Field, SecretStr
 
 from autoglm.channels.adapters.feishu.connection import LongConnection
-from autoglm.channels.adapters.feishu.heard import Read, heard
+from autoglm.channels.adapters.feishu.heard import Read, Said, heard
 from autoglm.channels.adapters.feishu.openapi import OpenApi
-from autoglm.channels.adapters.feishu.robot import called, message_texts
+from autoglm.channels.adapters.feishu.robot import message_texts
 from autoglm.channels.bearer import NoToken
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words
@@ -27,6 +29,18 @@ PER_MINUTE = 300
 CONTENT_BYTES = 30_000
 """Of cards and posts; texts may have 150 KB, which nobody reads."""
 TEXT_BYTES = 26_000
+_CHAT = "oc_"
+_REMEMBERED = 10_000
+
+
+log = structlog.get_logger()
+
+
+class Body(NamedTuple):
+    form: dict[str, object]
+    """`msg_type` and `content`."""
+    answers: str
+    """Feishu's id of the message that it replies to; empty for none."""
 
 
 class FeishuAppSettings(ChannelSettings, frozen=True):
@@ -44,8 +58,8 @@ class FeishuAppSettings(ChannelSettings, frozen=True):
 
 
 class FeishuApp:
-    """Satisfies `Channel`. Targets: an open id (ou_...), a group's id (oc_...), both with @ between, a mail address, a
-    union id (on_...), or else a user id.
+    """Satisfies `Channel`. Targets: an open id (ou_...), a group's id (oc_...), a union id (on_...), a mail address, or
+    else a user id.
     """
 
     Settings = FeishuAppSettings
@@ -53,6 +67,9 @@ class FeishuApp:
     def __init__(self, settings: FeishuAppSettings, resources: Resources) -> None:
         self._settings = settings
         self._name = resources.name
+        self._log = log.bind(channel=resources.name)
+        self._groups: OrderedDict[str, None] = OrderedDict()
+        """Ids of chats to which something was sent by that id."""
         self._api = OpenApi(settings.base_url, settings.app_id, settings.app_secret.get_secret_value())
         self._connection = LongConnection(resources.name, self._api.place)
 
@@ -61,25 +78,34 @@ class FeishuApp:
         return Limits(windows=windows, per="target", parallel=1, digest_bytes=TEXT_BYTES * 3 // 4)
 
     def compose(self, envelope: Envelope, target: str) -> Sequence[Parcel]:
-        _, _, person = receiver_of(target)
         form = self._settings.format
-        call = called([person], form) if person else ""
-        texts = message_texts(envelope, form, TEXT_BYTES - twice_json_bytes(call), twice_json_bytes)
-        if texts and call:
-            texts[0] = call + texts[0]
+        texts = message_texts(envelope, form, TEXT_BYTES, twice_json_bytes)
         bodies = [_text(text) if form == "text" else _card(text) for text in texts]
         forms = [api_form(body) for body in own_forms(envelope, ["msg_type"])]
         checked_size(forms, CONTENT_BYTES)
         if not bodies and not forms:
             raise nothing_to_show("Feishu", "飞书")
-        return [Parcel(target=target, body=body) for body in [*bodies, *forms]]
+        whole = [*bodies, *forms]
+        asked = [self._asked(envelope), *[""] * (len(whole) - 1)]
+        return [Parcel(target=target, body=Body(body, to)) for body, to in zip(whole, asked, strict=True)]
 
     async def send(self, parcel: Parcel, key: str) -> Delivery:
-        """Feishu sends one message for a key within an hour."""
-        assert isinstance(parcel.body, dict)
-        id_type, receiver, _ = receiver_of(parcel.target)
+        """Feishu sends one message for a key within an hour. An answer that Feishu does not take as a reply, for the
+        question was withdrawn, goes out by itself.
+        """
+        assert isinstance(parcel.body, Body)
         uuid = hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:50]
-        return await self._api.send(id_type, receiver, parcel.body, uuid)
+        if parcel.body.answers:
+            found = await self._api.reply(parcel.body.answers, parcel.body.form, uuid)
+            if found.failure != "permanent":
+                return found
+        found = await self._api.send(id_type_of(parcel.target), parcel.target, parcel.body.form, uuid)
+        if found.outcome == "accepted" and parcel.target.startswith(_CHAT):
+            self._groups[parcel.target] = None
+            self._groups.move_to_end(parcel.target)
+            while len(self._groups) > _REMEMBERED:
+                self._groups.popitem(last=False)
+        return found
 
     async def check(self) -> Health:
         """Asks for a new token, and says what is wrong with the long connection."""
@@ -101,6 +127,20 @@ class FeishuApp:
     async def aclose(self) -> None:
         await self._api.aclose()
 
+    def _of_its_group(self, said: Said) -> Envelope:
+        """A press in a group comes from there, as its messages do: the card was sent there."""
+        envelope, chat = said.envelope, said.pressed_in
+        if chat not in self._groups and (not chat or chat not in self._settings.senders):
+            return envelope
+        person = envelope.from_.partition("/")[2]
+        labels = {**envelope.labels, "sender": person}
+        return msgspec.structs.replace(envelope, from_=f"channel:{self._name}/{chat}", labels=labels)
+
+    def _asked(self, envelope: Envelope) -> str:
+        """Feishu's id of the message that this one answers: ids of what came in have it. Empty where it is none."""
+        asked = (envelope.reply_to or "").removeprefix(f"{self._name}:")
+        return asked if asked != envelope.reply_to and asked.startswith("om_") else ""
+
     async def _take(self, payload: bytes, inbox: Inbox) -> None:
         found = heard(payload, channel=self._name, incoming_to=self._settings.incoming_to)
         if found is None:
@@ -109,7 +149,8 @@ class FeishuApp:
             for ticket in found.tickets:
                 await inbox.report(ticket, Delivery(outcome="read", ticket=ticket))
             return
-        envelope = found.envelope
+        envelope = self._of_its_group(found)
+        self._log.info("message_heard", sender=envelope.from_)  # how an operator learns the names for `senders`
         for ticket in found.quoted:
             if (answered := await inbox.message_of(ticket)) is not None:
                 envelope = msgspec.structs.replace(envelope, reply_to=answered)
@@ -117,15 +158,10 @@ class FeishuApp:
         await inbox.take(envelope)
 
 
-def receiver_of(target: str) -> tuple[str, str, str]:
-    """(receive_id_type, receive_id, whom to call there)."""
-    if target.startswith("oc_"):
-        chat, _, person = target.partition("@")
-        return "chat_id", chat, person
-    for beginning, id_type in (("ou_", "open_id"), ("on_", "union_id")):
-        if target.startswith(beginning):
-            return id_type, target, ""
-    return ("email" if "@" in target else "user_id"), target, ""
+def id_type_of(target: str) -> str:
+    """Feishu's receive_id_type."""
+    kinds = {"oc_": "chat_id", "ou_": "open_id", "on_": "union_id"}
+    return kinds.get(target[:3]) or ("email" if "@" in target else "user_id")
 
 
 def twice_json_bytes(text: str) -> int:

@@ -15,6 +15,7 @@ from autoglm.channels.adapters.feishu.frames import CONTROL, DATA, Frame, Malfor
 from autoglm.channels.adapters.feishu.heard import Unreadable
 from autoglm.channels.adapters.feishu.openapi import Place, of_refusal, ping_s_of
 from autoglm.channels.line import Line, NoLine
+from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer
 from autoglm.core.errors import HubError
 from autoglm.core.tasks import one_task_group
@@ -152,10 +153,7 @@ def _count(text: str) -> int:
 
 
 def _ping_s_in(payload: bytes) -> float:
-    try:
-        return ping_s_of(json.loads(payload))
-    except ValueError:
-        return ping_s_of(None)
+    return ping_s_of(vendor_map(payload))
 
 
 def _refused(error: "InvalidStatus") -> NoLine:

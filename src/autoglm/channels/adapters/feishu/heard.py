@@ -4,14 +4,16 @@ Source: open.feishu.cn, events im.message.receive_v1 and im.message.message_read
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from autoglm.channels.vendor_json import vendor_json, vendor_map
 from autoglm.core.envelope import Content, Envelope, JsonPart, TextPart, check_texts
 from autoglm.core.errors import HubError
 
 _LABEL_CHARACTERS = 200
+ACTION = "action"
+"""The label of a button that was pressed."""
 _MARKS = {
     "image": "[picture / 图片]",
     "audio": "[audio / 音频]",
@@ -26,6 +28,8 @@ class Said(NamedTuple):
     envelope: Envelope
     quoted: tuple[str, ...]
     """Tickets by which the message that this one answers may be known."""
+    pressed_in: str = ""
+    """The chat of a card whose button was pressed; Feishu does not say whether it is a group's."""
 
 
 class Read(NamedTuple):
@@ -39,26 +43,22 @@ class Unreadable(Exception):
 def heard(payload: bytes, *, channel: str, incoming_to: str) -> Said | Read | None:
     """None for events of other kinds, and for what bots say. Raises Unreadable."""
     try:
-        fields = json.loads(payload)
-        header, event = fields["header"], fields["event"]
+        fields = vendor_map(payload)
+        header, event = _map(fields["header"]), _map(fields["event"])
         match header["event_type"]:
             case "im.message.receive_v1":
                 return _message(event, channel, incoming_to)
             case "card.action.trigger":
                 return _press(header, event, channel, incoming_to)
             case "im.message.message_read_v1":
-                return Read(tuple(str(one) for one in event["message_id_list"]))
+                tickets = event.get("message_id_list")
+                return Read(tuple(one for one in tickets if isinstance(one, str)) if isinstance(tickets, list) else ())
             case _:
                 return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError) as error:
         raise Unreadable(type(error).__name__) from error
     except HubError as error:
         raise Unreadable(error.code) from error
-
-
-def target_of(chat: str, person: str, *, is_group: bool) -> str:
-    """The target by which the sender is answered: in a group CHAT@PERSON, else PERSON."""
-    return f"{chat}@{person}" if is_group else person
 
 
 def _message(event: Mapping[str, object], channel: str, incoming_to: str) -> Said | None:
@@ -67,9 +67,10 @@ def _message(event: Mapping[str, object], channel: str, incoming_to: str) -> Sai
         return None  # two bots in a group would answer each other for ever
     person = _needed(_map(sender["sender_id"]), "open_id")
     chat, message_id = _needed(message, "chat_id"), _needed(message, "message_id")
+    is_alone = message.get("chat_type") == "p2p"
     envelope = Envelope(
         id=_id_of(channel, message_id), to=incoming_to, timestamp=_ms(_text(message, "create_time")),
-        from_=f"channel:{channel}/{target_of(chat, person, is_group=message.get('chat_type') != 'p2p')}",
+        from_=f"channel:{channel}/{person if is_alone else chat}", labels={} if is_alone else {"sender": person},
         content=_content(message, message_id), thread=_id_of(channel, chat),
     )  # fmt: skip
     check_texts(envelope)
@@ -78,26 +79,29 @@ def _message(event: Mapping[str, object], channel: str, incoming_to: str) -> Sai
 
 
 def _press(header: Mapping[str, object], event: Mapping[str, object], channel: str, incoming_to: str) -> Said:
-    """Answers the card's message. What the button says is its `value`: a text, or a map with one under `text`."""
+    """Answers the card's message. What the button says is its `value`: a text, or a map with one under `text`, and
+    perhaps an `action` (ack, approve, deny).
+    """
     action, context = _map(event["action"]), _map(event["context"])
     person, chat = _needed(_map(event["operator"]), "open_id"), _text(context, "open_chat_id")
     value = action.get("value")
     words = value if isinstance(value, str) else _text(_map(value), "text") or _text(action, "option")
+    said = _text(_map(value), ACTION)
     form = {name: action[name] for name in ("tag", "name", "value", "option", "form_value") if name in action}
     envelope = Envelope(
         id=_id_of(channel, _needed(header, "event_id")), to=incoming_to,
         timestamp=_ms(_text(header, "create_time")), thread=_id_of(channel, chat) if chat else None,
-        from_=f"channel:{channel}/{person}",
+        from_=f"channel:{channel}/{person}", labels={ACTION: said[:_LABEL_CHARACTERS]} if said else {},
         content=[TextPart(text=words or "[button / 按钮]"), JsonPart(json={"feishu": "card.action", **form})],
     )  # fmt: skip
     check_texts(envelope)
     message_id = _text(context, "open_message_id")
-    return Said(envelope, (message_id,) if message_id else ())
+    return Said(envelope, (message_id,) if message_id else (), chat)
 
 
 def _content(message: Mapping[str, object], message_id: str) -> Content:
     kind = _text(message, "message_type")
-    content = _map(json.loads(_text(message, "content") or "{}"))
+    content = _map(vendor_json(_text(message, "content") or "{}"))
     if kind == "text":
         return _named(_text(content, "text"), message.get("mentions")).strip()
     if kind == "post":
@@ -144,9 +148,12 @@ def _id_of(channel: str, vendor_id: str) -> str:
 
 
 def _ms(text: str) -> int:
-    """Messages have milliseconds, callbacks of cards microseconds."""
+    """Messages have milliseconds, callbacks of cards microseconds. Raises ValueError: an envelope has 53 bits."""
     value = int(text or "0")
-    return value // 1000 if value >= 10**14 else value
+    found = value // 1000 if value >= 10**14 else value
+    if not 0 <= found < 1 << 53:
+        raise ValueError("no time")
+    return found
 
 
 def _needed(fields: Mapping[str, object], name: str) -> str:

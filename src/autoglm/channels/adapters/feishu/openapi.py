@@ -8,13 +8,14 @@ import json
 import math
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
 
 from autoglm.channels.bearer import Bearer, NoToken, Token
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, transient
 from autoglm.channels.line import NoLine
+from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 
 _STALE_TOKEN = ("99991661", "99991663", "99991664", "99991668")
@@ -76,9 +77,12 @@ class OpenApi:
 
         uuid: up to 50 characters; Feishu sends one message for it within an hour.
         """
-        whole = {"receive_id": receiver, "uuid": uuid, **body}
-        found = await self._send_once(id_type, whole)
-        return await self._send_once(id_type, whole) if found.code in _STALE_TOKEN else found
+        path = f"/open-apis/im/v1/messages?receive_id_type={id_type}"
+        return await self._send(path, {"receive_id": receiver, "uuid": uuid, **body})
+
+    async def reply(self, message_id: str, body: Mapping[str, object], uuid: str) -> Delivery:
+        """The same, as a reply that shows what it answers, and calls who wrote that."""
+        return await self._send(f"/open-apis/im/v1/messages/{quote(message_id, safe='')}/reply", {"uuid": uuid, **body})
 
     async def place(self) -> Place:
         """Raises NoLine."""
@@ -91,10 +95,13 @@ class OpenApi:
     async def aclose(self) -> None:
         await self._web.aclose()
 
-    async def _send_once(self, id_type: str, body: Mapping[str, object]) -> Delivery:
+    async def _send(self, path: str, body: Mapping[str, object]) -> Delivery:
+        found = await self._send_once(path, body)
+        return await self._send_once(path, body) if found.code in _STALE_TOKEN else found
+
+    async def _send_once(self, path: str, body: Mapping[str, object]) -> Delivery:
         try:
             token = await self.bearer.token()
-            path = f"/open-apis/im/v1/messages?receive_id_type={id_type}"
             answer = await self._post(path, body, {"Authorization": f"Bearer {token}"})
         except NoToken as error:
             return error.delivery
@@ -111,7 +118,7 @@ class OpenApi:
             answer = await self._post("/open-apis/auth/v3/tenant_access_token/internal", body)
         except NoAnswer as error:
             raise NoToken(_not_answered(error.delivery)) from None
-        found = _json_of(answer)
+        found = vendor_map(answer.body)
         token, lasts_s = found.get("tenant_access_token"), found.get("expire")
         if found.get("code") != 0 or not isinstance(token, str) or not isinstance(lasts_s, int):
             raise NoToken(_of_question(answer))
@@ -127,7 +134,7 @@ class OpenApi:
 
 def place_of(answer: Answer, *, is_encrypted: bool) -> Place:
     """is_encrypted: no other connection will do. Raises NoLine."""
-    found = _json_of(answer)
+    found = vendor_map(answer.body)
     data = found.get("data")
     url = data.get("URL") if isinstance(data, dict) else None
     if found.get("code") != 0 or not isinstance(data, dict) or not isinstance(url, str):
@@ -149,7 +156,7 @@ def ping_s_of(config: object) -> float:
 
 
 def of_answer(answer: Answer) -> Delivery:
-    found = _json_of(answer)
+    found = vendor_map(answer.body)
     data = found.get("data")
     message_id = data.get("message_id") if isinstance(data, dict) else None
     if found.get("code") == 0 and isinstance(message_id, str):
@@ -159,7 +166,7 @@ def of_answer(answer: Answer) -> Delivery:
 
 def of_refusal(answer: Answer) -> Delivery:
     """Feishu answers with a code, and sometimes with an HTTP status that fits: the code decides."""
-    found = _json_of(answer)
+    found = vendor_map(answer.body)
     said = found.get("code")
     if not isinstance(said, int) or said == 0:
         words = Words(
@@ -196,11 +203,3 @@ def _not_answered(delivery: Delivery) -> Delivery:
         f"Feishu cannot be asked ({delivery.code}); nothing was sent", f"无法连接飞书（{delivery.code}），消息未发出"
     )
     return msgspec.structs.replace(delivery, reason=words, is_in_doubt=False)
-
-
-def _json_of(answer: Answer) -> dict[str, object]:
-    try:
-        found = json.loads(answer.body)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -20,6 +20,7 @@ from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed
 from autoglm.channels.pieces import Measure
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.skew import clock_words
+from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.channels.wording import checked_size, cut_to_pieces, in_words, json_bytes, nothing_to_show, own_forms
 from autoglm.core.envelope import Envelope
@@ -194,9 +195,9 @@ def called(names: Sequence[str], form: Literal["text", "markdown"]) -> str:
 def of_answer(answer: Answer, now_s: float) -> Delivery:
     """Feishu answers 200 for errors, too: the code decides. now_s: of the Unix epoch, when the answer was there."""
     try:
-        body = json.loads(answer.body)
-        code = int(body["code"] if "code" in body else body["StatusCode"])
-    except (ValueError, KeyError, TypeError):
+        body = vendor_map(answer.body)
+        code = int(str(body["code"] if "code" in body else body["StatusCode"]))
+    except (ValueError, KeyError):
         return of_status(answer) or transient(
             "unreadable",
             Words("Feishu's answer cannot be read; it may have been delivered", "无法解析飞书的应答，消息可能已送达"),

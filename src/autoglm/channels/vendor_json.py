@@ -1,0 +1,44 @@
+"""JSON from vendors: it is from outside, and may be made to break who reads it."""
+
+import json
+from typing import NoReturn
+
+MAX_DEPTH = 50
+
+
+def vendor_json(data: bytes | str) -> object:
+    """Raises ValueError: no JSON in UTF-8, a number that is none, or nested over MAX_DEPTH levels.
+
+    Half a surrogate pair, as where an emoji was cut, becomes U+FFFD: it could not be written down.
+    """
+    try:
+        return _clean(json.loads(data, parse_constant=_refuse), MAX_DEPTH)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def vendor_map(data: bytes | str) -> dict[str, object]:
+    """Empty where it is no object of JSON."""
+    try:
+        found = vendor_json(data)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _clean(value: object, levels: int) -> object:
+    match value:
+        case str():
+            return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case dict() if levels:
+            return {_clean(name, 1): _clean(inner, levels - 1) for name, inner in value.items()}
+        case list() if levels:
+            return [_clean(inner, levels - 1) for inner in value]
+        case dict() | list():
+            raise ValueError("nested too deep")
+        case _:
+            return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
