@@ -81,6 +81,11 @@ class FeishuOpenApi(Vendor):
         contents = [json.loads(body["content"]) for body in self.sent]
         return [one["text"] if "text" in one else one["elements"][0]["content"] for one in contents]
 
+    @property
+    def tickets_of_messages(self) -> list[str]:
+        """Feishu's ids of what was sent."""
+        return list(self._by_uuid.values())
+
     async def _behave(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Credentials that are no good show where tokens are asked for."""
         if "/im/" in request.path:

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from autoglm.channels.settings import ChannelSettings
 
 KINDS: dict[str, str] = {
+    "dingtalk-app": "dingtalk.app:DingTalkApp",
+    "dingtalk-robot": "dingtalk.robot:DingTalkRobot",
+    "feishu-app": "feishu.app:FeishuApp",
+    "feishu-robot": "feishu.robot:FeishuRobot",
     "http-sms": "http_sms.channel:HttpSms",
     "sms-aliyun": "sms_aliyun.channel:SmsAliyun",
     "sms-tencent": "sms_tencent.channel:SmsTencent",
     "webhook": "webhook.channel:Webhook",
     "wecom-robot": "wecom_robot:WeComRobot",
-    "dingtalk-robot": "dingtalk.robot:DingTalkRobot",
-    "dingtalk-app": "dingtalk.app:DingTalkApp",
-    "feishu-robot": "feishu.robot:FeishuRobot",
-    "feishu-app": "feishu.app:FeishuApp",
 }
 """Kind to the class of the channel, as module:Class under `autoglm.channels.adapters`."""
 ENTRY_POINTS = "autoglm.channels"
