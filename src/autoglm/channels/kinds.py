@@ -22,6 +22,7 @@ KINDS: dict[str, str] = {
     "sms-tencent": "sms_tencent.channel:SmsTencent",
     "webhook": "webhook.channel:Webhook",
     "wecom-robot": "wecom_robot:WeComRobot",
+    "wecom-app": "wecom_app:WeComApp",
 }
 """Kind to the class of the channel, as module:Class under `autoglm.channels.adapters`."""
 ENTRY_POINTS = "autoglm.channels"

@@ -1,0 +1,47 @@
+"""Answers of WeCom's and WeChat's servers: JSON with an `errcode`, and HTTP 200 whether it went well or not."""
+
+import json
+from collections.abc import Mapping
+
+from autoglm.channels.delivery import Delivery, Failure, Words, failed, transient
+from autoglm.channels.web import Answer, of_status
+
+Reasons = Mapping[int, tuple[Failure, Words]]
+"""By errcode: the class of failure, and the words for it."""
+Fields = Mapping[str, object]
+THROTTLED_S = 60.0
+"""Both count by the minute."""
+
+
+class Refused(Exception):
+    """No good answer: `delivery` says why, `code` is the errcode, 0 where there was none."""
+
+    def __init__(self, delivery: Delivery, code: int = 0) -> None:
+        super().__init__(delivery.reason.en)
+        self.delivery, self.code = delivery, code
+
+
+def fields_of(answer: Answer, vendor: Words, reasons: Reasons) -> Fields:
+    """The fields of a good answer. Raises Refused."""
+    if (bad := of_status(answer)) is not None:
+        raise Refused(bad)
+    try:
+        body = json.loads(answer.body)
+        code = int(body.get("errcode", 0))
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        words = Words(
+            f"the answer of {vendor.en} cannot be read; it may have been delivered",
+            f"无法解析{vendor.zh}的应答，消息可能已送达",
+        )
+        raise Refused(transient("unreadable", words, is_in_doubt=True)) from None
+    if code:
+        raise Refused(of_code(code, vendor, reasons), code)
+    fields: Fields = body
+    return fields
+
+
+def of_code(code: int, vendor: Words, reasons: Reasons) -> Delivery:
+    """Codes that are not in the table are final: what is not known to go by itself is not tried for days."""
+    unknown = Words(f"{vendor.en} refuses the message (errcode {code})", f"{vendor.zh}拒绝该消息（errcode {code}）")
+    failure, words = reasons.get(code, ("permanent", unknown))
+    return failed(failure, str(code), words, THROTTLED_S if failure == "throttled" else None)
