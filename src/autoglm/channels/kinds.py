@@ -23,6 +23,7 @@ KINDS: dict[str, str] = {
     "webhook": "webhook.channel:Webhook",
     "wecom-robot": "wecom_robot:WeComRobot",
     "wecom-app": "wecom_app:WeComApp",
+    "wecom-aibot": "wecom_aibot:WeComAiBot",
 }
 """Kind to the class of the channel, as module:Class under `autoglm.channels.adapters`."""
 ENTRY_POINTS = "autoglm.channels"

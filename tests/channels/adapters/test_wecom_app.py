@@ -11,10 +11,10 @@ import pytest
 from pydantic import ValidationError
 from wechatpy.enterprise.crypto import WeChatCrypto  # type: ignore[import-untyped]  # has no stubs
 
+from autoglm.channels.adapters.wechat.cards import task_of
 from autoglm.channels.adapters.wechat.crypto import CallbackCipher, signature_of
 from autoglm.channels.adapters.wechat.elements import parse_xml
 from autoglm.channels.adapters.wecom_app import WeComApp
-from autoglm.channels.adapters.wecom_app.forms import task_of
 from autoglm.channels.adapters.wecom_app.repeats import Repeats
 from autoglm.channels.adapters.wecom_app.settings import WeComAppSettings
 from autoglm.channels.channel import Cannot, HookCall, Hooked, HookReply, Resources

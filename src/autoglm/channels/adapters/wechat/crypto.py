@@ -79,6 +79,24 @@ class CallbackCipher:
         return base64.b64encode(_aes(self._key, plain + bytes([pad]) * pad, encrypt=True)).decode()
 
 
+def decrypt_file(aes_key: str, sealed: bytes) -> bytes:
+    """A picture or file of an AI bot's chat, each of which has a key of its own. Raises BadCall.
+
+    Source: developer.work.weixin.qq.com/document/path/100719.
+    """
+    try:
+        key = base64.b64decode(aes_key.encode("ascii") + b"==")
+    except (binascii.Error, UnicodeEncodeError):
+        key = b""
+    if len(key) != 32 or len(sealed) % 16 or not sealed:
+        raise BadCall("length", "the file or its key has a length that no encryption gives")
+    plain = _aes(key, sealed, encrypt=False)
+    pad = plain[-1]
+    if not 1 <= pad <= _PADDED_TO_BYTES or not plain.endswith(bytes([pad]) * pad):
+        raise BadCall("padding", "the padding of the file is wrong")
+    return plain[:-pad]
+
+
 def _unpadded(plain: bytes) -> bytes:
     pad = plain[-1]
     if not 1 <= pad <= _PADDED_TO_BYTES or not plain.endswith(bytes([pad]) * pad):

@@ -14,12 +14,13 @@ import structlog
 from autoglm.channels.adapters.wechat.answers import Fields, Refused
 from autoglm.channels.adapters.wechat.api import Api
 from autoglm.channels.adapters.wechat.callback import Callback, refusal
+from autoglm.channels.adapters.wechat.cards import Form, task_in
 from autoglm.channels.adapters.wechat.crypto import BadCall
 from autoglm.channels.adapters.wechat.elements import Element
 from autoglm.channels.adapters.wechat.incoming import message_of, pressed
 from autoglm.channels.adapters.wechat.media import Media, bytes_of
 from autoglm.channels.adapters.wecom_app.codes import REASONS, UNREACHED, VENDOR
-from autoglm.channels.adapters.wecom_app.forms import TEXT_BYTES, Form, addressee, forms_of, task_in
+from autoglm.channels.adapters.wecom_app.forms import TEXT_BYTES, addressee, forms_of
 from autoglm.channels.adapters.wecom_app.repeats import Repeats
 from autoglm.channels.adapters.wecom_app.settings import WeComAppSettings
 from autoglm.channels.channel import Cannot, Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources

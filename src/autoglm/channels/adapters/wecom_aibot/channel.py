@@ -1,0 +1,314 @@
+"""A WeCom (企业微信) AI bot as a channel, over a WebSocket that the hub keeps up.
+
+Source: developer.work.weixin.qq.com/document/path/101463.
+"""
+
+import base64
+import hashlib
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import anyio
+import structlog
+
+from autoglm.channels.adapters.wechat.answers import of_code
+from autoglm.channels.adapters.wechat.cards import Form, task_in
+from autoglm.channels.adapters.wechat.crypto import BadCall, decrypt_file
+from autoglm.channels.adapters.wechat.media import Media, bytes_of
+from autoglm.channels.adapters.wecom_aibot.forms import TEXT_BYTES, addressee, forms_of
+from autoglm.channels.adapters.wecom_aibot.frames import (
+    MESSAGE,
+    NOT_ANSWERABLE,
+    PING,
+    REASONS,
+    RESPOND,
+    SEND,
+    UPLOAD_BEGIN,
+    UPLOAD_END,
+    UPLOAD_PIECE,
+    VENDOR,
+    Frame,
+)
+from autoglm.channels.adapters.wecom_aibot.incoming import chat_of, message_of, press_in, pressed
+from autoglm.channels.adapters.wecom_aibot.session import TAKEN_OVER, Lost, Session, connected
+from autoglm.channels.adapters.wecom_aibot.settings import WeComAiBotSettings
+from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources
+from autoglm.channels.delivery import Delivery, Words, accepted, permanent, transient
+from autoglm.channels.web import NoAnswer, Web
+from autoglm.core.clock import monotonic_s
+from autoglm.core.envelope import Envelope
+from autoglm.core.errors import HubError
+from autoglm.core.tasks import one_task_group
+
+log = structlog.get_logger()
+Take = Callable[[Frame], Awaitable[None]]
+PER_MINUTE, PER_HOUR = 30, 1000
+"""To one conversation, answers included."""
+FIRST_RETRY_S, MAX_RETRY_S = 1.0, 60.0
+TAKEN_OVER_RETRY_S = (5.0, 30.0, 60.0)
+"""After the first, second and each further time in a row: two programs that fight for one bot serve nobody."""
+STEADY_S = 300.0
+"""A connection that lasted so long was a good one."""
+_WAIT_S = 10.0
+_QUEUE = 64
+_ANSWERABLE = 1_000
+"""Messages whose answer still finds the conversation that they were said in; in memory."""
+_MEDIA_BYTES = {"image": 10 * 2**20, "file": 20 * 2**20}
+_UPLOAD_PIECE_BYTES = 512 * 1024
+_PICTURE_BYTES = 10 * 2**20
+
+
+class Asked:
+    """Where an answer to an incoming message goes."""
+
+    def __init__(self, req_id: str, chat: str, *, is_group: bool) -> None:
+        self.req_id, self.chat, self.is_group = req_id, chat, is_group
+        self.stream = ""
+        """The piece that went out as the answer: further ones follow as messages, it alone may be repeated."""
+
+
+class WeComAiBot:
+    """Satisfies `Channel`. Nothing is sent unless `run` runs."""
+
+    Settings = WeComAiBotSettings
+
+    def __init__(self, settings: WeComAiBotSettings, resources: Resources) -> None:
+        self._settings = settings
+        self._name = resources.name
+        self._read_blob = resources.read_blob
+        self._web = Web()
+        self._session: Session | None = None
+        self._why_not = transient("not_connected", Words("there is no connection to WeCom yet", "尚未连接企业微信"))
+        self._tried = anyio.Event()
+        """Set when the attempt to connect that is under way has ended, well or not."""
+        self._asked: OrderedDict[str, Asked] = OrderedDict()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._session is not None
+
+    def limits(self, target: str) -> Limits:
+        windows = ((self._settings.per_minute or PER_MINUTE, 60.0), (PER_HOUR, 3600.0))
+        return Limits(windows=windows, per="target", parallel=1, digest_bytes=TEXT_BYTES)
+
+    def compose(self, envelope: Envelope, target: str) -> Sequence[Parcel]:
+        if addressee(target) is None:
+            raise Cannot(permanent("unknown_target", _nobody(target)))
+        buttons = self._settings.buttons if envelope.kind in self._settings.buttons_for else {}
+        forms = forms_of(envelope, target, buttons=buttons)
+        return [Parcel(target=target, body=(form, envelope.reply_to or "")) for form in forms]
+
+    async def send(self, parcel: Parcel, key: str) -> Delivery:
+        session = await self._session_soon()
+        if session is None:
+            return self._why_not
+        form, reply_to = cast(tuple[Form | Media, str], parcel.body)
+        try:
+            if isinstance(form, Media):
+                form = await self._uploaded(session, form)
+            return await self._say(session, parcel.target, form, reply_to, key)
+        except (Lost, Cannot) as error:
+            return error.delivery
+
+    async def check(self) -> Health:
+        session = await self._session_soon()
+        found = self._why_not
+        if session is not None:
+            try:
+                answer = await session.ask(PING)
+            except Lost as error:
+                found = error.delivery
+            else:
+                if not answer.errcode:
+                    return Health(ok=True, reason=Words("WeCom has the bot's connection", "机器人已连接企业微信"))
+                found = of_code(answer.errcode, VENDOR, REASONS)
+        return Health(ok=False, reason=found.reason, code=found.code)
+
+    async def run(self, inbox: Inbox) -> None:
+        """Keeps one connection up. What came in and is not taken yet is held over a new one; 64 wait at most."""
+        send, receive = anyio.create_memory_object_stream[Frame](_QUEUE)
+        async with send, receive, one_task_group() as tasks:
+            tasks.start_soon(self._keep_connected, send.send)
+            async for frame in receive:
+                await self._take(frame, inbox)
+
+    async def aclose(self) -> None:
+        await self._web.aclose()
+
+    # --- the connection -----------------------------------------------------------------------------
+
+    async def _keep_connected(self, take: Take) -> None:
+        failures = taken_over = 0
+        while True:
+            began_s = monotonic_s()
+            lost = await self._connect_once(take)
+            lasted_s = monotonic_s() - began_s
+            taken_over = 0 if lasted_s > STEADY_S else taken_over
+            failures = 1 if lasted_s > STEADY_S else failures + 1
+            pause_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** min(failures - 1, 10))
+            if lost.code == TAKEN_OVER.code:
+                pause_s = TAKEN_OVER_RETRY_S[min(taken_over, len(TAKEN_OVER_RETRY_S) - 1)]
+                taken_over += 1
+            log.warning("connection_lost", channel=self._name, code=lost.code, reason=_not_out(lost).reason.en)
+            await anyio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads hubs, no secret
+
+    async def _connect_once(self, take: Take) -> Delivery:
+        """Until it is lost: why."""
+        settings = self._settings
+        was_up = False
+        try:
+            async with connected(settings.url, take, self._drop) as session, one_task_group() as tasks:
+                tasks.start_soon(session.read)
+                await session.subscribe(settings.bot_id, settings.secret.get_secret_value())
+                self._session, was_up = session, True
+                self._tried.set()
+                log.info("connection_subscribed", channel=self._name)
+                await session.beat(settings.ping_s)
+        except Lost as error:
+            lost = error.delivery
+        except BaseExceptionGroup as group:  # the reader and a request learn of one end at once
+            losses, rest = group.split(Lost)
+            if rest is not None or losses is None:
+                raise
+            lost = _first(losses)
+        if not was_up:
+            self._why_not = _not_out(lost)
+            self._tried.set()
+        return lost
+
+    def _drop(self, lost: Delivery) -> None:
+        """The connection ended. Those who send wait for the next attempt, unless another program has the bot."""
+        if self._session is None:
+            return
+        self._session = None
+        self._why_not = _not_out(lost)
+        if lost.code != TAKEN_OVER.code:
+            self._tried = anyio.Event()
+
+    async def _session_soon(self) -> Session | None:
+        if self._session is None:
+            with anyio.move_on_after(_WAIT_S):
+                await self._tried.wait()
+        return self._session
+
+    # --- out ----------------------------------------------------------------------------------------
+
+    async def _say(self, session: Session, target: str, form: Form, reply_to: str, key: str) -> Delivery:
+        asked = self._asked.get(reply_to)
+        stream_id = hashlib.sha256(key.encode()).hexdigest()[:32]
+        if asked is not None and asked.stream in ("", stream_id) and form["msgtype"] == "markdown":
+            asked.stream = stream_id
+            body = {"msgtype": "stream", "stream": {"id": stream_id, "finish": True, **form["markdown"]}}
+            answer = await session.ask(RESPOND, body, req_id=asked.req_id)
+            if answer.errcode not in NOT_ANSWERABLE:
+                return _outcome(answer, form)
+        whom = addressee(target) or {}
+        if asked is not None:  # said in a group: answered there
+            whom = {"chatid": asked.chat, "chat_type": 2 if asked.is_group else 1}
+        return _outcome(await session.ask(SEND, {**whom, **form}), form)
+
+    async def _uploaded(self, session: Session, media: Media) -> Form:
+        """Raises Cannot, and Lost: without doubt, as no message is out."""
+        data = await bytes_of(media, self._read_blob, _MEDIA_BYTES[media.kind])
+        pieces = [data[at : at + _UPLOAD_PIECE_BYTES] for at in range(0, len(data), _UPLOAD_PIECE_BYTES)]
+        digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        head = {
+            "type": media.kind, "filename": media.name, "total_size": len(data), "total_chunks": len(pieces),
+            "md5": digest,
+        }  # fmt: skip
+        try:
+            upload_id = (await _good(session, UPLOAD_BEGIN, head)).body.get("upload_id")
+            for index, piece in enumerate(pieces):
+                text = base64.b64encode(piece).decode()
+                body = {"upload_id": upload_id, "chunk_index": index, "base64_data": text}
+                await _good(session, UPLOAD_PIECE, body)
+            media_id = (await _good(session, UPLOAD_END, {"upload_id": upload_id})).body.get("media_id")
+        except Lost as error:
+            raise Lost(_not_out(error.delivery)) from None
+        return {"msgtype": media.kind, media.kind: {"media_id": media_id}}
+
+    # --- in -----------------------------------------------------------------------------------------
+
+    async def _take(self, frame: Frame, inbox: Inbox) -> None:
+        """Until it is taken: WeCom does not say it again."""
+        pause_s = FIRST_RETRY_S
+        while True:
+            try:
+                await self._take_once(frame, inbox)
+                return
+            except HubError as error:
+                if not error.retryable:
+                    log.error("incoming_message_refused", channel=self._name, code=error.code)
+                    return
+                log.warning("incoming_message_waited", channel=self._name, code=error.code)
+            await anyio.sleep(pause_s)
+            pause_s = min(MAX_RETRY_S, pause_s * 2)
+
+    async def _take_once(self, frame: Frame, inbox: Inbox) -> None:
+        body, to = {"msgid": frame.req_id, **frame.body}, self._settings.incoming_to
+        if frame.cmd == MESSAGE:
+            envelope = await message_of(self._name, to, body, self._fetch)
+            asked = Asked(frame.req_id, chat_of(body), is_group=body.get("chattype") == "group")
+            self._note(envelope.id, asked)
+            await inbox.take(envelope)
+        elif (press := press_in(body)) is not None:
+            key, task = press
+            answers = await inbox.message_of(task) if task else None
+            words = self._settings.buttons.get(key, key)
+            await inbox.take(pressed(self._name, to, body, action=key, words=words, reply_to=answers))
+        else:
+            log.debug("event_left", channel=self._name, cmd=frame.cmd[:64])
+
+    def _note(self, message_id: str, asked: Asked) -> None:
+        self._asked[message_id] = asked
+        while len(self._asked) > _ANSWERABLE:
+            self._asked.popitem(last=False)
+
+    async def _fetch(self, url: str, key: str) -> bytes | None:
+        """A picture, decrypted; None where it is not to be had, or too large: the rest of the message counts more."""
+        if not url.startswith(("https://", "http://")):
+            return None
+        try:
+            answer = await self._web.request("GET", url, limit_bytes=_PICTURE_BYTES + 1)
+            if answer.status != 200 or len(answer.body) > _PICTURE_BYTES:
+                return None
+            return decrypt_file(key, answer.body) if key else answer.body
+        except (NoAnswer, BadCall) as error:
+            log.warning("picture_not_fetched", channel=self._name, reason=str(error))
+            return None
+
+
+async def _good(session: Session, cmd: str, body: dict[str, Any]) -> Frame:
+    answer = await session.ask(cmd, body)
+    if answer.errcode:
+        raise Lost(of_code(answer.errcode, VENDOR, REASONS))
+    return answer
+
+
+def _outcome(answer: Frame, form: Form) -> Delivery:
+    if answer.errcode:
+        return of_code(answer.errcode, VENDOR, REASONS)
+    return accepted(task_in(form) or str(answer.body.get("msgid", "")))
+
+
+def _not_out(lost: Delivery) -> Delivery:
+    """For a message that did not go out."""
+    if not lost.is_in_doubt:
+        return lost
+    return transient(lost.code, Words("the connection to WeCom was lost", "与企业微信的连接已断开"))
+
+
+def _first(group: BaseExceptionGroup[Lost]) -> Delivery:
+    alone: BaseException = group
+    while isinstance(alone, BaseExceptionGroup):
+        alone = alone.exceptions[0]
+    return alone.delivery if isinstance(alone, Lost) else TAKEN_OVER
+
+
+def _nobody(target: str) -> Words:
+    return Words(
+        f"{target[:80]!r} is no conversation of the bot; write a userid or @group:CHATID",
+        f"{target[:80]!r} 不是机器人的会话；请写 userid 或 @group:CHATID",
+    )
