@@ -24,6 +24,7 @@ KINDS: dict[str, str] = {
     "wecom-robot": "wecom_robot:WeComRobot",
     "wecom-app": "wecom_app:WeComApp",
     "wecom-aibot": "wecom_aibot:WeComAiBot",
+    "wechat-official": "wechat_official:WeChatOfficial",
 }
 """Kind to the class of the channel, as module:Class under `autoglm.channels.adapters`."""
 ENTRY_POINTS = "autoglm.channels"
