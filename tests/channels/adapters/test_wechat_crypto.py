@@ -87,7 +87,11 @@ def test_the_signature_in_plain_text_is_that_of_wechatpy(token: str, timestamp: 
     wechatpy_checks(token, signature_of(token, timestamp, nonce), timestamp, nonce)
 
 
-@pytest.mark.parametrize("signature", ["", "0" * 40, "é" * 40, "\ud800", signature_of("a", "b").upper(), "x" * 10_000])
+@pytest.mark.parametrize(
+    "signature",
+    ["", "0" * 40, "é" * 40, "\ud800", signature_of("a", "b").upper(), "x" * 10_000],
+    ids=["empty", "zeros", "no ascii", "surrogate", "upper case", "long"],
+)
 def test_a_wrong_signature_is_refused(signature: str) -> None:
     with pytest.raises(BadCall) as caught:
         check_signature(signature, "a", "b")

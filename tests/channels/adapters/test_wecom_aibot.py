@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm.channels.adapters.wechat.cards import task_of
-from autoglm.channels.adapters.wecom_aibot import WeComAiBot
+from autoglm.channels.adapters.wecom_aibot import WeComAiBot, line
 from autoglm.channels.adapters.wecom_aibot import channel as aibot
 from autoglm.channels.adapters.wecom_aibot.frames import BadFrame, parse_frame
 from autoglm.channels.adapters.wecom_aibot.settings import WeComAiBotSettings
@@ -55,6 +55,7 @@ async def running(vendor: WeComAiBots, inbox: KeptInbox | None = None, **more: A
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line, "FIRST_RETRY_S", 0.05)
     monkeypatch.setattr(aibot, "FIRST_RETRY_S", 0.05)
 
 
@@ -126,7 +127,7 @@ async def test_two_programs_of_one_bot_are_told_of_each_other(vendor: WeComAiBot
 
 async def test_two_programs_do_not_fight_on(vendor: WeComAiBots, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each tries once more soon, and then rests for long: else nobody would hear a whole message."""
-    monkeypatch.setattr(aibot, "TAKEN_OVER_RETRY_S", (0.05, 300.0))
+    monkeypatch.setattr(line, "TAKEN_OVER_RETRY_S", (0.05, 300.0))
     async with running(vendor) as first:
         await until(lambda: first.is_connected)
         async with running(vendor) as second:

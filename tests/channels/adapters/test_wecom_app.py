@@ -128,6 +128,16 @@ async def test_departments_and_tags_are_addressees(vendor: WeComApps, rig: Rig, 
     assert found.code == ("" if reached else "81013")
 
 
+async def test_a_department_of_which_one_has_no_licence_is_reached_but_for_that_one(
+    vendor: WeComApps, rig: Rig
+) -> None:
+    vendor.unlicensed.add("bob")
+    (parcel,) = rig.channel.compose(message(), "@party:2")
+    found = await rig.channel.send(parcel, "k")
+    assert (found.outcome, [member for member, _ in vendor.shown]) == ("accepted", ["alice"])
+    assert "1 of its members" in found.reason.en
+
+
 @pytest.mark.parametrize("target", ["alice|bob", "@all", "@party:x", "a" * 65, "-alice", "压机"])
 def test_what_is_no_member_is_no_target(target: str) -> None:
     with pytest.raises(Cannot):

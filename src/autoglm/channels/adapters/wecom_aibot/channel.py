@@ -5,9 +5,8 @@ Source: developer.work.weixin.qq.com/document/path/101463.
 
 import base64
 import hashlib
-import random
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import anyio
@@ -32,26 +31,19 @@ from autoglm.channels.adapters.wecom_aibot.frames import (
     Frame,
 )
 from autoglm.channels.adapters.wecom_aibot.incoming import chat_of, message_of, press_in, pressed
-from autoglm.channels.adapters.wecom_aibot.session import TAKEN_OVER, Lost, Session, connected
+from autoglm.channels.adapters.wecom_aibot.line import FIRST_RETRY_S, MAX_RETRY_S, Line, without_doubt
+from autoglm.channels.adapters.wecom_aibot.session import Lost, Session
 from autoglm.channels.adapters.wecom_aibot.settings import WeComAiBotSettings
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources
-from autoglm.channels.delivery import Delivery, Words, accepted, permanent, transient
+from autoglm.channels.delivery import Delivery, Words, accepted, permanent
 from autoglm.channels.web import NoAnswer, Web
-from autoglm.core.clock import monotonic_s
 from autoglm.core.envelope import Envelope
 from autoglm.core.errors import HubError
 from autoglm.core.tasks import one_task_group
 
 log = structlog.get_logger()
-Take = Callable[[Frame], Awaitable[None]]
 PER_MINUTE, PER_HOUR = 30, 1000
 """To one conversation, answers included."""
-FIRST_RETRY_S, MAX_RETRY_S = 1.0, 60.0
-TAKEN_OVER_RETRY_S = (5.0, 30.0, 60.0)
-"""After the first, second and each further time in a row: two programs that fight for one bot serve nobody."""
-STEADY_S = 300.0
-"""A connection that lasted so long was a good one."""
-_WAIT_S = 10.0
 _QUEUE = 64
 _ANSWERABLE = 1_000
 """Messages whose answer still finds the conversation that they were said in; in memory."""
@@ -79,15 +71,12 @@ class WeComAiBot:
         self._name = resources.name
         self._read_blob = resources.read_blob
         self._web = Web()
-        self._session: Session | None = None
-        self._why_not = transient("not_connected", Words("there is no connection to WeCom yet", "尚未连接企业微信"))
-        self._tried = anyio.Event()
-        """Set when the attempt to connect that is under way has ended, well or not."""
+        self._line = Line(resources.name, settings)
         self._asked: OrderedDict[str, Asked] = OrderedDict()
 
     @property
     def is_connected(self) -> bool:
-        return self._session is not None
+        return self._line.is_up
 
     def limits(self, target: str) -> Limits:
         windows = ((self._settings.per_minute or PER_MINUTE, 60.0), (PER_HOUR, 3600.0))
@@ -101,9 +90,9 @@ class WeComAiBot:
         return [Parcel(target=target, body=(form, envelope.reply_to or "")) for form in forms]
 
     async def send(self, parcel: Parcel, key: str) -> Delivery:
-        session = await self._session_soon()
+        session = await self._line.session()
         if session is None:
-            return self._why_not
+            return self._line.why_not
         form, reply_to = cast(tuple[Form | Media, str], parcel.body)
         try:
             if isinstance(form, Media):
@@ -113,8 +102,8 @@ class WeComAiBot:
             return error.delivery
 
     async def check(self) -> Health:
-        session = await self._session_soon()
-        found = self._why_not
+        session = await self._line.session()
+        found = self._line.why_not
         if session is not None:
             try:
                 answer = await session.ask(PING)
@@ -130,68 +119,12 @@ class WeComAiBot:
         """Keeps one connection up. What came in and is not taken yet is held over a new one; 64 wait at most."""
         send, receive = anyio.create_memory_object_stream[Frame](_QUEUE)
         async with send, receive, one_task_group() as tasks:
-            tasks.start_soon(self._keep_connected, send.send)
+            tasks.start_soon(self._line.run, send.send)
             async for frame in receive:
                 await self._take(frame, inbox)
 
     async def aclose(self) -> None:
         await self._web.aclose()
-
-    # --- the connection -----------------------------------------------------------------------------
-
-    async def _keep_connected(self, take: Take) -> None:
-        failures = taken_over = 0
-        while True:
-            began_s = monotonic_s()
-            lost = await self._connect_once(take)
-            lasted_s = monotonic_s() - began_s
-            taken_over = 0 if lasted_s > STEADY_S else taken_over
-            failures = 1 if lasted_s > STEADY_S else failures + 1
-            pause_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** min(failures - 1, 10))
-            if lost.code == TAKEN_OVER.code:
-                pause_s = TAKEN_OVER_RETRY_S[min(taken_over, len(TAKEN_OVER_RETRY_S) - 1)]
-                taken_over += 1
-            log.warning("connection_lost", channel=self._name, code=lost.code, reason=_not_out(lost).reason.en)
-            await anyio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads hubs, no secret
-
-    async def _connect_once(self, take: Take) -> Delivery:
-        """Until it is lost: why."""
-        settings = self._settings
-        was_up = False
-        try:
-            async with connected(settings.url, take, self._drop) as session, one_task_group() as tasks:
-                tasks.start_soon(session.read)
-                await session.subscribe(settings.bot_id, settings.secret.get_secret_value())
-                self._session, was_up = session, True
-                self._tried.set()
-                log.info("connection_subscribed", channel=self._name)
-                await session.beat(settings.ping_s)
-        except Lost as error:
-            lost = error.delivery
-        except BaseExceptionGroup as group:  # the reader and a request learn of one end at once
-            losses, rest = group.split(Lost)
-            if rest is not None or losses is None:
-                raise
-            lost = _first(losses)
-        if not was_up:
-            self._why_not = _not_out(lost)
-            self._tried.set()
-        return lost
-
-    def _drop(self, lost: Delivery) -> None:
-        """The connection ended. Those who send wait for the next attempt, unless another program has the bot."""
-        if self._session is None:
-            return
-        self._session = None
-        self._why_not = _not_out(lost)
-        if lost.code != TAKEN_OVER.code:
-            self._tried = anyio.Event()
-
-    async def _session_soon(self) -> Session | None:
-        if self._session is None:
-            with anyio.move_on_after(_WAIT_S):
-                await self._tried.wait()
-        return self._session
 
     # --- out ----------------------------------------------------------------------------------------
 
@@ -226,7 +159,7 @@ class WeComAiBot:
                 await _good(session, UPLOAD_PIECE, body)
             media_id = (await _good(session, UPLOAD_END, {"upload_id": upload_id})).body.get("media_id")
         except Lost as error:
-            raise Lost(_not_out(error.delivery)) from None
+            raise Lost(without_doubt(error.delivery)) from None
         return {"msgtype": media.kind, media.kind: {"media_id": media_id}}
 
     # --- in -----------------------------------------------------------------------------------------
@@ -291,20 +224,6 @@ def _outcome(answer: Frame, form: Form) -> Delivery:
     if answer.errcode:
         return of_code(answer.errcode, VENDOR, REASONS)
     return accepted(task_in(form) or str(answer.body.get("msgid", "")))
-
-
-def _not_out(lost: Delivery) -> Delivery:
-    """For a message that did not go out."""
-    if not lost.is_in_doubt:
-        return lost
-    return transient(lost.code, Words("the connection to WeCom was lost", "与企业微信的连接已断开"))
-
-
-def _first(group: BaseExceptionGroup[Lost]) -> Delivery:
-    alone: BaseException = group
-    while isinstance(alone, BaseExceptionGroup):
-        alone = alone.exceptions[0]
-    return alone.delivery if isinstance(alone, Lost) else TAKEN_OVER
 
 
 def _nobody(target: str) -> Words:

@@ -9,6 +9,7 @@ from typing import cast
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
+import msgspec
 import structlog
 
 from autoglm.channels.adapters.wechat.answers import Fields, Refused
@@ -65,10 +66,10 @@ class WeComApp:
         try:
             if isinstance(parcel.body, Media):
                 fields = await self._send_media(parcel.target, parcel.body, key)
-                return _outcome(fields, "")
+                return _outcome(fields, parcel.target, "")
             form = cast(Form, parcel.body)
             fields = await self._api.post("/cgi-bin/message/send", self._request(parcel.target, form, key))
-            return _outcome(fields, task_in(form))
+            return _outcome(fields, parcel.target, task_in(form))
         except (Refused, Cannot) as error:
             return error.delivery
 
@@ -153,12 +154,18 @@ class WeComApp:
         return await self._web.request("GET", f"{self._settings.base_url}{path}")
 
 
-def _outcome(fields: Fields, task_id: str) -> Delivery:
-    """errcode 0 is no acceptance where the only addressee is among those not reached."""
-    for name, words in UNREACHED.items():
+def _outcome(fields: Fields, target: str, task_id: str) -> Delivery:
+    """errcode 0 is no acceptance where the addressee is among those not reached."""
+    of_members = ("invaliduser", "unlicenseduser")
+    for name in of_members if "touser" in (addressee(target) or {}) else ("invalidparty", "invalidtag"):
         if fields.get(name):
-            return permanent(name, words)
-    return accepted(task_id or str(fields.get("msgid", "")))
+            return permanent(name, UNREACHED[name])
+    found = accepted(task_id or str(fields.get("msgid", "")))
+    if unlicensed := str(fields.get("unlicenseduser", "")):  # of a department or tag: the others have it
+        count = unlicensed.count("|") + 1
+        words = Words(f"{count} of its members have no interface licence", f"其中 {count} 名成员没有接口许可，未收到")
+        found = msgspec.structs.replace(found, reason=words)
+    return found
 
 
 def _no_member(target: str) -> Words:
