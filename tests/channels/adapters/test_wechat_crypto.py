@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wechatpy.crypto import PrpCrypto, WeChatCrypto  # type: ignore[import-untyped]  # has no stubs
 from wechatpy.utils import check_signature as wechatpy_checks  # type: ignore[import-untyped]  # has no stubs
@@ -51,6 +51,7 @@ def plain_of(message: bytes, *, size: int | None = None, receiver: bytes = RECEI
     return os.urandom(16) + (len(message) if size is None else size).to_bytes(4, "big") + message + receiver
 
 
+@settings(deadline=None)  # the first example loads cryptography
 @given(message=texts, key=keys, receiver=ids)
 def test_what_wechatpy_encrypts_is_decrypted(message: str, key: str, receiver: str) -> None:
     oracle = WeChatCrypto(TOKEN, key, receiver)
@@ -58,12 +59,14 @@ def test_what_wechatpy_encrypts_is_decrypted(message: str, key: str, receiver: s
     assert CallbackCipher(key, receiver).decrypt(encrypted) == message
 
 
+@settings(deadline=None)
 @given(message=texts, key=keys, receiver=ids)
 def test_wechatpy_decrypts_what_is_encrypted(message: str, key: str, receiver: str) -> None:
     oracle = WeChatCrypto(TOKEN, key, receiver)
     assert PrpCrypto(oracle.key).decrypt(CallbackCipher(key, receiver).encrypt(message), receiver) == message
 
 
+@settings(deadline=None)
 @given(message=texts, nonce=visible)
 def test_a_whole_call_that_wechatpy_made_is_opened(message: str, nonce: str) -> None:
     inner = f"<xml><Content><![CDATA[{parseable(message)}]]></Content></xml>"
@@ -73,6 +76,7 @@ def test_a_whole_call_that_wechatpy_made_is_opened(message: str, nonce: str) -> 
     assert door().message(call).get("Content") == parseable(message).strip().replace("\r\n", "\n").replace("\r", "\n")
 
 
+@settings(deadline=None)
 @given(message=texts)
 def test_wechatpy_opens_an_answer(message: str) -> None:
     answer = parse_xml(door().sealed(message, "n1"))
@@ -82,6 +86,7 @@ def test_wechatpy_opens_an_answer(message: str) -> None:
     assert opened == message
 
 
+@settings(deadline=None)
 @given(token=visible, timestamp=visible, nonce=visible)
 def test_the_signature_in_plain_text_is_that_of_wechatpy(token: str, timestamp: str, nonce: str) -> None:
     wechatpy_checks(token, signature_of(token, timestamp, nonce), timestamp, nonce)
@@ -144,6 +149,7 @@ def test_an_ai_bot_has_no_receiver() -> None:
     assert cipher("").decrypt(cipher("").encrypt("{}")) == "{}"
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=400), flip=st.integers(0, 255))
 def test_whatever_is_decrypted_there_is_one_kind_of_error(data: bytes, flip: int) -> None:
     """Noise, noise of the right length, and a good text with one byte changed."""
@@ -191,6 +197,7 @@ def test_hostile_xml_is_refused_at_once(name: str) -> None:
     assert time.process_time() - began_s < 0.5
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000) | st.text(alphabet="<>&;!/x[]\"' \0压", max_size=200).map(str.encode))
 def test_whatever_is_parsed_there_is_one_kind_of_error(data: bytes) -> None:
     assert code_of(lambda: parse_xml(data)) in ("", "xml", "size")
@@ -279,6 +286,7 @@ def test_the_echo_is_given_to_the_byte() -> None:
         door().echo(HookCall("GET", {**query, "msg_signature": sign[::-1]}, {}, b""))
 
 
+@settings(deadline=None)
 @given(
     query=st.fixed_dictionaries(
         {},

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CBC
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoglm.channels.adapters.wechat.cards import task_of
@@ -178,6 +178,7 @@ async def test_noise_from_outside_ends_no_more_than_the_connection(vendor: WeCom
         assert found.outcome == "accepted"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200) | st.binary(max_size=200))
 def test_whatever_comes_is_a_frame_or_none(data: str | bytes) -> None:
     try:

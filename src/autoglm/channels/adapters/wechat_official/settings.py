@@ -2,13 +2,12 @@
 
 import re
 from typing import Literal, Self
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from autoglm.channels.adapters.wechat.crypto import AES_KEY_PATTERN
 from autoglm.channels.adapters.wechat_official.template import unknown_words
-from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.settings import ChannelSettings, check_zone
 
 
 class Template(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -57,11 +56,7 @@ class WeChatOfficialSettings(ChannelSettings, frozen=True):
     @field_validator("zone")
     @classmethod
     def _is_zone(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
-            raise ValueError(f"{zone!r} is no time zone such as 'Asia/Shanghai'") from None
-        return zone
+        return check_zone(zone)
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
