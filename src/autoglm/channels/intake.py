@@ -11,12 +11,45 @@ from autoglm.channels.routes.event import event_of
 from autoglm.channels.routes.notifier import Notifier
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.tickets import message_of
-from autoglm.core.envelope import Envelope, State
+from autoglm.core.clock import now_ms
+from autoglm.core.envelope import Envelope, State, decode_envelope, text_of
 from autoglm.core.errors import DuplicateId, NotFound
 from autoglm.core.ports import Log
 
 ACTION = "action"
 """The label of a button that was pressed: `ack`, `approve`, `deny`."""
+_AGREEMENT_ZH = (
+    "收到",
+    "已收到",
+    "知道了",
+    "我知道了",
+    "确认",
+    "已确认",
+    "好",
+    "好的",
+    "明白",
+    "明白了",
+    "行",
+    "在处理",
+    "处理中",
+)
+_AGREEMENT_EN = (
+    "ok",
+    "okay",
+    "ack",
+    "acknowledged",
+    "confirmed",
+    "got it",
+    "roger",
+    "yes",
+    "on it",
+    "will do",
+    "1",
+    "👍",
+)
+_AGREEMENT = frozenset((*_AGREEMENT_ZH, *_AGREEMENT_EN))
+_LOOKED_BACK = 20
+_AGREED_WITHIN_MS = 24 * 3_600_000
 _STATES: dict[str, State] = {"delivered": "delivered", "read": "read", "permanent": "failed"}
 
 log = structlog.get_logger()
@@ -39,7 +72,11 @@ class Intake:
     async def take(self, envelope: Envelope) -> None:
         if not self._is_known(envelope.from_):
             self.refused += 1
-            log.warning("sender_refused", channel=self._settings.name, note="the channel's `senders` do not name it")
+            sender = envelope.from_.partition("/")[2]
+            log.warning(
+                "sender_refused", channel=self._settings.name, sender=sender,
+                note="the channel's `senders` do not name it",
+            )  # fmt: skip
             return
         original = await self._original(envelope)
         if original is not None:
@@ -82,9 +119,30 @@ class Intake:
     async def _original(self, envelope: Envelope) -> Envelope | None:
         """The hub's message that this one answers, if it went to this sender."""
         if envelope.reply_to is None:
-            return None
+            return await self._waiting_for(envelope)
         try:
             original, _ = await self._mailbox.get(envelope.reply_to)
         except NotFound:
             return None
-        return original if original.to == envelope.from_ else None
+        return original if original.to == envelope.from_ or self._went_to_many(original) else None
+
+    def _went_to_many(self, original: Envelope) -> bool:
+        """To a party, a tag or a group: the vendor knows its members, and only they know what a button of it holds."""
+        return original.to.startswith(f"channel:{self._settings.name}/@")
+
+    async def _waiting_for(self, envelope: Envelope) -> Envelope | None:
+        """Vendors whose replies name no message: a word of agreement is for the last event that nobody confirmed."""
+        if envelope.kind != "chat" or not is_agreement(text_of(envelope.content)):
+            return None
+        for record in reversed(await self._log.read_last(f"to:{envelope.from_}", limit=_LOOKED_BACK)):
+            message = decode_envelope(record.body)
+            if message.kind in ("event", "alert") and record.time_ms > now_ms() - _AGREED_WITHIN_MS:
+                steps = await self._mailbox.receipts(message, record)
+                if not any(step.state == "acknowledged" for step in steps):
+                    return message
+        return None
+
+
+def is_agreement(text: str) -> bool:
+    """Whether a text does nothing but confirm, in Chinese or English."""
+    return text.strip().strip("。.!！~ ").casefold() in _AGREEMENT

@@ -17,6 +17,7 @@ from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Reso
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, permanent, too_large, transient
 from autoglm.channels.pieces import cut
 from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.core.envelope import Envelope, ImagePart, JsonPart, text_of
 
@@ -179,9 +180,8 @@ def _own_forms(envelope: Envelope) -> list[dict[str, Any]]:
 def _of_body(answer: Answer) -> Delivery:
     """WeCom answers 200 for errors, too: the errcode decides."""
     try:
-        body = json.loads(answer.body)
-        code = int(body["errcode"])
-    except (ValueError, KeyError, TypeError):
+        code = int(str(vendor_map(answer.body)["errcode"]))
+    except (ValueError, KeyError):
         words = Words(
             "WeCom's answer cannot be read; it may have been delivered", "无法解析企业微信的应答，消息可能已送达"
         )

@@ -43,7 +43,10 @@ def packed(envelopes: Sequence[Envelope], digest_bytes: int) -> tuple[Envelope, 
         return None
     text = "\n".join([_head(len(lines)), *lines])
     priority = max(envelope.priority for envelope in envelopes[: len(lines)])
-    return msgspec.structs.replace(envelopes[0], content=text, labels={}, reply_to=None, priority=priority), len(lines)
+    made = msgspec.structs.replace(
+        envelopes[0], content=text, kind="chat", labels={}, reply_to=None, priority=priority
+    )  # fmt: skip
+    return made, len(lines)
 
 
 def _head(count: int) -> str:

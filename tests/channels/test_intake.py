@@ -1,0 +1,123 @@
+"""What comes in: known senders only, joined to what it answers, once."""
+
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from autoglm.channels.delivery import Words, delivered, permanent
+from autoglm.channels.intake import Intake, is_agreement
+from autoglm.channels.tickets import ticket_record
+from autoglm.core.envelope import Envelope, text_of
+from channels.outbox.office import settings
+from channels.routes.desk import Desk, desk
+from channels.scripted_channel import ScriptedChannel
+
+OPS = '[[route]]\nname = "ops"\nto = ["channel:c/bob"]\n'
+
+
+def intake(hub: Desk, *senders: str) -> Intake:
+    own = settings("c", senders=senders or ("bob",), incoming_to="user:desk")
+    return Intake(own, hub.mailbox, hub.notifier, hub.store.log, hub.outbox.dead_letters)
+
+
+def letter(text: str = "hello", **fields: object) -> Envelope:
+    known: dict[str, object] = {"id": "in-1", "from_": "channel:c/bob", "to": "user:desk", "content": text}
+    return Envelope(**{**known, **fields})  # type: ignore[arg-type]  # as the adapters make it
+
+
+async def told(hub: Desk) -> Envelope:
+    await hub.raise_event()
+    (notice,) = await hub.has_mail("channel:c/bob")
+    return notice
+
+
+@pytest.mark.parametrize(
+    ("senders", "is_taken"), [(("bob",), True), (("b*",), True), (("*",), True), (("bo",), False), (("Bob",), False)]
+)
+async def test_only_known_senders_are_heard(tmp_path: Path, senders: tuple[str, ...], is_taken: bool) -> None:
+    async with desk(tmp_path, "") as hub:
+        inbox = intake(hub, *senders)
+        with capture_logs() as logs:
+            await inbox.take(letter())
+        assert await hub.texts("user:desk") == (["hello"] if is_taken else [])
+        assert inbox.refused == (not is_taken)
+        assert [(line["event"], line.get("sender")) for line in logs] == (
+            [] if is_taken else [("sender_refused", "bob")]
+        )
+
+
+async def test_the_same_message_is_taken_once_also_in_other_words(tmp_path: Path) -> None:
+    async with desk(tmp_path, "") as hub:
+        for text in ("hello", "hello", "hello!"):
+            await intake(hub).take(letter(text))
+        assert await hub.texts("user:desk") == ["hello"]
+
+
+async def test_a_reply_acknowledges_and_goes_to_whoever_is_answered(tmp_path: Path) -> None:
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        notice = await told(hub)
+        await intake(hub).take(letter("on my way", reply_to=notice.id))
+        (answer,) = await hub.mail("device:press-7")
+        assert (text_of(answer.content), answer.reply_to) == ("on my way", notice.id)
+        account = await hub.notifier.account(notice.labels["event"])
+        assert account.acknowledged_by == "channel:c/bob"
+        assert await hub.mail("user:desk") == []
+
+
+async def test_a_reply_to_what_went_to_somebody_else_acknowledges_nothing(tmp_path: Path) -> None:
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        notice = await told(hub)
+        await intake(hub, "*").take(letter("ok", from_="channel:c/eve", reply_to=notice.id))
+        assert (await hub.notifier.account(notice.labels["event"])).acknowledged_by == ""
+        assert await hub.texts("user:desk") == ["ok"]
+
+
+async def test_one_of_a_party_may_answer_for_it(tmp_path: Path) -> None:
+    async with desk(tmp_path, OPS.replace("c/bob", "c/@party:2"), c=ScriptedChannel()) as hub:
+        await hub.raise_event()
+        (notice,) = await hub.has_mail("channel:c/@party:2")
+        await intake(hub).take(letter("", reply_to=notice.id, labels={"action": "ack"}))
+        assert (await hub.notifier.account(notice.labels["event"])).acknowledged_by == "channel:c/@party:2"
+
+
+async def test_a_word_of_agreement_is_for_the_last_event_that_waits(tmp_path: Path) -> None:
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        notice = await told(hub)
+        await intake(hub).take(letter("压机怎么了？", id="in-1"))
+        assert (await hub.notifier.account(notice.labels["event"])).acknowledged_by == ""
+        await intake(hub).take(letter("收到！", id="in-2"))
+        assert (await hub.notifier.account(notice.labels["event"])).acknowledged_by == "channel:c/bob"
+        await intake(hub).take(letter("收到", id="in-3"))
+        assert await hub.texts("user:desk") == ["压机怎么了？", "收到"]
+
+
+@pytest.mark.parametrize(
+    ("text", "agrees"), [("OK.", True), (" 好的。", True), ("Got it!", True), ("ok, but why?", False)]
+)
+def test_only_a_bare_confirmation_is_one(text: str, agrees: bool) -> None:
+    assert is_agreement(text) is agrees
+
+
+async def test_an_alert_that_comes_in_is_an_event(tmp_path: Path) -> None:
+    async with desk(tmp_path, '[[route]]\nname = "r"\nto = ["user:alice"]\n') as hub:
+        await intake(hub).take(letter("Disk full", kind="alert", labels={"host": "a"}))
+        (notice,) = await hub.has_mail("user:alice")
+        assert (notice.kind, notice.labels["host"], notice.from_) == ("alert", "a", "channel:c/bob")
+
+
+async def test_a_vendors_receipt_finds_its_message(tmp_path: Path) -> None:
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        notice = await told(hub)
+        await hub.store.log.append(ticket_record("c", "vendor-1", notice.id))
+        inbox = intake(hub)
+        assert await inbox.message_of("vendor-1") == notice.id
+        assert await inbox.message_of("vendor-2") is None
+        await inbox.report("vendor-1", delivered())
+        await inbox.report("vendor-2", delivered())
+        bounced = permanent("550", Words("no such mailbox", "邮箱不存在"))
+        await inbox.report("vendor-1", bounced)
+        await inbox.report("vendor-1", bounced)
+        steps = [(step.state, step.code) for step in (await hub.mailbox.receipts(*await hub.mailbox.get(notice.id)))]
+        assert [step for step in steps if step[0] in ("delivered", "failed")] == [("delivered", ""), ("failed", "550")]
+        assert [one.code for one in await hub.outbox.dead_letters.all()] == ["550"]
