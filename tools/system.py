@@ -13,6 +13,7 @@ PACKAGES = {
     "wrk": ["wrk"],
     "nginx": ["nginx-light"],
     "gcc": ["gcc", "libc6-dev"],
+    "prometheus-alertmanager": ["prometheus-alertmanager"],
 }
 
 
