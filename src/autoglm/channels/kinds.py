@@ -22,6 +22,7 @@ KINDS: dict[str, str] = {
     "sms-tencent": "sms_tencent.channel:SmsTencent",
     "webhook": "webhook.channel:Webhook",
     "alertmanager": "alertmanager.channel:Alertmanager",
+    "elasticsearch": "elasticsearch:Elasticsearch",
     "wecom-robot": "wecom_robot:WeComRobot",
     "wecom-app": "wecom_app:WeComApp",
     "wecom-aibot": "wecom_aibot:WeComAiBot",

@@ -1,0 +1,176 @@
+"""Elasticsearch's `_bulk` against a strict fake."""
+
+import http.client
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from autoglm.channels.adapters.elasticsearch import Elasticsearch, ElasticsearchSettings, document_of, of_items
+from autoglm.channels.channel import Resources
+from autoglm.channels.settings import parse_channel
+from autoglm.channels.web import Answer
+from contracts.channel_contract import ChannelContract, Rig, message
+from fakes.elasticsearch import API_KEY, PASSWORD, USER, FakeElasticsearch
+
+INDEX = "logs-autoglm-default"
+
+
+async def no_blob(sha256: str) -> bytes | None:
+    return None
+
+
+def channel(vendor: FakeElasticsearch, **fields: Any) -> Elasticsearch:
+    known = {"name": "logs", "kind": "elasticsearch", "url": vendor.url, "indexes": {"main": INDEX}}
+    settings = parse_channel({**known, **({} if "password" in fields else {"api_key": API_KEY}), **fields})
+    assert isinstance(settings, ElasticsearchSettings)
+    return Elasticsearch(settings, Resources("logs", no_blob))
+
+
+@pytest.fixture
+def vendor() -> Iterator[FakeElasticsearch]:
+    with FakeElasticsearch() as vendor:
+        yield vendor
+
+
+@pytest.fixture
+async def rig(vendor: FakeElasticsearch) -> AsyncIterator[Rig]:
+    logs = channel(vendor)
+    sent = Rig(
+        logs, target="main", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
+        secrets=(API_KEY,), delivered=True,
+        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+    )  # fmt: skip
+    yield sent
+    await logs.aclose()
+
+
+class TestContract(ChannelContract):
+    pass
+
+
+async def send(logs: Elasticsearch, envelope_id: str = "m-1", **fields: Any) -> str:
+    envelope = message(id=envelope_id, **fields)
+    (parcel,) = logs.compose(envelope, "main")
+    delivery = await logs.send(parcel, f"{envelope.id}.0")
+    return f"{delivery.outcome} {delivery.failure or ''} {delivery.code}".strip()
+
+
+async def test_a_retry_after_a_cut_is_no_second_document(vendor: FakeElasticsearch, rig: Rig) -> None:
+    """The item's 409 says that the first attempt arrived."""
+    vendor.faults.append("cut")
+    (first,) = await rig.send(message())
+    (second,) = await rig.send(message())
+    assert (first.is_in_doubt, second.outcome, list(vendor.documents)) == (True, "delivered", ["m-1.0"])
+
+
+async def test_some_are_taken_and_some_refused_and_each_is_told_apart(vendor: FakeElasticsearch) -> None:
+    """All of it with HTTP 200."""
+    logs = channel(vendor)
+    cases: list[tuple[tuple[int, str] | None, str]] = [
+        (None, "delivered"),
+        ((429, "es_rejected_execution_exception"), "retry throttled es_rejected_execution_exception"),
+        ((429, "circuit_breaking_exception"), "retry throttled circuit_breaking_exception"),
+        ((429, "cluster_block_exception"), "retry transient cluster_block_exception"),
+        ((403, "cluster_block_exception"), "retry transient cluster_block_exception"),
+        ((503, "unavailable_shards_exception"), "retry transient unavailable_shards_exception"),
+        ((500, "engine_exception"), "retry transient engine_exception"),
+        ((403, "security_exception"), "retry auth security_exception"),
+        ((400, "mapper_parsing_exception"), "permanent permanent mapper_parsing_exception"),
+        ((400, "never_heard_of_exception"), "permanent permanent never_heard_of_exception"),
+        ((404, "index_not_found_exception"), "permanent permanent index_not_found_exception"),
+        (None, "delivered"),
+    ]
+    vendor.item_faults.extend(fault for fault, _ in cases)
+    found = [await send(logs, f"m-{number}") for number in range(len(cases))]
+    await logs.aclose()
+    assert found == [expected for _, expected in cases]
+    assert list(vendor.documents) == ["m-0.0", f"m-{len(cases) - 1}.0"]
+
+
+async def test_a_document_has_ecs_fields(vendor: FakeElasticsearch, rig: Rig) -> None:
+    parts = [{"type": "text", "text": "Druck 7 bar"}, {"type": "json", "json": {"bar": 7}}]
+    await rig.send(message(parts, kind="log", labels={"line": "7"}, priority=7, thread="t-1"))
+    assert vendor.documents["m-1.0"] == {
+        "@timestamp": "2026-09-21T14:13:20.000Z",
+        "ecs": {"version": "8.11.0"},
+        "message": "Druck 7 bar",
+        "labels": {"line": "7"},
+        "event": {"kind": "event", "id": "m-1", "severity": 7, "original": '{"bar": 7}'},
+        "log": {"level": "error"},
+        "service": {"name": "autoglm-hub", "type": "autoglm"},
+        "autoglm": {"from": "user:alice", "to": "channel:c/t", "kind": "log", "thread": "t-1"},
+    }
+
+
+async def test_labels_with_dots_do_not_break_the_mapping(vendor: FakeElasticsearch) -> None:
+    """`a` and `a.b` cannot both be fields; `a.b` and `a_b` stay two labels."""
+    logs = channel(vendor)
+    assert await send(logs, "m-1", labels={"a": "1"}) == "delivered"
+    assert await send(logs, "m-2", labels={"a.b": "2", "a_b": "3", ".": "4", " ": "5"}) == "delivered"
+    await logs.aclose()
+    assert vendor.documents["m-2.0"]["labels"] == {"_": "5", "__": "4", "a_b": "2", "a_b_": "3"}
+
+
+def test_lines_and_surrogates_in_a_text_stay_in_one_line(vendor: FakeElasticsearch) -> None:
+    assert "\n" not in json.dumps(document_of(message("a\nb\u2028c\r\n")), ensure_ascii=False)
+
+
+@pytest.mark.parametrize("clock_ms", [0, 9_007_199_254_740_991])
+def test_a_wrong_clock_is_a_date_all_the_same(clock_ms: int) -> None:
+    assert document_of(message(timestamp=clock_ms))["@timestamp"].endswith("Z")
+
+
+async def test_basic_authentication(vendor: FakeElasticsearch) -> None:
+    for password, expected in ((PASSWORD, "delivered"), ("wrong", "retry auth http_401")):
+        logs = channel(vendor, username=USER, password=password)
+        assert await send(logs) == expected
+        await logs.aclose()
+
+
+async def test_a_key_that_may_only_write_is_healthy(vendor: FakeElasticsearch) -> None:
+    vendor.may_look_around = False
+    logs = channel(vendor)
+    assert (await logs.check()).ok
+    await logs.aclose()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b'{"items": []}',
+        b'{"items": [{"index": {"status": 201, "_id": "k"}}]}',
+        b'{"items": [{"create": {"status": 201, "_id": "another"}}]}',
+        b'{"errors": false, "items": [{"create": {"status": "x", "_id": "k"}}]}',
+    ],
+)
+def test_an_answer_that_does_not_name_the_document_is_in_doubt(body: bytes) -> None:
+    """`errors: false` alone proves nothing."""
+    delivery = of_items(Answer(200, {}, body), "k")
+    assert (delivery.outcome, delivery.code, delivery.is_in_doubt) == ("retry", "unreadable", True)
+
+
+@pytest.mark.parametrize("index", ["Logs", "a b", "-a", "_a", "a*", "a/b", "a,b", "a" * 256])
+def test_an_index_that_cannot_be_is_refused_in_the_settings(vendor: FakeElasticsearch, index: str) -> None:
+    with pytest.raises(ValidationError):
+        channel(vendor, indexes={"main": index})
+
+
+def test_the_fake_refuses_what_the_real_one_refuses(vendor: FakeElasticsearch) -> None:
+    """Without it, the tests above would prove little."""
+    authorized = {"Authorization": f"ApiKey {API_KEY}", "Content-Type": "application/x-ndjson"}
+    good = b'{"create":{"_index":"%b","_id":"k"}}\n{"@timestamp":"2026-01-01T00:00:00.000Z"}\n' % INDEX.encode()
+    cases = [
+        (good, authorized, 200),
+        (good[:-1], authorized, 400),
+        (good, {**authorized, "Content-Type": "application/json; charset=utf-8"}, 406),
+        (good, {**authorized, "Authorization": "ApiKey x"}, 401),
+    ]
+    for body, headers, status in cases:
+        connection = http.client.HTTPConnection(vendor.url.removeprefix("http://"), timeout=10)
+        connection.request("POST", "/_bulk", body, headers)
+        assert connection.getresponse().status == status
+        connection.close()
