@@ -201,6 +201,8 @@ class ScriptedModel:
         self.port = port
         self.open_connections = 0
         self.models_status = 200
+        self.behaviour_of_get: Behaviour | None = None
+        """Decides on a GET instead of `answer_to_get`: for answers that go on."""
         self.probe_gate: Gate | None = None
         """Holds the answers to probes."""
         self.probes = 0
@@ -268,7 +270,9 @@ class ScriptedModel:
                 request = await _read(reader)
                 if request is None:
                     break
-                if request.method == "GET":
+                if request.method == "GET" and self.behaviour_of_get is not None:
+                    await self.behaviour_of_get(request, reader, writer)
+                elif request.method == "GET":
                     self.probes += request.path.endswith("/models")
                     if self.probe_gate is not None and not await self.probe_gate.passed(reader):
                         break

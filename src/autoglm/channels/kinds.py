@@ -23,6 +23,7 @@ KINDS: dict[str, str] = {
     "webhook": "webhook.channel:Webhook",
     "alertmanager": "alertmanager.channel:Alertmanager",
     "elasticsearch": "elasticsearch:Elasticsearch",
+    "ntfy": "ntfy:Ntfy",
     "wecom-robot": "wecom_robot:WeComRobot",
     "wecom-app": "wecom_app:WeComApp",
     "wecom-aibot": "wecom_aibot:WeComAiBot",

@@ -8,7 +8,8 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 TIMEOUT_S = 20.0
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_LIMIT_BYTES = 1 << 20
+LINE_BYTES = 8 << 20
+"""Of an answer that goes on."""
 
 
 class Answer(NamedTuple):
@@ -95,6 +98,37 @@ class Web:
         except TimeoutError as error:  # aiohttp's own are ClientErrors as well, for connecting
             raise NoAnswer(_failure(error, aiohttp)) from None
 
+    @asynccontextmanager
+    async def lines(
+        self, url: str, *, headers: Mapping[str, str] | None = None, idle_s: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A GET whose answer goes on: its lines, until the vendor ends it. Use with `async with`.
+
+        Raises NoAnswer: no 200, cut, nothing for idle_s, a line over LINE_BYTES.
+        """
+        session = await self._opened()
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=idle_s)
+        try:
+            self._check_literal(url)
+            plain = {**(headers or {}), "Accept-Encoding": "identity"}  # a packed stream would come in lumps
+            async with session.get(
+                url, headers=plain, allow_redirects=False, ssl=self._ssl or True, timeout=timeout
+            ) as answer:
+                if answer.status != 200:
+                    found = Answer(answer.status, answer.headers, await _read(answer.content, ANSWER_LIMIT_BYTES))
+                    words = Words("the vendor gives no stream", "服务方未提供数据流")
+                    raise NoAnswer(of_status(found) or permanent(f"http_{answer.status}", words))
+                yield _Lines(answer.content)
+        except _Refused as error:
+            raise NoAnswer(permanent("address_refused", error.reason)) from None
+        except aiohttp.ClientError as error:
+            refused = error.__cause__ or getattr(error, "os_error", None)
+            if isinstance(refused, _Refused):
+                raise NoAnswer(permanent("address_refused", refused.reason)) from None
+            raise NoAnswer(_failure(error, aiohttp)) from None
+
     async def aclose(self) -> None:
         async with self._opening:
             if self._session is not None:
@@ -131,6 +165,31 @@ class Web:
             return
         if (reason := self._guard.refusal(host, address)) is not None:
             raise _Refused(reason)
+
+
+class _Lines:
+    """Those of a stream; what goes wrong while it is read is a NoAnswer."""
+
+    def __init__(self, stream: "aiohttp.StreamReader") -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> "_Lines":
+        return self
+
+    async def __anext__(self) -> bytes:
+        import aiohttp
+        from aiohttp.http_exceptions import LineTooLong
+
+        try:
+            line = await self._stream.readline(max_line_length=LINE_BYTES)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise NoAnswer(_failure(error, aiohttp)) from None
+        except LineTooLong:
+            words = Words("a line of the vendor's stream is too long", "服务方数据流中的一行过长")
+            raise NoAnswer(transient("long_line", words)) from None
+        if not line:
+            raise StopAsyncIteration
+        return line
 
 
 class _Refused(OSError):
