@@ -24,6 +24,7 @@ KINDS: dict[str, str] = {
     "alertmanager": "alertmanager.channel:Alertmanager",
     "elasticsearch": "elasticsearch:Elasticsearch",
     "ntfy": "ntfy:Ntfy",
+    "telegram": "telegram.channel:Telegram",
     "wecom-robot": "wecom_robot:WeComRobot",
     "wecom-app": "wecom_app:WeComApp",
     "wecom-aibot": "wecom_aibot:WeComAiBot",

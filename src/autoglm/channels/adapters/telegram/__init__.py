@@ -1,0 +1,1 @@
+"""Telegram bots: messages, pictures, files and buttons out; messages, answers and presses of buttons in."""

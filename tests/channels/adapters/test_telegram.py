@@ -1,0 +1,284 @@
+"""Telegram bots against a strict fake, both ways."""
+
+import base64
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+from pydantic import ValidationError
+
+from autoglm.channels import back_off
+from autoglm.channels.adapters.telegram.answers import failure_of
+from autoglm.channels.adapters.telegram.channel import Telegram, TelegramSettings
+from autoglm.channels.channel import Cannot, Resources
+from autoglm.channels.pieces import utf16_units
+from autoglm.channels.settings import parse_channel
+from autoglm.channels.web import Answer
+from autoglm.core.errors import StorageFull
+from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
+from eventually import until
+from fakes.telegram import BLOCKED, BOT, CHAT, GROUP, MOVED, SUPERGROUP, TOKEN, FakeTelegram
+
+BLOB = "f" * 64
+
+
+async def blobs(sha256: str) -> bytes | None:
+    return b"blob" if sha256 == BLOB else None
+
+
+def channel(vendor: FakeTelegram, **fields: Any) -> Telegram:
+    chats = {"li": CHAT, "hall": GROUP, "gone": BLOCKED, "moved": MOVED}
+    known = {"name": "tg", "kind": "telegram", "base_url": vendor.url, "token": TOKEN, "chats": chats}
+    settings = parse_channel({**known, **fields})
+    assert isinstance(settings, TelegramSettings)
+    return Telegram(settings, Resources("tg", blobs))
+
+
+@pytest.fixture
+def vendor() -> Iterator[FakeTelegram]:
+    with FakeTelegram() as vendor:
+        yield vendor
+
+
+@pytest.fixture
+async def rig(vendor: FakeTelegram) -> AsyncIterator[Rig]:
+    bot = channel(vendor)
+    yield Rig(
+        bot, target="li", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
+        secrets=(TOKEN,), limit=4096, measure=utf16_units,
+        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+    )  # fmt: skip
+    await bot.aclose()
+
+
+class TestContract(ChannelContract):
+    pass
+
+
+# --- out ---------------------------------------------------------------------------------------------
+
+
+async def send(bot: Telegram, target: str = "li", content: Any = "x") -> str:
+    (parcel,) = bot.compose(message(content), target)
+    found = await bot.send(parcel, "k")
+    return f"{found.outcome} {found.failure or ''} {found.code}{found.ticket}"
+
+
+async def test_each_refusal_is_told_for_what_it_is(vendor: FakeTelegram, rig: Rig) -> None:
+    bot = channel(vendor)
+    async with aclosing(bot):
+        assert await send(bot) == f"accepted  {CHAT}:101"
+        assert await send(bot, "gone") == "permanent permanent 403"
+        assert await send(bot, "31337") == "permanent permanent 400"
+        vendor.token = "another"
+        assert await send(bot) == "retry auth 401"
+
+
+async def test_the_pause_that_telegram_wants_is_kept(vendor: FakeTelegram, rig: Rig) -> None:
+    vendor.faults.append("throttled")
+    (found,) = await rig.send(message())
+    assert (found.code, found.retry_after_s) == ("429", 9.0)
+
+
+async def test_a_group_that_became_a_supergroup_is_found(vendor: FakeTelegram) -> None:
+    bot = channel(vendor)
+    async with aclosing(bot):
+        assert await send(bot, "moved") == f"accepted  {SUPERGROUP}:101"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"ok": False, "error_code": 400, "description": "Bad Request: message is too long"}, "too_large"),
+        ({"ok": False, "error_code": 413, "description": "Request Entity Too Large"}, "too_large"),
+        ({"ok": False, "error_code": 404, "description": "Not Found"}, "auth"),
+        ({"ok": False, "error_code": 409, "description": "Conflict"}, "transient"),
+        ({"ok": False, "error_code": 429, "parameters": {"retry_after": "soon"}}, "throttled"),
+        ({"ok": False, "error_code": 418}, "permanent"),
+        ({"ok": False}, "transient"),
+    ],
+)
+def test_a_refusal_counts_whatever_the_http_status_is(body: dict[str, Any], expected: str) -> None:
+    failure = failure_of(Answer(200, {}, json.dumps(body).encode()))
+    assert failure is not None
+    assert failure.failure == expected
+
+
+async def test_alerts_have_a_button_and_quiet_messages_make_no_sound(vendor: FakeTelegram, rig: Rig) -> None:
+    await rig.send(message(kind="alert", priority=9))
+    await rig.send(message(kind="alert", priority=1, id="i" * 128))
+    await rig.send(message())
+    buttons = [
+        fields["reply_markup"]["inline_keyboard"][0][0]["callback_data"] if "reply_markup" in fields else None
+        for _, fields in vendor.sent
+    ]
+    assert buttons == ["ack:m-1", "ack:", None]
+    assert [fields.get("disable_notification") for _, fields in vendor.sent] == [None, True, None]
+
+
+async def test_only_the_last_piece_has_the_button(vendor: FakeTelegram, rig: Rig) -> None:
+    await rig.send(message("压" * 9000, kind="alert"))
+    assert ["reply_markup" in fields for _, fields in vendor.sent] == [False, False, True]
+
+
+async def test_pictures_sound_and_files_go_along(vendor: FakeTelegram, rig: Rig) -> None:
+    data = base64.b64encode(b"\x00\r\n--bytes\xff").decode()
+    parts = [
+        {"type": "text", "text": "See:"},
+        {"type": "image_url", "image_url": {"url": "https://cam.example/7.jpg"}},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}},
+        {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}},
+        {"type": "file", "file": {"file_data": f"data:text/plain;base64,{data}", "filename": '压"机\r\n.txt'}},
+        {"type": "file", "file": {"file_id": BLOB, "filename": "a.pdf"}},
+        {"type": "json", "json": {"telegram": {"protect_content": True, "chat_id": 1}}},
+    ]
+    found = await rig.send(message(parts))
+    assert [delivery.outcome for delivery in found] == ["accepted"] * 6
+    assert [method for method, _ in vendor.sent] == ["sendMessage", *["sendPhoto"] * 2, *["sendDocument"] * 3]
+    assert [data for _, data in vendor.uploads] == [b"\x00\r\n--bytes\xff"] * 3 + [b"blob"]
+    assert {int(fields["chat_id"]) for _, fields in vendor.sent} == {CHAT}
+    assert [json.loads(str(fields["protect_content"]).lower()) for _, fields in vendor.sent] == [True] * 6
+
+
+async def test_a_file_that_the_hub_has_not_is_told(rig: Rig) -> None:
+    (found,) = await rig.send(message([{"type": "file", "file": {"file_id": "0" * 64}}]))
+    assert (found.outcome, found.code) == ("permanent", "no_file")
+
+
+def test_a_photo_over_10_mb_is_too_large(vendor: FakeTelegram) -> None:
+    url = "data:image/png;base64," + base64.b64encode(bytes((10 << 20) + 1)).decode()
+    with pytest.raises(Cannot) as caught:
+        channel(vendor).compose(message([{"type": "image_url", "image_url": {"url": url}}]), "li")
+    assert caught.value.delivery.failure == "too_large"
+
+
+@pytest.mark.parametrize("content", ["", " \n", [{"type": "json", "json": {"a": 1}}]])
+def test_what_telegram_cannot_show_is_refused(vendor: FakeTelegram, content: Any) -> None:
+    with pytest.raises(Cannot) as caught:
+        channel(vendor).compose(message(content), "li")
+    assert caught.value.delivery.code == "empty"
+
+
+@pytest.mark.parametrize("token", ["", "x", "123:short", f"{TOKEN}/x"])
+def test_a_token_that_no_bot_has_is_refused_in_the_settings(vendor: FakeTelegram, token: str) -> None:
+    with pytest.raises(ValidationError, match="token"):
+        channel(vendor, token=token)
+
+
+async def test_a_webhook_that_takes_the_messages_shows_in_the_check(vendor: FakeTelegram) -> None:
+    vendor.webhook = "https://elsewhere.example/"
+    for receive, is_ok in ((True, False), (False, True)):
+        bot = channel(vendor, receive=receive)
+        async with aclosing(bot):
+            assert (await bot.check()).ok is is_ok
+
+
+# --- in ----------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def listening(bot: Telegram, inbox: KeptInbox) -> AsyncIterator[None]:
+    async with aclosing(bot), anyio.create_task_group() as tasks:
+        tasks.start_soon(bot.run, inbox)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(back_off, "FIRST_S", 0.02)
+
+
+async def test_a_message_comes_in_and_can_be_answered(vendor: FakeTelegram) -> None:
+    inbox, bot = KeptInbox(), channel(vendor, incoming_to="model:auto")
+    async with listening(bot, inbox):
+        vendor.writes("压机怎么了？")
+        vendor.writes("And I?", chat=99)
+        await until(lambda: len(inbox.taken) == 2)
+    known, unknown = inbox.taken
+    assert (known.from_, known.to, known.content) == ("channel:tg/li", "model:auto", "压机怎么了？")
+    assert (known.labels, known.thread) == ({"user_id": "7", "user": "li"}, f"tg-{BOT}-{CHAT}")
+    assert known.timestamp == 1_790_000_000_000
+    assert unknown.from_ == "channel:tg/99"
+    assert bot.compose(message("An answer"), "99")
+
+
+async def test_a_reply_answers_the_message_of_the_hub(vendor: FakeTelegram) -> None:
+    inbox, bot = KeptInbox(), channel(vendor)
+    async with listening(bot, inbox):
+        (parcel,) = bot.compose(message(), "li")
+        inbox.messages[(await bot.send(parcel, "k")).ticket] = "m-1"
+        chat = {"id": CHAT, "type": "private"}
+        vendor.writes("On my way", reply_to_message={"message_id": 101, "date": 0, "chat": chat})
+        vendor.writes("Which one?", reply_to_message={"message_id": 9, "date": 0, "chat": chat})
+        await until(lambda: len(inbox.taken) == 2)
+    assert [envelope.reply_to for envelope in inbox.taken] == ["m-1", None]
+
+
+@pytest.mark.parametrize("message_id", ["m-1", "i" * 128])
+async def test_the_button_acknowledges(vendor: FakeTelegram, message_id: str) -> None:
+    """Of an id that is too long for the button's data, too."""
+    inbox, bot = KeptInbox(), channel(vendor)
+    async with listening(bot, inbox):
+        (parcel,) = bot.compose(message(kind="alert", id=message_id), "li")
+        inbox.messages[(await bot.send(parcel, "k")).ticket] = message_id
+        button = vendor.sent[0][1]["reply_markup"]["inline_keyboard"][0][0]
+        vendor.presses(button["callback_data"], 101)
+        await until(lambda: vendor.pressed)
+    (taken,) = inbox.taken
+    assert (taken.reply_to, taken.labels) == (message_id, {"user_id": "7", "user": "Li", "action": "ack"})
+
+
+async def test_an_update_is_confirmed_only_after_the_inbox_has_it(vendor: FakeTelegram) -> None:
+    inbox, bot = KeptInbox(), channel(vendor)
+    inbox.refusal = StorageFull("/data")
+    async with listening(bot, inbox):
+        vendor.writes("kept")
+        await until(lambda: len(vendor.offsets) > 3)
+        assert set(vendor.offsets) == {None}
+        inbox.refusal = None
+        await until(lambda: vendor.offsets[-1] is not None)
+        await until(lambda: not vendor.updates)
+    assert [envelope.content for envelope in inbox.taken] == ["kept"]
+
+
+async def test_what_cannot_be_read_holds_nothing_up(vendor: FakeTelegram) -> None:
+    inbox, bot = KeptInbox(), channel(vendor)
+    async with listening(bot, inbox):
+        vendor.arrives(message={"message_id": "odd"})
+        vendor.arrives(edited_message={})
+        vendor.writes("", new_chat_title="no text")
+        vendor.presses("ack:no id at all \x00", 9)
+        vendor.writes("", caption="a picture", photo=[{"file_id": "f"}])
+        await until(lambda: inbox.taken)
+    (taken,) = inbox.taken
+    assert (taken.content, taken.labels["attachment"]) == ("a picture\n[photo]", "photo")
+
+
+async def test_two_programs_that_poll_are_told_of_each_other(vendor: FakeTelegram) -> None:
+    first, second = channel(vendor), channel(vendor)
+    async with listening(first, KeptInbox()):
+        await until(lambda: vendor.polls)
+        async with listening(second, KeptInbox()):
+            await until(lambda: second._has_conflict)
+            health = await second.check()
+    assert (health.ok, health.code) == (False, "409")
+
+
+async def test_polling_survives_what_telegram_does(vendor: FakeTelegram) -> None:
+    inbox, bot = KeptInbox(), channel(vendor)
+    vendor.faults.extend(["transient", "auth", "server_error", "cut", "garbage"])
+    async with listening(bot, inbox):
+        await until(lambda: vendor.polls)
+        vendor.writes("still here")
+        await until(lambda: inbox.taken)
+    assert not vendor.faults
+
+
+async def test_a_bot_that_shall_not_receive_does_not_poll(vendor: FakeTelegram) -> None:
+    with anyio.fail_after(5):
+        await channel(vendor, receive=False).run(KeptInbox())
+    assert vendor.offsets == []
