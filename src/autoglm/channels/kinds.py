@@ -22,6 +22,7 @@ KINDS: dict[str, str] = {
     "sms-tencent": "sms_tencent.channel:SmsTencent",
     "webhook": "webhook.channel:Webhook",
     "alertmanager": "alertmanager.channel:Alertmanager",
+    "apprise": "apprise:Apprise",
     "elasticsearch": "elasticsearch:Elasticsearch",
     "ntfy": "ntfy:Ntfy",
     "telegram": "telegram.channel:Telegram",
