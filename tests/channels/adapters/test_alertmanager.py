@@ -18,6 +18,7 @@ from autoglm.channels.adapters.alertmanager.alerts import posting_of, severity_o
 from autoglm.channels.adapters.alertmanager.channel import Alertmanager, AlertmanagerSettings
 from autoglm.channels.adapters.alertmanager.names import legal_name, plain_name
 from autoglm.channels.adapters.alertmanager.notices import envelopes_of, read_notice
+from autoglm.channels.adapters.alertmanager.overtaken import Overtaken
 from autoglm.channels.channel import Cannot, HookCall, HookReply, Resources
 from autoglm.channels.settings import parse_channel
 from autoglm.core.envelope import Envelope
@@ -120,6 +121,30 @@ async def test_fewer_labels_resolve_nothing_else(alertmanager: AlertmanagerProce
     await send(direct, message(labels={"alertname": "Door", "hall": "3"}, id="door"))
     assert await send(direct, message(labels={"alertname": "Door", "state": "resolved"}, id="m-2")) == "accepted"
     assert len(named(alertmanager, "Door")) == 1
+
+
+async def test_an_alert_that_its_resolution_overtook_is_over_when_it_arrives(
+    alertmanager: AlertmanagerProcess, front: FaultyFront
+) -> None:
+    """The outbox tries a failed message again after those behind it. One that is raised anew counts, of course."""
+    sender = channel(front.url)
+    raising = message(labels={"alertname": "Overtaken"}, id="late")
+    front.faults.append("transient")
+    assert await send(sender, raising) == "http_503"
+    assert await send(sender, message(labels={"alertname": "Overtaken", "state": "resolved"}, id="m-2")) == "accepted"
+    assert await send(sender, raising) == "accepted"
+    assert named(alertmanager, "Overtaken") == []
+    assert await send(sender, message(labels={"alertname": "Overtaken"}, id="m-3")) == "accepted"
+    assert len(named(alertmanager, "Overtaken")) == 1
+    await sender.aclose()
+
+
+def test_of_failed_alerts_the_oldest_are_forgotten() -> None:
+    overtaken = Overtaken()
+    for number in range(1001):
+        overtaken.failed(str(number), "main", posting_of(message(labels={"a": "b"}), {})["alert"])
+    overtaken.resolved("main", posting_of(message(labels={"a": "b", "state": "resolved"}), {}))
+    assert [overtaken.is_over(key) for key in ("0", "1", "1000")] == [False, True, True]
 
 
 async def test_alerts_of_others_are_not_resolved(alertmanager: AlertmanagerProcess, direct: Alertmanager) -> None:

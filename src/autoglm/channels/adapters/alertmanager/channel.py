@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from autoglm.channels.adapters.alertmanager.alerts import SEVERITIES, is_meant, moment, posting_of
 from autoglm.channels.adapters.alertmanager.notices import envelopes_of, read_notice
+from autoglm.channels.adapters.alertmanager.overtaken import Overtaken
 from autoglm.channels.channel import Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Words, accepted, transient
 from autoglm.channels.settings import ChannelSettings
@@ -81,6 +82,7 @@ class Alertmanager:
         self._name = resources.name
         self._severities = SEVERITIES | settings.severities
         self._web = Web()
+        self._overtaken = Overtaken()
 
     def limits(self, target: str) -> Limits:
         """One at a time, so that an alert is resolved after it was raised."""
@@ -99,19 +101,14 @@ class Alertmanager:
         day must not raise an alert that is over already.
         """
         posting = cast(dict[str, Any], parcel.body)
-        server = self._settings.servers[parcel.target]
-        now_ms = time.time() * 1000
-        try:
-            alerts = await self._resolved(server, posting, now_ms) if posting["resolves"] else None
-            if alerts is None:
-                ends_ms = posting["expires_at"] or now_ms + self._settings.resolve_after_s * 1000
-                starts_at = min(posting["alert"]["startsAt"], moment(now_ms))
-                alerts = [posting["alert"] | {"startsAt": starts_at, "endsAt": moment(ends_ms)}]
-            body = json.dumps(alerts, ensure_ascii=False).encode("utf-8", "replace")
-            answer = await self._request(server, "POST", "/api/v2/alerts", body)
-        except NoAnswer as error:
-            return error.delivery
-        return of_status(answer) or _taken(answer)
+        found = await self._sent(self._settings.servers[parcel.target], posting, is_over=self._overtaken.is_over(key))
+        if found.is_settled:
+            self._overtaken.settled(key)
+        elif not posting["resolves"]:
+            self._overtaken.failed(key, parcel.target, posting["alert"])
+        if posting["resolves"] and found.failure is None:
+            self._overtaken.resolved(parcel.target, posting)
+        return found
 
     async def check(self) -> Health:
         for name, server in self._settings.servers.items():
@@ -148,6 +145,21 @@ class Alertmanager:
 
     async def aclose(self) -> None:
         await self._web.aclose()
+
+    async def _sent(self, server: Server, posting: dict[str, Any], *, is_over: bool) -> Delivery:
+        now_ms = time.time() * 1000
+        try:
+            alerts = await self._resolved(server, posting, now_ms) if posting["resolves"] else None
+            if alerts is None:
+                ends_ms = posting["expires_at"] or now_ms + self._settings.resolve_after_s * 1000
+                starts_at = min(posting["alert"]["startsAt"], moment(now_ms))
+                ends_at = moment(now_ms if is_over else ends_ms)
+                alerts = [posting["alert"] | {"startsAt": starts_at, "endsAt": ends_at}]
+            body = json.dumps(alerts, ensure_ascii=False).encode("utf-8", "replace")
+            answer = await self._request(server, "POST", "/api/v2/alerts", body)
+        except NoAnswer as error:
+            return error.delivery
+        return of_status(answer) or _taken(answer)
 
     async def _resolved(self, server: Server, posting: dict[str, Any], now_ms: float) -> list[dict[str, Any]]:
         """The active alerts that the message means, ended now; itself, ended, where none is. Raises NoAnswer."""
