@@ -125,12 +125,13 @@ async def test_files_go_from_memory_and_addresses_are_only_named(server: JsonSer
 
 
 @needs_apprise
-async def test_a_service_that_takes_no_files_is_told(url: str) -> None:
-    tail = channel("dbus://")
-    (_, file) = tail.compose(
-        message([{"type": "text", "text": "x"}, {"type": "file", "file": {"file_id": BLOB}}]), "desk"
-    )
-    assert (await tail.send(file, "k")).outcome == "permanent"
+async def test_a_service_that_takes_no_files_is_told(server: JsonServer) -> None:
+    """Apprise would send the text without it, and call that a success."""
+    tail = channel(f"gotify://{server.url.removeprefix('http://')}/{PASSWORD}")
+    (file,) = tail.compose(message([{"type": "file", "file": {"file_id": BLOB}}]), "desk")
+    delivery = await tail.send(file, "k")
+    assert (delivery.outcome, delivery.code) == ("permanent", "no_files")
+    assert server.requests == []
 
 
 @needs_apprise
