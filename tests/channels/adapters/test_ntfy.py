@@ -122,6 +122,14 @@ def test_a_topic_that_ntfy_has_not_is_refused_in_the_settings(vendor: FakeNtfy, 
         channel(vendor, {"topic": topic})
 
 
+def test_two_topics_share_no_answers(vendor: FakeNtfy) -> None:
+    """Nobody could say which one an answer is from."""
+    topics = {name: {"topic": f"{TOPIC}-{name}", "replies": REPLIES} for name in ("a", "b")}
+    with pytest.raises(ValidationError, match="named twice") as caught:
+        channel(vendor, topics=topics)
+    assert len(caught.value.errors()) == 1
+
+
 # --- in ----------------------------------------------------------------------------------------------
 
 

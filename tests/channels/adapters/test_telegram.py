@@ -162,6 +162,14 @@ def test_what_telegram_cannot_show_is_refused(vendor: FakeTelegram, content: Any
     assert caught.value.delivery.code == "empty"
 
 
+def test_a_chat_with_a_name_is_not_reached_by_its_number(vendor: FakeTelegram) -> None:
+    """What it answers comes from its name, and would not be joined to a message to the number."""
+    with pytest.raises(Cannot) as caught:
+        channel(vendor).compose(message(), str(CHAT))
+    assert caught.value.delivery.code == "unknown_target"
+    assert channel(vendor).compose(message(), "31337")
+
+
 @pytest.mark.parametrize("token", ["", "x", "123:short", f"{TOKEN}/x"])
 def test_a_token_that_no_bot_has_is_refused_in_the_settings(vendor: FakeTelegram, token: str) -> None:
     with pytest.raises(ValidationError, match="token"):

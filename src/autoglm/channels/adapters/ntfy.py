@@ -77,6 +77,13 @@ class NtfySettings(ChannelSettings, frozen=True):
     catch_up_s: float = Field(default=43_200.0, ge=0.0, le=2_592_000.0)
     """How far back the hub looks for messages when it starts; ntfy keeps them for 12 h by default."""
 
+    @model_validator(mode="after")
+    def _are_different(self) -> Self:
+        used = [one for topic in self.topics.values() for one in (topic.topic, topic.replies) if one is not None]
+        if len({one.get_secret_value() for one in used}) < len(used):
+            raise ValueError("a topic is named twice: an answer there could not be joined to what it answers")
+        return self
+
 
 class Ntfy:
     """Satisfies `Channel`."""

@@ -81,9 +81,11 @@ class Telegram:
         return Limits(windows=((count, 60.0),), per="target", parallel=1, digest_bytes=TEXT_UNITS)
 
     def compose(self, envelope: Envelope, target: str) -> Sequence[Parcel]:
-        """A target is a chat of the settings or a chat's number, which those who write to the bot have."""
+        """A target is a chat of the settings, or the number of one that has no name there: those who write to the bot
+        have it as their address. One address for each chat, or an answer would not be joined to what it answers.
+        """
         chat = self._settings.chats.get(target)
-        if chat is None and _is_chat_id(target) is not None:
+        if chat is None and target not in self._names and _is_chat_id(target) is not None:
             chat = int(target)
         if chat is None:
             raise no_target(self._name, target, list(self._settings.chats))
