@@ -31,20 +31,21 @@ def states(http: httpx2.Client, id: str) -> list[str]:
 
 
 def test_the_real_alertmanager_calls_the_real_hub(tmp_path: Path) -> None:
-    """Its receiver's name decides whether it is heard."""
+    """Its receiver's name decides whether it is heard; alerts go by the routes, their ends to who heard of them."""
     config = f"""
 [[channel]]
 name = "am"
 kind = "alertmanager"
 hook_token = "{HOOK_TOKEN}"
-incoming_to = "user:ops"
 senders = ["hub-team"]
+[[route]]
+name = "disks"
+match.labels.alertname = "Disk*"
+to = ["user:ops"]
 """
     with running_hub(tmp_path / "hub", config) as hub, hub.client() as http:
-        hook = {
-            "url": f"{hub.url}/api/hooks/am",
-            "http_config": {"authorization": {"credentials": HOOK_TOKEN}},
-        }
+        url = f"{hub.url}/api/hooks/am"
+        hook = {"url": url, "http_config": {"authorization": {"credentials": HOOK_TOKEN}}}
         route = {"receiver": "hub team", "group_wait": "50ms", "group_interval": "1s"}
         receivers = [{"name": "hub team", "webhook_configs": [hook]}]
         with AlertmanagerProcess(tmp_path / "am", {"route": route, "receivers": receivers}) as alertmanager:
@@ -55,7 +56,7 @@ senders = ["hub-team"]
             wait_until(lambda: len(inbox(http, "user:ops")) == 2, 20)
         firing, resolved = inbox(http, "user:ops")
         assert (firing["priority"], firing["labels"]["state"], resolved["labels"]["state"]) == (9, "firing", "resolved")
-        assert httpx2.post(hook["url"], json={}, timeout=10).status_code == 401
+        assert httpx2.post(url, json={}, timeout=10).status_code == 401
 
 
 def test_a_message_to_the_hub_is_an_alert_and_its_end(tmp_path: Path) -> None:

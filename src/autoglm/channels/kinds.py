@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from autoglm.channels.settings import ChannelSettings
 
 KINDS: dict[str, str] = {
+    "alertmanager": "alertmanager.channel:Alertmanager",
+    "apprise": "apprise:Apprise",
+    "elasticsearch": "elasticsearch:Elasticsearch",
+    "ntfy": "ntfy:Ntfy",
+    "telegram": "telegram.channel:Telegram",
     "dingtalk-app": "dingtalk.app:DingTalkApp",
     "dingtalk-robot": "dingtalk.robot:DingTalkRobot",
     "feishu-app": "feishu.app:FeishuApp",
@@ -21,11 +26,6 @@ KINDS: dict[str, str] = {
     "sms-aliyun": "sms_aliyun.channel:SmsAliyun",
     "sms-tencent": "sms_tencent.channel:SmsTencent",
     "webhook": "webhook.channel:Webhook",
-    "alertmanager": "alertmanager.channel:Alertmanager",
-    "apprise": "apprise:Apprise",
-    "elasticsearch": "elasticsearch:Elasticsearch",
-    "ntfy": "ntfy:Ntfy",
-    "telegram": "telegram.channel:Telegram",
     "wecom-robot": "wecom_robot:WeComRobot",
     "wecom-app": "wecom_app:WeComApp",
     "wecom-aibot": "wecom_aibot:WeComAiBot",

@@ -112,9 +112,8 @@ class Web:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=idle_s)
         try:
             self._check_literal(url)
-            plain = {**(headers or {}), "Accept-Encoding": "identity"}  # a packed stream would come in lumps
             async with session.get(
-                url, headers=plain, allow_redirects=False, ssl=self._ssl or True, timeout=timeout
+                url, headers=headers, allow_redirects=False, ssl=self._ssl or True, timeout=timeout
             ) as answer:
                 if answer.status != 200:
                     found = Answer(answer.status, answer.headers, await _read(answer.content, ANSWER_LIMIT_BYTES))

@@ -70,7 +70,7 @@ def envelopes_of(notice: Notice, *, channel: str, to: str, severities: Mapping[s
         known = [f"{alert.fingerprint} {alert.starts_at.isoformat()} {alert.status}" for alert in notice.alerts]
         yield Envelope(
             id=f"am-{_hashed(notice.group_key, str(notice.truncated_alerts), *known)}",
-            from_=sender, to=to, kind="alert", thread=thread, labels={"alertname": "AlertsLeftOut"}, priority=5,
+            from_=sender, to=to, kind="event", thread=thread, labels={"alertname": "AlertsLeftOut"}, priority=5,
             content=f"Alertmanager left out {notice.truncated_alerts} more alerts of this group (its max_alerts).",
         )  # fmt: skip
 
