@@ -30,6 +30,7 @@ KINDS: dict[str, str] = {
     "wecom-app": "wecom_app:WeComApp",
     "wecom-aibot": "wecom_aibot:WeComAiBot",
     "wechat-official": "wechat_official:WeChatOfficial",
+    "mail": "mail.channel:MailChannel",
 }
 """Kind to the class of the channel, as module:Class under `autoglm.channels.adapters`."""
 ENTRY_POINTS = "autoglm.channels"

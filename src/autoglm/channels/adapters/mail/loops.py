@@ -1,0 +1,59 @@
+"""Tells mails that a machine wrote, which must never be answered. Source: RFC 3834 (automatic responses)."""
+
+import re
+import time
+from collections import OrderedDict, deque
+
+from autoglm.channels.adapters.mail.incoming import IncomingMail
+from autoglm.channels.adapters.mail.letter import LOOP_HEADER
+
+_HOUR_S = 3600.0
+_MOST_SENDERS = 10_000
+_DAEMONS = ("mailer-daemon", "postmaster", "no-reply", "noreply", "do-not-reply", "donotreply")
+
+
+def loop_reason(mail: IncomingMail, own_address: str) -> str | None:
+    """A word for the log; None for a mail by a person."""
+    marks = mail.marks
+    automatic = marks.get("auto-submitted", "no").partition(";")[0].strip().lower()
+    found = {
+        "own_mail": LOOP_HEADER.lower() in marks or mail.sender == own_address.lower(),
+        "automatic": automatic not in ("no", "") or "x-autoreply" in marks or "x-autorespond" in marks,
+        "mailing_list": "list-id" in marks or marks.get("precedence", "").strip().lower() in ("bulk", "list", "junk"),
+        "daemon": marks.get("return-path", "").strip() == "<>" or mail.sender.partition("@")[0] in _DAEMONS,
+    }
+    return next((reason for reason, is_so in found.items() if is_so), None)
+
+
+def is_confirmed(mail: IncomingMail, server: str) -> bool:
+    """The mail server says that the sender's domain stands for the mail: DMARC passed. Source: RFC 8601.
+
+    Only the newest header by that server counts: older ones may have come with the mail.
+    """
+    for value in mail.confirmations:
+        name, _, results = re.sub(r"\([^()]*\)", "", value).partition(";")
+        if name.split()[:1] == [server] or name.strip().lower() == server.lower():
+            return re.search(r"(?:^|;)\s*dmarc\s*=\s*pass\b", results, re.IGNORECASE) is not None
+    return False
+
+
+class SenderRates:
+    """Counts mails by sender over the last hour; remembers the 10,000 senders that wrote last."""
+
+    def __init__(self, per_hour: int) -> None:
+        self._per_hour = per_hour
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def is_too_many(self, sender: str) -> bool:
+        """Counts one more, unless it is too many."""
+        now = time.monotonic()
+        times = self._times.setdefault(sender, deque())
+        self._times.move_to_end(sender)
+        if len(self._times) > _MOST_SENDERS:
+            self._times.popitem(last=False)
+        while times and times[0] < now - _HOUR_S:
+            times.popleft()
+        if len(times) >= self._per_hour:
+            return True
+        times.append(now)
+        return False
