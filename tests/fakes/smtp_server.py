@@ -38,6 +38,10 @@ class MailServer:
         """Answers for the next mails instead of 250."""
         self.cut_at: Step | Literal["reading"] | None = None
         """The next mail's connection is cut there, once; `data`: after all of it was read."""
+        self.knows_reports = False
+        """Whether it offers RFC 3461."""
+        self.wanted_reports: list[str] = []
+        """Its parameters, as they came."""
         self.port = 0
         self.sessions = 0
         self.logins = 0
@@ -52,6 +56,12 @@ class MailServer:
         return [_text(mail) for mail in self.mails]
 
     # --- aiosmtpd's hooks
+
+    async def handle_EHLO(
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        return [responses[0], *(["250-DSN"] if self.knows_reports else []), *responses[1:]]
 
     def authenticate(self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
         self.logins += 1
@@ -113,8 +123,20 @@ class MailServer:
         return "421 never seen"
 
 
-class _Cutting(SMTP):
-    """Cuts while it reads a mail, when told."""
+class _Session(SMTP):
+    """Cuts while it reads a mail, when told; and takes the parameters of RFC 3461, which aiosmtpd does not know."""
+
+    async def smtp_MAIL(self, arg: str) -> None:
+        await super().smtp_MAIL(self._without(arg, "ENVID="))
+
+    async def smtp_RCPT(self, arg: str) -> None:
+        await super().smtp_RCPT(self._without(arg, "NOTIFY="))
+
+    def _without(self, arg: str, parameter: str) -> str:
+        words = arg.split(" ")
+        found = [word for word in words if word.startswith(parameter)] if self.event_handler.knows_reports else []
+        self.event_handler.wanted_reports.extend(found)
+        return " ".join(word for word in words if word not in found)
 
     async def smtp_DATA(self, arg: str) -> None:
         if self.event_handler.cut_at == "reading":
@@ -141,7 +163,7 @@ async def mail_server(
         state.sessions += 1
         with warnings.catch_warnings():  # it does not see that the socket itself is protected
             warnings.filterwarnings("ignore", message="Requiring AUTH while not requiring TLS")
-            made = _Cutting(
+            made = _Session(
                 state, hostname="mx.test", data_size_limit=size_bytes, enable_SMTPUTF8=utf8, loop=loop,
                 tls_context=tls if security == "starttls" else None, require_starttls=security == "starttls",
                 auth_required=auth, auth_require_tls=security == "starttls", authenticator=state.authenticate,

@@ -8,11 +8,14 @@ from email.policy import default
 from pathlib import Path
 from typing import Any, Literal
 
+import anyio
+import anyio.abc
 import pytest
 import trustme
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from autoglm.channels import web
 from autoglm.channels.adapters.mail.addresses import parse_mail_address
 from autoglm.channels.adapters.mail.channel import MailChannel
 from autoglm.channels.adapters.mail.letter import compose_letter, to_bytes
@@ -255,6 +258,30 @@ def test_a_message_id_leads_back_to_the_message(envelope_id: str) -> None:
     assert re.fullmatch(r"<[A-Za-z0-9=_-]+\.[0-9a-f]{12}@hub\.example>", made)
     assert thread_of(thread_root(envelope_id, "hub.example"), "hub.example") == envelope_id
     assert own_id(made, "other.example") is None
+
+
+@pytest.mark.parametrize("knows", [True, False])
+async def test_reports_of_success_are_asked_for_where_the_server_knows_how(
+    server: MailServer, ca_file: Path, knows: bool
+) -> None:
+    server.knows_reports = knows
+    mail = channel(server, ca_file, {"wants_reports": True})
+    (parcel,) = mail.compose(message(id="a=1"), "alice@example.org")
+    found = await mail.send(parcel, "k")
+    ticket = found.ticket.replace("=", "+3D")
+    assert found.outcome == "accepted"
+    assert server.wanted_reports == ([f"ENVID={ticket}", "NOTIFY=SUCCESS,FAILURE"] if knows else [])
+
+
+async def test_a_server_that_never_greets_is_no_doubt(ca_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "TIMEOUT_S", 0.2)
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        silent = MailServer()
+        silent.port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        mail = channel(silent, ca_file)
+        (parcel,) = mail.compose(message(), "alice@example.org")
+        found = await mail.send(parcel, "k")
+        assert (found.outcome, found.code, found.is_in_doubt) == ("retry", "timeout", False)
 
 
 # --- limits, and who may be written to

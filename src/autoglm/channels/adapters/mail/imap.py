@@ -121,6 +121,9 @@ class MailboxConnection:
     def waiting(self) -> list[str]:
         """UIDs of the mails that nobody read and that were not set aside, oldest first."""
         with self._busy:
+            self._opened.client.untagged_responses.pop(
+                "EXISTS", None
+            )  # imaplib keeps it; what comes from now on is news
             return self._opened.uids("UNSEEN UNFLAGGED UNDELETED", charset=None)
 
     def size_bytes(self, uid: str) -> int | None:
@@ -164,6 +167,7 @@ class MailboxConnection:
             box = self._opened
             box.client.send(b"DONE\r\n")
             box.consume_until_tagged_response(self._idle_tag)
+            self._idle_tag = b""
 
     @property
     def socket(self) -> socket.socket:
@@ -189,8 +193,9 @@ class MailboxConnection:
         box, self._box = self._box, None
         if box is None:
             return
-        if not self._is_aborted:
+        if not self._is_aborted and not self._idle_tag:  # a server that waits for DONE takes no LOGOUT
             with contextlib.suppress(OSError, ImapError):
+                box.client.sock.settimeout(_CLOSE_S)
                 box.client.logout()
         with contextlib.suppress(OSError):
             box.client.shutdown()

@@ -40,12 +40,14 @@ from autoglm.core.envelope import (
     TextPart,
     check_texts,
 )  # fmt: skip
-from autoglm.core.errors import InvalidField
+from autoglm.core.errors import HubError, InvalidField
 
 T = TypeVar("T")
 log = structlog.get_logger()
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+_MOST_ASKED = 10
+"""References that are looked up: an answer to an answer names few mails of the hub."""
 _PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _AUDIO = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 
@@ -140,7 +142,13 @@ class Intake:
             check_texts(envelope)
         except InvalidField as error:
             raise Unreadable("no_address") from error  # of the sender, too long or with what no address has
-        await inbox.take(envelope)
+        try:
+            await inbox.take(envelope)
+        except HubError as error:
+            if error.retryable:
+                raise
+            raise Unreadable(error.code) from error  # it would fail each time, and keep all others waiting
+        self._rates.count(mail.sender)
 
     def _check_sender(self, mail: IncomingMail) -> None:
         """Raises Unreadable."""
@@ -169,10 +177,11 @@ class Intake:
         """The message of the hub that this mail answers: only what this channel really sent counts, not what a
         Message-ID claims.
         """
-        for reference in dict.fromkeys([mail.in_reply_to, *reversed(mail.references)]):
-            own = own_id(reference, self._settings.domain) if reference else None
-            if own is not None and own.message is not None:
-                return await inbox.message_of(reference)
+        references = dict.fromkeys([mail.in_reply_to, *reversed(mail.references)])
+        owned = [one for one in references if (own := own_id(one, self._settings.domain)) and own.message]
+        for reference in owned[:_MOST_ASKED]:
+            if (found := await inbox.message_of(reference)) is not None:
+                return found
         return None
 
     def _envelope(self, mail: IncomingMail, place: str, reply_to: str | None) -> Envelope:

@@ -45,15 +45,14 @@ class SenderRates:
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
     def is_too_many(self, sender: str) -> bool:
-        """Counts one more, unless it is too many."""
-        now = time.monotonic()
-        times = self._times.setdefault(sender, deque())
+        times = self._times.get(sender, deque[float]())
+        while times and times[0] < time.monotonic() - _HOUR_S:
+            times.popleft()
+        return len(times) >= self._per_hour
+
+    def count(self, sender: str) -> None:
+        """One more was taken. A mail that is tried again counts once."""
+        self._times.setdefault(sender, deque()).append(time.monotonic())
         self._times.move_to_end(sender)
         if len(self._times) > _MOST_SENDERS:
             self._times.popitem(last=False)
-        while times and times[0] < now - _HOUR_S:
-            times.popleft()
-        if len(times) >= self._per_hour:
-            return True
-        times.append(now)
-        return False
