@@ -23,6 +23,7 @@ KINDS: dict[str, str] = {
     "feishu-app": "feishu.app:FeishuApp",
     "feishu-robot": "feishu.robot:FeishuRobot",
     "http-sms": "http_sms.channel:HttpSms",
+    "mail": "mail.channel:MailChannel",
     "sms-aliyun": "sms_aliyun.channel:SmsAliyun",
     "sms-tencent": "sms_tencent.channel:SmsTencent",
     "webhook": "webhook.channel:Webhook",
@@ -30,7 +31,6 @@ KINDS: dict[str, str] = {
     "wecom-app": "wecom_app:WeComApp",
     "wecom-aibot": "wecom_aibot:WeComAiBot",
     "wechat-official": "wechat_official:WeChatOfficial",
-    "mail": "mail.channel:MailChannel",
 }
 """Kind to the class of the channel, as module:Class under `autoglm.channels.adapters`."""
 ENTRY_POINTS = "autoglm.channels"

@@ -1,5 +1,6 @@
 """Mail in, from a real IMAP server."""
 
+import asyncio
 import base64
 import functools
 import ssl
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.abc
 import pytest
 import trustme
 from structlog.testing import capture_logs
@@ -223,16 +223,26 @@ async def test_what_the_inbox_will_never_take_holds_up_nothing(server: MailboxSe
     assert await server.flags() == [{"\\Flagged"}, {"\\Seen"}]
 
 
-async def test_a_server_that_says_nothing_does_not_hold_up_the_end(ca_file: Path) -> None:
+@pytest.mark.parametrize("security", ["none", "tls"])
+async def test_a_server_that_says_nothing_does_not_hold_up_the_end(ca_file: Path, security: Security) -> None:
     """`run` can be cancelled while its thread waits for a greeting, and the thread ends as well."""
-    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
-        silent = MailboxServer("none", ssl.create_default_context())
-        silent.port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    connected, ended = anyio.Event(), anyio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await reader.read()
+        writer.close()
+        ended.set()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        silent = MailboxServer(security, ssl.create_default_context())
+        silent.port = server.sockets[0].getsockname()[1]
         with anyio.fail_after(5.0):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(channel(silent, ca_file).run, KeptInbox())
-                async with await listener.listeners[0].accept():
-                    tasks.cancel_scope.cancel()
+                await connected.wait()
+                tasks.cancel_scope.cancel()
+            await ended.wait()
 
 
 async def test_a_cut_between_taking_and_marking_brings_the_same_id_again(server: MailboxServer, ca_file: Path) -> None:

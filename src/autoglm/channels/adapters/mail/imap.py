@@ -7,7 +7,9 @@ import contextlib
 import imaplib
 import re
 import socket
+import ssl
 import threading
+from collections.abc import Callable
 
 from imap_tools import BaseMailBox
 from imap_tools.errors import UnexpectedCommandStatusError
@@ -16,6 +18,7 @@ from imap_tools.utils import encode_folder
 from autoglm.channels.adapters.mail.settings import ImapSettings
 from autoglm.channels.adapters.mail.submission import trust_of
 
+OnSocket = Callable[[socket.socket], None]
 ImapError = imaplib.IMAP4.error
 _LITERAL_BYTES = 130 * 1024 * 1024
 """Over `max_mail_bytes` at its most. A server that announces more is not believed."""
@@ -30,33 +33,57 @@ class ServerRefused(Exception):
         self.code = code
 
 
-class _Bounded(imaplib.IMAP4):
+class _Client(imaplib.IMAP4):
+    """imaplib's, with a bound, and a socket that can be ended while it still connects."""
+
+    def __init__(self, host: str, port: int, timeout_s: float, on_socket: OnSocket) -> None:
+        self._on_socket = on_socket
+        super().__init__(host, port, timeout_s)
+
     def read(self, size: int) -> bytes:
         if size > _LITERAL_BYTES:
             raise self.abort("the server announces more than any mail has")
         return super().read(size)
 
+    def _create_socket(self, timeout: float | None) -> socket.socket:
+        made: socket.socket = super()._create_socket(timeout)  # type: ignore[misc]  # typeshed does not know it
+        self._on_socket(made)
+        return made
 
-class _BoundedTls(imaplib.IMAP4_SSL):
-    def read(self, size: int) -> bytes:
-        if size > _LITERAL_BYTES:
-            raise self.abort("the server announces more than any mail has")
-        return super().read(size)
+
+class _TlsClient(_Client):
+    """The same with TLS from the start; imaplib's own would not show its socket before the handshake."""
+
+    def __init__(self, host: str, port: int, timeout_s: float, on_socket: OnSocket, trust: ssl.SSLContext) -> None:
+        self._trust = trust
+        super().__init__(host, port, timeout_s, on_socket)
+
+    def _create_socket(self, timeout: float | None) -> socket.socket:
+        plain = super()._create_socket(timeout)
+        made = self._trust.wrap_socket(plain, server_hostname=self.host, do_handshake_on_connect=False)
+        try:
+            self._on_socket(made)
+            made.do_handshake()
+        except (OSError, ValueError):
+            made.close()
+            raise
+        return made
 
 
 class _Box(BaseMailBox):
     """imap-tools' mailbox, connected as the settings want it; nothing stays open when that fails."""
 
-    def __init__(self, settings: ImapSettings, timeout_s: float) -> None:
+    def __init__(self, settings: ImapSettings, timeout_s: float, on_socket: OnSocket) -> None:
         self._wanted = settings
         self._timeout_s = timeout_s
+        self._on_socket = on_socket
         super().__init__()
 
     def _get_mailbox_client(self) -> imaplib.IMAP4:
         wanted = self._wanted
         if wanted.security == "tls":
-            return _BoundedTls(wanted.host, wanted.port, ssl_context=trust_of(wanted), timeout=self._timeout_s)
-        client = _Bounded(wanted.host, wanted.port, self._timeout_s)
+            return _TlsClient(wanted.host, wanted.port, self._timeout_s, self._on_socket, trust_of(wanted))
+        client = _Client(wanted.host, wanted.port, self._timeout_s, self._on_socket)
         if wanted.security == "starttls":
             try:
                 client.starttls(trust_of(wanted))
@@ -76,6 +103,7 @@ class MailboxConnection:
         self._settings = settings
         self._timeout_s = timeout_s
         self._box: _Box | None = None
+        self._socket: socket.socket | None = None
         self._is_aborted = False
         self._busy = threading.Lock()
         self._idle_tag = b""
@@ -85,11 +113,8 @@ class MailboxConnection:
     def open(self) -> None:
         """Connects, logs in and selects the folder. Raises OSError, ImapError, ServerRefused."""
         with self._busy:
-            box = _Box(self._settings, self._timeout_s)
+            box = _Box(self._settings, self._timeout_s, self._opening)
             self._box = box
-            if self._is_aborted:
-                self._close()
-                raise OSError("given up")
             self._log_in(box)
             # imaplib keeps those from before the login, and servers tell most of them after it.
             _, lines = box.client.capability()
@@ -104,6 +129,12 @@ class MailboxConnection:
             self.uid_validity = str(found[-1] or b"", "ascii", "replace")
             if self._settings.move_to is not None and not box.folder.exists(self._settings.move_to):
                 box.folder.create(self._settings.move_to)
+
+    def _opening(self, made: socket.socket) -> None:
+        self._socket = made
+        if self._is_aborted:
+            made.close()
+            raise OSError("given up")
 
     def _log_in(self, box: _Box) -> None:
         name, password = self._settings.username, self._settings.password.get_secret_value()
@@ -176,14 +207,15 @@ class MailboxConnection:
     def abort(self) -> None:
         """Ends whatever a thread waits for; `close` is still needed."""
         self._is_aborted = True
-        if self._box is not None:
+        made = self._socket if self._box is None else self.socket  # the latter after STARTTLS
+        if made is not None:
             with contextlib.suppress(OSError):
                 # Not SSLSocket's own, which would take the TLS away from under the thread that reads.
-                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+                socket.socket.shutdown(made, socket.SHUT_RDWR)
 
     def close(self) -> None:
         if not self._busy.acquire(timeout=_CLOSE_S):
-            return  # the thread that connects closes it
+            return  # it looks for the host's name; then it closes its socket
         try:
             self._close()
         finally:
