@@ -16,7 +16,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python benchmarks/report.py`
 
-from benchmarks import routing_tables
+from benchmarks import channel_tables, routing_tables
 from benchmarks.markdown import Cell, Language, table
 from benchmarks.outcome import RESULTS, Outcome
 
@@ -181,6 +181,8 @@ TABLES: dict[str, Callable[[dict[str, Any], Language], str]] = {
     "messages": messages_table,
     "startup": startup_table,
     "local": local_table,
+    "delivery": channel_tables.delivery,
+    "truth": channel_tables.truth,
     "added": routing_tables.added,
     "budgets": routing_tables.budgets,
     "intent": routing_tables.intent,
