@@ -12,6 +12,8 @@ from fakes.wecom_robot import KEY, WeComRobots
 from hub import HubProcess, running_hub
 
 CONFIG = """
+[outbox]
+first_retry_s = 0.05
 [[channel]]
 name = "wecom"
 kind = "wecom-robot"
@@ -103,6 +105,28 @@ def test_an_operator_acknowledges_and_resolves(hub: HubProcess, vendor: WeComRob
         autoglm("notify", "runs", *ALARM, "--label", "n=2", "--resolved", data=hub.data_dir)
         wait_until(lambda: vendor.texts[-1:] == ["Press 7: runs (3)"])
         assert http.get("/api/events/never").status_code == 404
+
+
+def test_an_events_timeline_has_each_attempt_and_receipt(hub: HubProcess, vendor: WeComRobots) -> None:
+    vendor.faults.append("transient")
+    sent = json.loads(autoglm("notify", "down", *ALARM, "--label", "n=5", "--json", data=hub.data_dir).out)
+    with hub.client() as http:
+        wait_until(lambda: vendor.texts == ["Press 7: down (3)"])
+        wait_until(lambda: len(http.get(f"/api/events/{sent['id']}").json()["notices"][0]["steps"]) == 2)
+    assert (
+        autoglm("events", "ack", sent["id"], data=hub.data_dir).out == f"{sent['id']} is acknowledged by user:admin\n"
+    )
+    lines = [line[14:] for line in autoglm("events", "show", sent["id"], data=hub.data_dir).out.splitlines()]
+    assert lines[0] == "user:admin: alert: Press 7 down"
+    assert "told to user:alice" in lines
+    robot = [line for line in lines if line.startswith("channel:wecom/ops: ")]
+    assert robot == [
+        "channel:wecom/ops: queued -1: WeCom is busy",
+        "channel:wecom/ops: sent",
+        "channel:wecom/ops: acknowledged by user:admin",
+    ]
+    shown = autoglm("events", "--limit", "1", data=hub.data_dir).out
+    assert "by user:admin  channel:wecom/ops user:alice  Press 7 down" in shown
 
 
 def test_a_silence_is_made_seen_and_ended(hub: HubProcess, vendor: WeComRobots) -> None:

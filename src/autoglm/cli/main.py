@@ -14,6 +14,7 @@ COMMANDS = {
     "send": "Send a message",
     "inbox": "Read messages",
     "notify": "Tell of an event; the routes decide whom it reaches",
+    "events": "The last events, and what became of one",
     "silences": "Show and change what is silent for a while",
     "groups": "Show and change groups of addresses",
     "outbox": "What waits to go out by channels, and what could not",

@@ -244,6 +244,10 @@ class Client:
         status, answer = self._connection.call("POST", "/api/events", body=event)
         return Sent(answer["id"], answer["seq"], status == 202)
 
+    def events(self, *, limit: int = 20) -> list[Json]:
+        """The last events, the newest first. Needs `admin:*`."""
+        return list(self._get("/api/events", {"limit": limit})["events"])
+
     def event(self, id: str, *, wait_s: float = 0.0) -> Json:
         """Whom an event reached and who has noticed; waits up to wait_s (60 at most) for that."""
         params = {"wait": wait_s} if wait_s else None

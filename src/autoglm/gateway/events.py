@@ -7,7 +7,7 @@ import msgspec
 from autoglm.auth.keys import KeyRing
 from autoglm.channels.routes.event import Event, decode_event
 from autoglm.channels.routes.notices import text_of_notice
-from autoglm.channels.routes.notifier import Notifier
+from autoglm.channels.routes.notifier import EventSummary, Notifier
 from autoglm.channels.routes.settings import RouteSettings
 from autoglm.channels.routes.silences import NewSilence, Silence
 from autoglm.core.clock import now_ms
@@ -17,6 +17,8 @@ from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.messages import MAX_WAIT_S
 from autoglm.gateway.posting import accept
 from autoglm.gateway.router import Route
+
+MAX_EVENTS = 200
 
 
 class Destination(msgspec.Struct, frozen=True):
@@ -54,6 +56,10 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     inhibited_by: str
 
 
+class EventList(msgspec.Struct, frozen=True):
+    events: list[EventSummary]
+
+
 class SilenceList(msgspec.Struct, frozen=True):
     silences: list[Silence]
 
@@ -68,6 +74,7 @@ class EventsGateway:
     def routes(self) -> list[Route]:
         return [
             Route("POST", "/api/events", self.post),
+            Route("GET", "/api/events", self.all),
             Route("GET", "/api/events/{id}", self.get),
             Route("POST", "/api/events/{id}/ack", self.acknowledge),
             Route("POST", "/api/routes/test", self.test),
@@ -84,6 +91,13 @@ class EventsGateway:
         principal.require("send:message", event.from_ or principal.address)
         sent = await self._notifier.submit(event, sender=principal.address)
         accept(exchange, sent.id, sent.seq, is_new=sent.is_new)
+
+    async def all(self, exchange: Exchange, _: dict[str, str]) -> None:
+        exchange.identify(self._keys).require("admin")
+        query = exchange.query()
+        fields.only(query, ("limit",))
+        limit = fields.integer(query, "limit", 20, low=1, high=MAX_EVENTS)
+        exchange.respond_json(200, EventList(await self._notifier.recent(limit)))
 
     async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:
         event = await self._visible(exchange, variables["id"])

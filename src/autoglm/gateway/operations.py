@@ -14,7 +14,7 @@ from autoglm.gateway.budgets import BudgetList
 from autoglm.gateway.channels import MAX_LETTERS, ChannelList, DeadLetterList, NewTry, OutboxState, Retried
 from autoglm.gateway.decisions import MAX_LIMIT as MAX_DECISIONS
 from autoglm.gateway.decisions import DecisionAccount, DecisionList, NewFeedback, NewReplay, Noted
-from autoglm.gateway.events import SilenceList, Trial
+from autoglm.gateway.events import MAX_EVENTS, EventList, SilenceList, Trial
 from autoglm.gateway.groups import GroupBody, GroupList
 from autoglm.gateway.intents import IntentList, KnownIntent, NewExamples, TriedText
 from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S, Ack, Acked, Receipts
@@ -318,6 +318,16 @@ _EVENTS = (
             _ok("It is on disk", Accepted, 202),
         ),
         (*_KEY, *_BODY, *_WRITE, "forbidden", "duplicate_id"), request=Event,
+    ),
+    Operation(
+        "GET", "/api/events", "listEvents", "events", "The last events, the newest first",
+        (_ok("Whom each reached, and who has noticed", EventList),), (*_KEY, *_WRITE, "invalid_field", "forbidden"),
+        (
+            Parameter(
+                "limit", "query", {"type": "integer", "minimum": 1, "maximum": MAX_EVENTS, "default": 20},
+                "At most so many",
+            ),
+        ),
     ),
     Operation(
         "GET", "/api/events/{id}", "getEvent", "events", "Whom it reached, and who has noticed; wait for that",

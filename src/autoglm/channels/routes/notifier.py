@@ -61,6 +61,16 @@ class EventAccount(msgspec.Struct, frozen=True, kw_only=True):
     notices: list["NoticeAccount"]
 
 
+class EventSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """An event in a list."""
+
+    event: Event
+    is_open: bool
+    acknowledged_by: str
+    told: tuple[str, ...]
+    """The addresses of its messages."""
+
+
 class NoticeAccount(msgspec.Struct, frozen=True, kw_only=True):
     notice: Notice
     steps: list[Receipt]
@@ -160,6 +170,19 @@ class Notifier:
             event=event, is_open=self._is_open(id), acknowledged_by=progress.by,
             notices=[NoticeAccount(notice=one, steps=await self.notices.steps(one)) for one in notices],
         )  # fmt: skip
+
+    async def recent(self, limit: int) -> list[EventSummary]:
+        """The last events, the newest first."""
+        found = []
+        for record in reversed(await self._log.read_last(EVENTS, limit=limit)):
+            event = msgspec.json.decode(record.body, type=Event)
+            notices = await self.notices.of_event(event.id)
+            progress = await self.notices.progress(notices)
+            found.append(EventSummary(
+                event=event, is_open=self._is_open(event.id), acknowledged_by=progress.by,
+                told=tuple(dict.fromkeys(notice.to for notice in notices)),
+            ))  # fmt: skip
+        return found
 
     async def wait_acknowledged(self, id: str, wait_s: float) -> EventAccount:
         """As `account`, once somebody has noticed or nothing is left to do, or after wait_s."""
