@@ -6,11 +6,11 @@ import anyio
 import msgspec
 import structlog
 
+from autoglm.channels.backoff import pause_s
 from autoglm.channels.channel import Cannot, Channel, Health, Inbox, Resources
 from autoglm.channels.delivery import Words
 from autoglm.channels.kinds import channel_class
 from autoglm.channels.mailbox import unknown_channel
-from autoglm.channels.outbox.backoff import pause_s
 from autoglm.channels.outbox.carrier import Outgoing, target_of
 from autoglm.channels.settings import ChannelSettings
 from autoglm.core.crash import crash

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import anyio
 import structlog
 
+from autoglm.channels.backoff import BackOff
 from autoglm.channels.delivery import Words
-from autoglm.channels.pauses import pauses_s
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -45,18 +45,18 @@ class Line:
         """
         from websockets.exceptions import WebSocketException
 
-        pauses = pauses_s()
+        pauses = BackOff()
         while True:
             try:
                 if await once():
-                    pauses = pauses_s()
+                    pauses.reset()
             except NoLine as error:
                 self._lost(error.code, error.reason)
             except (OSError, TimeoutError, WebSocketException) as error:
                 name, (en, zh) = type(error).__name__, self._vendor
                 words = Words(f"the connection to {en} is cut ({name})", f"到{zh}的连接已断开（{name}）")
                 self._lost("line_cut", words)
-            await anyio.sleep(next(pauses))
+            await anyio.sleep(pauses.pause_s())
 
     @asynccontextmanager
     async def opened(self, url: str) -> AsyncIterator["ClientConnection"]:

@@ -8,7 +8,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from autoglm.channels import bearer, line, pauses, web
+from autoglm.channels import bearer, line, web
 from autoglm.channels.adapters.dingtalk import openapi, stream
 from autoglm.channels.adapters.dingtalk.app import DingTalkApp, DingTalkAppSettings
 from autoglm.channels.adapters.dingtalk.heard import heard
@@ -67,12 +67,6 @@ async def pushed(api: DingTalkOpenApi) -> AsyncIterator[DingTalkStream]:
 @pytest.fixture
 def inbox() -> KeptInbox:
     return KeptInbox()
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock of the pauses, alone."""
-    monkeypatch.setattr(pauses, "FIRST_S", 0.01)
 
 
 @pytest.fixture
@@ -332,13 +326,6 @@ async def test_credentials_that_are_refused_do_not_end_the_listening(
         api.secret = CLIENT_SECRET
         await until(lambda: pushed.connections)
         tasks.cancel_scope.cancel()
-
-
-async def test_pauses_grow_while_the_vendor_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pauses, "FIRST_S", 1.0)
-    drawn = [pause for pause, _ in zip(pauses.pauses_s(), range(20), strict=False)]
-    assert all(2.0**index / 2 <= pause <= 2.0**index for index, pause in enumerate(drawn[:6]))
-    assert all(30.0 <= pause <= 60.0 for pause in drawn[6:])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from autoglm.channels import line, pauses, web
+from autoglm.channels import line, web
 from autoglm.channels.adapters.feishu import connection, openapi
 from autoglm.channels.adapters.feishu.app import FeishuApp, FeishuAppSettings, twice_json_bytes
 from autoglm.channels.adapters.feishu.connection import Parts
@@ -58,12 +58,6 @@ async def pushed(api: FeishuOpenApi) -> AsyncIterator[FeishuConnection]:
 @pytest.fixture
 def inbox() -> KeptInbox:
     return KeptInbox()
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock of the pauses, alone."""
-    monkeypatch.setattr(pauses, "FIRST_S", 0.01)
 
 
 @pytest.fixture

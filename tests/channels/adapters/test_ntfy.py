@@ -9,7 +9,7 @@ import anyio
 import pytest
 from pydantic import ValidationError
 
-from autoglm.channels import back_off, web
+from autoglm.channels import web
 from autoglm.channels.adapters import ntfy
 from autoglm.channels.adapters.ntfy import Ntfy, NtfySettings, priority_of, read_event
 from autoglm.channels.channel import Cannot, Resources
@@ -139,11 +139,6 @@ async def listening(phones: Ntfy, inbox: KeptInbox) -> AsyncIterator[None]:
         tasks.start_soon(phones.run, inbox)
         yield
         tasks.cancel_scope.cancel()
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(back_off, "FIRST_S", 0.02)
 
 
 async def test_what_a_phone_writes_comes_in_and_the_hubs_own_does_not(vendor: FakeNtfy) -> None:

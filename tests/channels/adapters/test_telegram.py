@@ -10,7 +10,6 @@ import anyio
 import pytest
 from pydantic import ValidationError
 
-from autoglm.channels import back_off
 from autoglm.channels.adapters.telegram.answers import failure_of
 from autoglm.channels.adapters.telegram.channel import Telegram, TelegramSettings
 from autoglm.channels.channel import Cannot, Resources
@@ -193,11 +192,6 @@ async def listening(bot: Telegram, inbox: KeptInbox) -> AsyncIterator[None]:
         tasks.start_soon(bot.run, inbox)
         yield
         tasks.cancel_scope.cancel()
-
-
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(back_off, "FIRST_S", 0.02)
 
 
 async def test_a_message_comes_in_and_can_be_answered(vendor: FakeTelegram) -> None:

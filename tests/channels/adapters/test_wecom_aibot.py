@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from autoglm.channels.adapters.wechat.cards import task_of
 from autoglm.channels.adapters.wecom_aibot import WeComAiBot, line
-from autoglm.channels.adapters.wecom_aibot import channel as aibot
 from autoglm.channels.adapters.wecom_aibot.frames import BadFrame, parse_frame
 from autoglm.channels.adapters.wecom_aibot.settings import WeComAiBotSettings
 from autoglm.channels.channel import Resources
@@ -51,12 +50,6 @@ async def running(vendor: WeComAiBots, inbox: KeptInbox | None = None, **more: A
         yield bot
         tasks.cancel_scope.cancel()
     await bot.aclose()
-
-
-@pytest.fixture(autouse=True)
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line, "FIRST_RETRY_S", 0.05)
-    monkeypatch.setattr(aibot, "FIRST_RETRY_S", 0.05)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
-from autoglm.channels.back_off import BackOff
+from autoglm.channels.backoff import BackOff
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Words, accepted, permanent, too_large, transient
 from autoglm.channels.pieces import cut, truncated, utf8_bytes

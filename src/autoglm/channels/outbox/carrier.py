@@ -7,10 +7,10 @@ from typing import NamedTuple
 import anyio
 import structlog
 
+from autoglm.channels.backoff import pause_s
 from autoglm.channels.channel import Cannot, Channel, Parcel
 from autoglm.channels.delivery import Delivery, Words, permanent, transient
 from autoglm.channels.outbox.attempts import attempt_record, find
-from autoglm.channels.outbox.backoff import pause_s
 from autoglm.channels.outbox.dead_letters import DeadLetters
 from autoglm.channels.outbox.lane import Lane, Tried
 from autoglm.channels.receipts import delivery_record

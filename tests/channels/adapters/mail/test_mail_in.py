@@ -16,7 +16,7 @@ import pytest
 import trustme
 from structlog.testing import capture_logs
 
-from autoglm.channels.adapters.mail import imap, intake
+from autoglm.channels.adapters.mail import imap
 from autoglm.channels.adapters.mail.channel import MailChannel
 from autoglm.channels.adapters.mail.message_id import message_id
 from autoglm.channels.adapters.mail.settings import MailSettings
@@ -30,11 +30,6 @@ from fakes.imap_server import PASSWORD, USER, MailboxServer, Security, imap_serv
 
 SENT = message_id("m-1", "alice@example.org", "hub.example")
 """The Message-ID of a mail that the hub sent."""
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "FIRST_PAUSE_S", 0.01)
 
 
 @pytest.fixture

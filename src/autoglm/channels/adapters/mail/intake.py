@@ -6,7 +6,6 @@ flagged, so that a person finds it, and the log says why.
 
 import base64
 import hashlib
-import random
 import ssl
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from autoglm.channels.adapters.mail.message_id import own_id, thread_of
 from autoglm.channels.adapters.mail.quotes import without_quotes
 from autoglm.channels.adapters.mail.refusals import of_report
 from autoglm.channels.adapters.mail.settings import ImapSettings, MailSettings
+from autoglm.channels.backoff import BackOff
 from autoglm.channels.channel import Health, Inbox
 from autoglm.channels.delivery import Words, delivered
 from autoglm.core.envelope import (
@@ -44,8 +44,6 @@ from autoglm.core.errors import HubError, InvalidField
 
 T = TypeVar("T")
 log = structlog.get_logger()
-FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 60.0
 _MOST_ASKED = 10
 """References that are looked up: an answer to an answer names few mails of the hub."""
 _PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
@@ -74,7 +72,7 @@ class Intake:
         self._imap = imap
         self._rates = SenderRates(imap.per_sender_per_hour)
         self._log = log.bind(channel=name)
-        self._pause_s = FIRST_PAUSE_S
+        self._pauses = BackOff()
 
     async def run(self, inbox: Inbox) -> None:
         """Until cancelled. Connects anew after each failure, at once at most once a second, at last once a minute."""
@@ -83,8 +81,7 @@ class Intake:
                 await self._attend(inbox)
             except Exception as error:  # noqa: BLE001  # the task's outer edge: whatever happened, the next mail must be taken
                 self._log.warning("mailbox_lost", reason=type(error).__name__, code=getattr(error, "code", None))
-            await anyio.sleep(self._pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # jitter, no secret
-            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            await anyio.sleep(self._pauses.pause_s())
 
     async def _attend(self, inbox: Inbox) -> None:
         """One connection, until it ends. Raises what ended it."""
@@ -95,7 +92,7 @@ class Intake:
             while True:
                 for uid in await in_thread(box, box.waiting):
                     await self._handle(box, uid, inbox)
-                self._pause_s = FIRST_PAUSE_S
+                self._pauses.reset()
                 await self._wait(box)
         finally:
             with anyio.CancelScope(shield=True):

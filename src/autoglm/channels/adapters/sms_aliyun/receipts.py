@@ -8,9 +8,9 @@ from typing import NamedTuple
 import anyio
 import structlog
 
+from autoglm.channels.backoff import pause_s
 from autoglm.channels.channel import Inbox
 from autoglm.channels.delivery import Delivery
-from autoglm.channels.outbox.backoff import pause_s
 from autoglm.core.errors import HubError
 
 FIRST_ASK_S = 10.0

@@ -7,8 +7,8 @@ from typing import Any
 import anyio
 import structlog
 
+from autoglm.channels.backoff import pause_s
 from autoglm.channels.channel import Inbox
-from autoglm.channels.outbox.backoff import pause_s
 from autoglm.core.errors import HubError, InvalidField
 
 FULL = 100

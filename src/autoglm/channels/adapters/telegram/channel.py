@@ -18,7 +18,7 @@ from pydantic import Field, SecretStr, field_validator
 from autoglm.channels.adapters.telegram.answers import failure_of, json_of, moved_to, result_of, taken
 from autoglm.channels.adapters.telegram.outgoing import DOCUMENT_BYTES, TEXT_UNITS, calls_of, multipart
 from autoglm.channels.adapters.telegram.updates import ALLOWED, Incoming, NoUpdate, incoming_of, read_update
-from autoglm.channels.back_off import BackOff
+from autoglm.channels.backoff import BackOff
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Words, permanent, too_large
 from autoglm.channels.settings import ChannelSettings

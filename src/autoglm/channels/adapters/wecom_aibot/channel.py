@@ -31,9 +31,10 @@ from autoglm.channels.adapters.wecom_aibot.frames import (
     Frame,
 )
 from autoglm.channels.adapters.wecom_aibot.incoming import chat_of, message_of, press_in, pressed
-from autoglm.channels.adapters.wecom_aibot.line import FIRST_RETRY_S, MAX_RETRY_S, Line, without_doubt
+from autoglm.channels.adapters.wecom_aibot.line import Line, without_doubt
 from autoglm.channels.adapters.wecom_aibot.session import Lost, Session
 from autoglm.channels.adapters.wecom_aibot.settings import WeComAiBotSettings
+from autoglm.channels.backoff import BackOff
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, accepted, permanent
 from autoglm.channels.web import NoAnswer, Web
@@ -166,7 +167,7 @@ class WeComAiBot:
 
     async def _take(self, frame: Frame, inbox: Inbox) -> None:
         """Until it is taken: WeCom does not say it again."""
-        pause_s = FIRST_RETRY_S
+        pauses = BackOff()
         while True:
             try:
                 await self._take_once(frame, inbox)
@@ -176,8 +177,7 @@ class WeComAiBot:
                     log.error("incoming_message_refused", channel=self._name, code=error.code)
                     return
                 log.warning("incoming_message_waited", channel=self._name, code=error.code)
-            await anyio.sleep(pause_s)
-            pause_s = min(MAX_RETRY_S, pause_s * 2)
+            await anyio.sleep(pauses.pause_s())
 
     async def _take_once(self, frame: Frame, inbox: Inbox) -> None:
         body, to = {"msgid": frame.req_id, **frame.body}, self._settings.incoming_to

@@ -1,6 +1,5 @@
 """Keeps one connection of an AI bot up, and leaves the bot to another program that has taken it over."""
 
-import random
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -9,13 +8,13 @@ import structlog
 from autoglm.channels.adapters.wecom_aibot.frames import Frame
 from autoglm.channels.adapters.wecom_aibot.session import TAKEN_OVER, Lost, Session, connected
 from autoglm.channels.adapters.wecom_aibot.settings import WeComAiBotSettings
+from autoglm.channels.backoff import BackOff, drawn_s
 from autoglm.channels.delivery import Delivery, Words, transient
 from autoglm.core.clock import monotonic_s
 from autoglm.core.tasks import one_task_group
 
 log = structlog.get_logger()
 Take = Callable[[Frame], Awaitable[None]]
-FIRST_RETRY_S, MAX_RETRY_S = 1.0, 60.0
 TAKEN_OVER_RETRY_S = (5.0, 30.0, 60.0)
 """After the first, second and each further time in a row: two programs that fight for one bot serve nobody."""
 STEADY_S = 300.0
@@ -41,19 +40,20 @@ class Line:
 
     async def run(self, take: Take) -> None:
         """Until cancelled. `take` gets each message and event."""
-        failures = taken_over = 0
+        pauses, taken_over = BackOff(), 0
         while True:
             began_s = monotonic_s()
             lost = await self._connect_once(take)
             lasted_s = monotonic_s() - began_s
-            taken_over = 0 if lasted_s > STEADY_S else taken_over
-            failures = 1 if lasted_s > STEADY_S else failures + 1
-            pause_s = min(MAX_RETRY_S, FIRST_RETRY_S * 2.0 ** min(failures - 1, 10))
+            if lasted_s > STEADY_S:
+                taken_over = 0
+                pauses.reset()
+            pause_s = pauses.pause_s()
             if lost.code == TAKEN_OVER.code:
-                pause_s = TAKEN_OVER_RETRY_S[min(taken_over, len(TAKEN_OVER_RETRY_S) - 1)]
+                pause_s = drawn_s(TAKEN_OVER_RETRY_S[min(taken_over, len(TAKEN_OVER_RETRY_S) - 1)])
                 taken_over += 1
             log.warning("connection_lost", channel=self._channel, code=lost.code, reason=without_doubt(lost).reason.en)
-            await anyio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # spreads hubs, no secret
+            await anyio.sleep(pause_s)
 
     async def _connect_once(self, take: Take) -> Delivery:
         """Until it is lost: why."""
