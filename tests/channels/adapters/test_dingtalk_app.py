@@ -8,7 +8,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from autoglm.channels import bearer, line, web
+from autoglm.channels import access_tokens, line, web
 from autoglm.channels.adapters.dingtalk import openapi, stream
 from autoglm.channels.adapters.dingtalk.app import DingTalkApp, DingTalkAppSettings
 from autoglm.channels.adapters.dingtalk.heard import heard
@@ -142,12 +142,12 @@ async def test_a_token_is_renewed_before_it_ends(
     api: DingTalkOpenApi, ding: DingTalkApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = 100_000.0
-    monkeypatch.setattr(bearer, "monotonic_s", lambda: now_s)
+    monkeypatch.setattr(access_tokens, "monotonic_s", lambda: now_s)
     await send(ding, "manager7")
-    monkeypatch.setattr(bearer, "monotonic_s", lambda: now_s + 6899)
+    monkeypatch.setattr(access_tokens, "monotonic_s", lambda: now_s + 6899)
     await send(ding, "manager7")
     assert api.token_requests == 1
-    monkeypatch.setattr(bearer, "monotonic_s", lambda: now_s + 6901)
+    monkeypatch.setattr(access_tokens, "monotonic_s", lambda: now_s + 6901)
     await send(ding, "manager7")
     assert api.token_requests == 2
 

@@ -14,12 +14,12 @@ import msgspec
 import structlog
 from pydantic import Field, SecretStr
 
+from autoglm.channels.access_tokens import NoToken
 from autoglm.channels.adapters.dingtalk.errcodes import of_answer
 from autoglm.channels.adapters.dingtalk.heard import Session, heard
 from autoglm.channels.adapters.dingtalk.openapi import OpenApi
 from autoglm.channels.adapters.dingtalk.robot import PER_MINUTE, TEXT_BYTES, message_bodies
 from autoglm.channels.adapters.dingtalk.stream import Stream
-from autoglm.channels.bearer import NoToken
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, permanent
 from autoglm.channels.settings import ChannelSettings
@@ -127,7 +127,7 @@ class DingTalkApp:
     async def check(self) -> Health:
         """Asks for a new token, and says what is wrong with the stream."""
         try:
-            await self._api.bearer.renewed()
+            await self._api.tokens.renewed()
         except NoToken as error:
             return Health(ok=False, reason=error.delivery.reason, code=error.delivery.code)
         if self._stream.line.trouble is not None:

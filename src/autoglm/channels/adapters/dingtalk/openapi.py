@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from autoglm.channels.bearer import Bearer, NoToken, Token
+from autoglm.channels.access_tokens import AccessTokens, NoToken, Token
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, permanent, throttled, transient
 from autoglm.channels.line import NoLine
 from autoglm.channels.vendor_json import vendor_map
@@ -81,7 +81,7 @@ class OpenApi:
         self._base_url, self._client_id, self._client_secret = base_url, client_id, client_secret
         self._robot_code = robot_code
         self._web = Web()
-        self.bearer = Bearer(self._fetch_token)
+        self.tokens = AccessTokens(self._fetch_token)
 
     def __repr__(self) -> str:
         return f"OpenApi({self._client_id!r})"
@@ -116,23 +116,18 @@ class OpenApi:
 
     async def _send(self, path: str, body: Mapping[str, object], staff_id: str = "") -> Delivery:
         whole = {"robotCode": self._robot_code, **body}
-        found = await self._send_once(path, whole, staff_id)
-        return await self._send_once(path, whole, staff_id) if found.code in _STALE_TOKEN else found
 
-    async def _send_once(self, path: str, body: Mapping[str, object], staff_id: str) -> Delivery:
+        async def attempt(token: str) -> Delivery:
+            try:
+                answer = await self._post(path, whole, {"x-acs-dingtalk-access-token": token})
+            except NoAnswer as error:
+                return error.delivery
+            return of_sent(answer, staff_id) if 200 <= answer.status < 300 else of_refusal(answer)
+
         try:
-            token = await self.bearer.token()
-            answer = await self._post(path, body, {"x-acs-dingtalk-access-token": token})
+            return await self.tokens.use(attempt, lambda found: found.code in _STALE_TOKEN)
         except NoToken as error:
             return error.delivery
-        except NoAnswer as error:
-            return error.delivery
-        if 200 <= answer.status < 300:
-            return of_sent(answer, staff_id)
-        refusal = of_refusal(answer)
-        if refusal.code in _STALE_TOKEN:
-            self.bearer.forget(token)
-        return refusal
 
     async def _fetch_token(self) -> Token:
         try:
@@ -145,7 +140,7 @@ class OpenApi:
         token, lasts_s = found.get("accessToken"), found.get("expireIn", 7200)
         if not 200 <= answer.status < 300 or not isinstance(token, str) or not isinstance(lasts_s, int):
             raise NoToken(of_refusal(answer))
-        return Token(token, float(lasts_s))
+        return Token(token, lasts_s)
 
     async def _post(
         self, path: str, body: Mapping[str, object], headers: Mapping[str, str] | None = None

@@ -13,11 +13,11 @@ import msgspec
 import structlog
 from pydantic import Field, SecretStr
 
+from autoglm.channels.access_tokens import NoToken
 from autoglm.channels.adapters.feishu.connection import LongConnection
 from autoglm.channels.adapters.feishu.heard import Read, Said, heard
 from autoglm.channels.adapters.feishu.openapi import OpenApi
 from autoglm.channels.adapters.feishu.robot import message_texts
-from autoglm.channels.bearer import NoToken
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words
 from autoglm.channels.settings import ChannelSettings
@@ -110,7 +110,7 @@ class FeishuApp:
     async def check(self) -> Health:
         """Asks for a new token, and says what is wrong with the long connection."""
         try:
-            await self._api.bearer.renewed()
+            await self._api.tokens.renewed()
         except NoToken as error:
             return Health(ok=False, reason=error.delivery.reason, code=error.delivery.code)
         if self._connection.line.trouble is not None:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
 
-from autoglm.channels.bearer import Bearer, NoToken, Token
+from autoglm.channels.access_tokens import AccessTokens, NoToken, Token
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, transient
 from autoglm.channels.line import NoLine
 from autoglm.channels.vendor_json import vendor_map
@@ -67,7 +67,7 @@ class OpenApi:
     def __init__(self, base_url: str, app_id: str, app_secret: str) -> None:
         self._base_url, self._app_id, self._app_secret = base_url, app_id, app_secret
         self._web = Web()
-        self.bearer = Bearer(self._fetch_token)
+        self.tokens = AccessTokens(self._fetch_token)
 
     def __repr__(self) -> str:
         return f"OpenApi({self._app_id!r})"
@@ -96,21 +96,16 @@ class OpenApi:
         await self._web.aclose()
 
     async def _send(self, path: str, body: Mapping[str, object]) -> Delivery:
-        found = await self._send_once(path, body)
-        return await self._send_once(path, body) if found.code in _STALE_TOKEN else found
+        async def attempt(token: str) -> Delivery:
+            try:
+                return of_answer(await self._post(path, body, {"Authorization": f"Bearer {token}"}))
+            except NoAnswer as error:
+                return error.delivery
 
-    async def _send_once(self, path: str, body: Mapping[str, object]) -> Delivery:
         try:
-            token = await self.bearer.token()
-            answer = await self._post(path, body, {"Authorization": f"Bearer {token}"})
+            return await self.tokens.use(attempt, lambda found: found.code in _STALE_TOKEN)
         except NoToken as error:
             return error.delivery
-        except NoAnswer as error:
-            return error.delivery
-        found = of_answer(answer)
-        if found.code in _STALE_TOKEN:
-            self.bearer.forget(token)
-        return found
 
     async def _fetch_token(self) -> Token:
         body = {"app_id": self._app_id, "app_secret": self._app_secret}
@@ -122,7 +117,7 @@ class OpenApi:
         token, lasts_s = found.get("tenant_access_token"), found.get("expire")
         if found.get("code") != 0 or not isinstance(token, str) or not isinstance(lasts_s, int):
             raise NoToken(_of_question(answer))
-        return Token(token, float(lasts_s))
+        return Token(token, lasts_s)
 
     async def _post(
         self, path: str, body: Mapping[str, object], headers: Mapping[str, str] | None = None

@@ -6,7 +6,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from autoglm.channels.adapters.wechat.access_token import AccessTokens, NoToken, Token
+from autoglm.channels.access_tokens import AccessTokens, NoToken, Token
 from autoglm.channels.adapters.wechat.answers import Fields, Reasons, Refused, fields_of
 from autoglm.channels.adapters.wechat.media import Uploaded, form_of
 from autoglm.channels.delivery import Delivery, Words
@@ -64,9 +64,9 @@ class Api:
         return await self.post(path, body(await self.media_id(kind, name, data)))
 
     async def check(self) -> None:
-        """Raises Refused when no token is to be had."""
+        """Raises Refused when no new token is to be had, whatever is left of the old one."""
         try:
-            await self._tokens.get()
+            await self._tokens.renewed()
         except NoToken as error:
             raise Refused(error.delivery) from None
 
@@ -101,8 +101,8 @@ class Api:
         except Refused as error:
             raise NoToken(self._without_token(error.delivery)) from None
         match fields.get("access_token"), fields.get("expires_in"):
-            case str(text), int() | float() as expires_in_s if text:
-                return Token(text, float(expires_in_s))
+            case str(text), int() | float() as lasts_s if text:
+                return Token(text, lasts_s)
             case str(text), _ if text:
                 return Token(text, _LIFE_S)
         raise NoToken(self._without_token(Delivery(outcome="retry", failure="transient", code="no_token")))

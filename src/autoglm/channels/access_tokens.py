@@ -11,12 +11,14 @@ from autoglm.core.clock import monotonic_s
 T = TypeVar("T")
 _MARGIN_S = 300.0
 _MARGIN_SHARE = 0.1
-"""A token is fetched anew so long before its end: the lesser of both."""
+"""A token is fetched anew so long before its end, the lesser of both: a request takes a while, and clocks differ."""
+_LONGEST_S = 30 * 86400.0
+"""Longer than any vendor's lasts, and short of what a float cannot hold."""
 
 
 class Token(NamedTuple):
     text: str
-    expires_in_s: float
+    lasts_s: float
 
     def __repr__(self) -> str:
         return "Token(…)"
@@ -31,16 +33,19 @@ class NoToken(Exception):
 
 
 class AccessTokens:
-    """The token of one app. `fetch` asks the vendor, and raises NoToken."""
+    """The token of one app. However many ask, one request is on its way: vendors give out a limited number, and a new
+    token may end the one before. `fetch` asks the vendor, and raises NoToken.
+    """
 
-    def __init__(self, fetch: Callable[[], Awaitable[Token]], *, clock_s: Callable[[], float] = monotonic_s) -> None:
+    def __init__(self, fetch: Callable[[], Awaitable[Token]]) -> None:
         self._fetch = fetch
-        self._clock_s = clock_s
         self._lock = anyio.Lock()
         self._text = ""
         self._until_s = 0.0
-        self._failures = 0
+        self._answers = 0
+        """To `fetch`, good or not."""
         self._failure: Delivery | None = None
+        """Of the last one."""
 
     async def use(self, attempt: Callable[[str], Awaitable[T]], is_refused: Callable[[T], bool]) -> T:
         """What an attempt with the token brings; with a fresh token, once, when the vendor refused the first one.
@@ -55,23 +60,30 @@ class AccessTokens:
         return result
 
     async def get(self) -> str:
-        """Those who ask while it is fetched share the result, a failure included: raises NoToken."""
-        if self._is_held():
-            return self._text
-        failures = self._failures
+        """Raises NoToken."""
+        return self._text if self._is_held() else await self.renewed()
+
+    async def renewed(self) -> str:
+        """A new one, whatever is left of the old one: to see whether the credentials hold.
+
+        Those who ask while it is fetched share the result, a failure included: raises NoToken.
+        """
+        answers = self._answers
         async with self._lock:
-            if self._is_held():
-                return self._text
-            if self._failures != failures and self._failure is not None:
-                raise NoToken(self._failure)
+            if self._answers != answers:
+                if self._failure is not None:
+                    raise NoToken(self._failure)
+                if self._is_held():
+                    return self._text
             try:
                 token = await self._fetch()
             except NoToken as error:
-                self._failures += 1
-                self._failure = error.delivery
+                self._answers, self._failure = self._answers + 1, error.delivery
                 raise
-            margin_s = min(_MARGIN_S, token.expires_in_s * _MARGIN_SHARE)
-            self._text, self._until_s = token.text, self._clock_s() + token.expires_in_s - margin_s
+            self._answers, self._failure = self._answers + 1, None
+            lasts_s = max(0.0, min(_LONGEST_S, token.lasts_s))
+            self._text = token.text
+            self._until_s = monotonic_s() + lasts_s - min(_MARGIN_S, lasts_s * _MARGIN_SHARE)
             return self._text
 
     def drop(self, token: str) -> None:
@@ -80,4 +92,4 @@ class AccessTokens:
             self._text = ""
 
     def _is_held(self) -> bool:
-        return bool(self._text) and self._clock_s() < self._until_s
+        return bool(self._text) and monotonic_s() < self._until_s

@@ -7,7 +7,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from autoglm.channels.adapters.wechat.access_token import AccessTokens, NoToken, Token
+from autoglm.channels import access_tokens
+from autoglm.channels.access_tokens import AccessTokens, NoToken, Token
 from autoglm.channels.delivery import Words, transient
 from eventually import until
 
@@ -15,8 +16,8 @@ from eventually import until
 class Vendor:
     """Gives t1, t2 ... each for `life_s`; `gate` holds a fetch up, `fails` has it refused. `revoked` are not taken."""
 
-    def __init__(self, life_s: float = 7200.0) -> None:
-        self.life_s = life_s
+    def __init__(self) -> None:
+        self.life_s = 7200.0
         self.fetches = 0
         self.fails = False
         self.now_s = 1000.0
@@ -27,7 +28,7 @@ class Vendor:
         self.attempts: list[str] = []
 
     def tokens(self) -> AccessTokens:
-        return AccessTokens(self.fetch, clock_s=lambda: self.now_s)
+        return AccessTokens(self.fetch)
 
     async def fetch(self) -> Token:
         self.fetches += 1
@@ -53,8 +54,10 @@ class Used(NamedTuple):
 
 
 @pytest.fixture
-def vendor() -> Vendor:
-    return Vendor()
+def vendor(monkeypatch: pytest.MonkeyPatch) -> Vendor:
+    vendor = Vendor()
+    monkeypatch.setattr(access_tokens, "monotonic_s", lambda: vendor.now_s)
+    return vendor
 
 
 async def test_one_token_serves_until_shortly_before_its_end(vendor: Vendor) -> None:
@@ -66,12 +69,29 @@ async def test_one_token_serves_until_shortly_before_its_end(vendor: Vendor) -> 
     assert await tokens.get() == "t2"
 
 
-async def test_a_short_token_serves_for_nine_tenths_of_its_life() -> None:
-    vendor = Vendor(life_s=60.0)
+async def test_a_short_token_serves_for_nine_tenths_of_its_life(vendor: Vendor) -> None:
+    vendor.life_s = 60.0
     tokens = vendor.tokens()
-    vendor.now_s += 0.0
     assert [await tokens.get(), await tokens.get()] == ["t1", "t1"]
     vendor.now_s += 54.0
+    assert await tokens.get() == "t2"
+
+
+@pytest.mark.parametrize(("life_s", "fetches"), [(10**400, 1), (float("inf"), 1), (0, 2), (-1.0, 2), (-(10**400), 2)])
+async def test_a_life_that_cannot_be_costs_a_fetch_at_most(vendor: Vendor, life_s: float, fetches: int) -> None:
+    vendor.life_s = life_s
+    tokens = vendor.tokens()
+    await tokens.get()
+    await tokens.get()
+    assert vendor.fetches == fetches
+
+
+async def test_a_new_one_is_fetched_on_request_and_serves_from_then_on(vendor: Vendor) -> None:
+    tokens = vendor.tokens()
+    assert [await tokens.get(), await tokens.renewed(), await tokens.get()] == ["t1", "t2", "t2"]
+    vendor.fails = True
+    with pytest.raises(NoToken):
+        await tokens.renewed()
     assert await tokens.get() == "t2"
 
 
