@@ -23,7 +23,17 @@ def test_json_is_what_it_was(value: object) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{", b"\xff", b"NaN", b"[-Infinity]", "[" * 200_000, "[" * 51 + "]" * 51, '{"a":' * 51 + "1" + "}" * 51],
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"NaN",
+        b"[-Infinity]",
+        b'{"a": 1e999}',
+        "[" * 200_000,
+        "[" * 51 + "]" * 51,
+        '{"a":' * 51 + "1" + "}" * 51,
+    ],
 )
 def test_what_is_none_is_a_value_error(data: bytes | str) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -1,13 +1,14 @@
 """JSON from vendors: it is from outside, and may be made to break who reads it."""
 
 import json
+import math
 from typing import NoReturn
 
 MAX_DEPTH = 50
 
 
 def vendor_json(data: bytes | str) -> object:
-    """Raises ValueError: no JSON in UTF-8, a number that is none, or nested over MAX_DEPTH levels.
+    """Raises ValueError: no JSON in UTF-8, a number that is none or no float holds, or nested over MAX_DEPTH levels.
 
     Half a surrogate pair, as where an emoji was cut, becomes U+FFFD: it could not be written down.
     """
@@ -17,12 +18,17 @@ def vendor_json(data: bytes | str) -> object:
         raise ValueError("nested too deep") from None
 
 
+def vendor_value(data: bytes | str) -> object:
+    """None where it is no JSON."""
+    try:
+        return vendor_json(data)
+    except ValueError:
+        return None
+
+
 def vendor_map(data: bytes | str) -> dict[str, object]:
     """Empty where it is no object of JSON."""
-    try:
-        found = vendor_json(data)
-    except ValueError:
-        return {}
+    found = vendor_value(data)
     return found if isinstance(found, dict) else {}
 
 
@@ -36,6 +42,8 @@ def _clean(value: object, levels: int) -> object:
             return [_clean(inner, levels - 1) for inner in value]
         case dict() | list():
             raise ValueError("nested too deep")
+        case float() if not math.isfinite(value):
+            raise ValueError("a number that no float holds")
         case _:
             return value
 

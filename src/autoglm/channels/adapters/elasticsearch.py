@@ -24,6 +24,7 @@ from autoglm.channels.delivery import (
     unauthorized,
 )
 from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.vendor_json import vendor_json
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.core.envelope import Envelope, JsonPart, text_of
 
@@ -174,7 +175,8 @@ def document_of(envelope: Envelope) -> dict[str, Any]:
 def of_items(answer: Answer, key: str) -> Delivery:
     """The answer to one document is 200 whatever became of it: its item decides."""
     try:
-        (item,) = json.loads(answer.body)["items"]
+        body: Any = vendor_json(answer.body)
+        (item,) = body["items"]
         found = item["create"]
         status, is_ours = int(found["status"]), found["_id"] == key
         error = found.get("error") or {}

@@ -20,6 +20,7 @@ from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Reso
 from autoglm.channels.delivery import Delivery, Words, accepted, permanent, too_large, transient
 from autoglm.channels.pieces import cut, truncated, utf8_bytes
 from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.core.envelope import Envelope, ImagePart, JsonPart, check_texts, text_of
 from autoglm.core.errors import HubError, InvalidField
@@ -285,11 +286,8 @@ def fields_of(envelope: Envelope) -> dict[str, Any]:
 
 def of_answer(answer: Answer) -> Delivery:
     """ntfy's errors have a code of five digits, whose first three are the HTTP status."""
-    try:
-        body = json.loads(answer.body)
-        code, identity = str(body.get("code", "")), str(body.get("id", ""))
-    except (ValueError, AttributeError):
-        code = identity = ""
+    body = vendor_map(answer.body)
+    code, identity = str(body.get("code", "")), str(body.get("id", ""))
     failure = of_status(answer)
     if failure is not None:
         return msgspec.structs.replace(failure, code=code or failure.code)

@@ -22,6 +22,7 @@ from autoglm.channels.adapters.alertmanager.overtaken import Overtaken
 from autoglm.channels.channel import Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Words, accepted, transient
 from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.vendor_json import vendor_value
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.core.envelope import Envelope
 from autoglm.core.errors import HubError
@@ -118,7 +119,7 @@ class Alertmanager:
                 return Health(ok=False, reason=error.delivery.reason, code=error.delivery.code)
             if (failed := of_status(answer)) is not None:
                 return Health(ok=False, reason=failed.reason, code=failed.code)
-            if not isinstance(status := _json(answer), dict) or "versionInfo" not in status:
+            if not isinstance(status := vendor_value(answer.body), dict) or "versionInfo" not in status:
                 words = Words(f"what answers for {name!r} is no Alertmanager", f"{name!r} 处应答的不是 Alertmanager")
                 return Health(ok=False, reason=words, code="unreadable")
         return Health(ok=True, reason=Words("Alertmanager answers", "Alertmanager 应答正常"))
@@ -173,7 +174,7 @@ class Alertmanager:
             raise NoAnswer(msgspec.structs.replace(error.delivery, is_in_doubt=False)) from None
         if (failed := of_status(answer)) is not None:
             raise NoAnswer(failed)
-        active = _json(answer)
+        active = vendor_value(answer.body)
         if not isinstance(active, list):
             words = Words("Alertmanager's list of alerts cannot be read", "无法解析 Alertmanager 的告警列表")
             raise NoAnswer(transient("unreadable", words))
@@ -214,13 +215,6 @@ def _taken(answer: Answer) -> Delivery:
         "无法解析 Alertmanager 的应答，消息可能已送达",
     )
     return transient("unreadable", words, is_in_doubt=True)
-
-
-def _json(answer: Answer) -> Any:
-    try:
-        return json.loads(answer.body)
-    except ValueError:
-        return None
 
 
 def _basic(username: str, password: SecretStr) -> str:

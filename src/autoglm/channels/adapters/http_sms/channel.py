@@ -1,6 +1,5 @@
 """SMS by any gateway that takes an HTTP request."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -10,6 +9,7 @@ from autoglm.channels.adapters.http_sms.template import at, filled, filled_form,
 from autoglm.channels.channel import Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, delivered, failed, permanent, transient
 from autoglm.channels.sms import nothing_to_send, pieces_of
+from autoglm.channels.vendor_json import vendor_value
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status, retry_after_s
 from autoglm.core.envelope import Envelope
 
@@ -121,7 +121,7 @@ class HttpSms:
         if (refusal := self._refusal(answer)) is not None:
             return refusal
         settings = self._settings
-        body = _json(answer.body)
+        body = vendor_value(answer.body)
         if settings.code_path:
             code = at(body, settings.code_path)
             if code is None:
@@ -137,7 +137,7 @@ class HttpSms:
     def _refusal(self, answer: Answer) -> Delivery | None:
         """By the table of codes, and by the HTTP status where the code is in none."""
         if self._settings.code_path:
-            code = at(_json(answer.body), self._settings.code_path)
+            code = at(vendor_value(answer.body), self._settings.code_path)
             if code is not None and (failure := self._settings.failures.get(code)) is not None:
                 return self._coded(failure, code, answer)
         return of_status(answer)
@@ -148,17 +148,10 @@ class HttpSms:
         return failed(failure, shown, Words(f"{en} (code {shown})", f"{zh}（代码 {shown}）"), retry_after_s(answer))
 
 
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _reports(call: HookCall) -> Sequence[Any]:
     if call.method == "GET":
         return [dict(call.query)]
-    found = _json(call.body)
+    found = vendor_value(call.body)
     if found is None:
         try:
             found = dict(parse_qsl(call.body.decode("utf-8", "replace"), max_num_fields=100))

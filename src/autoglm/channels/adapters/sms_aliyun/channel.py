@@ -21,6 +21,7 @@ from autoglm.channels.adapters.sms_aliyun.signature import canonical_query, sign
 from autoglm.channels.channel import Cannot, Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, accepted, delivered, permanent, transient
 from autoglm.channels.sms import CHINA, PushedSmsSettings, Replies, nothing_to_send, pieces_of
+from autoglm.channels.vendor_json import vendor_map, vendor_value
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.core.envelope import Envelope, JsonPart
 
@@ -118,7 +119,7 @@ class SmsAliyun:
             answer = await self._call("SendSms", {**parcel.body, "OutId": key[:255]})
         except NoAnswer as error:
             return error.delivery
-        body = _body(answer)
+        body = vendor_map(answer.body)
         if body.get("Code") != "OK":
             return _refusal(answer, body)
         ticket = str(body.get("BizId", ""))
@@ -134,7 +135,7 @@ class SmsAliyun:
             answer = await self._details(Sent("", "13000000000", f"{datetime.now(CHINA):%Y%m%d}"))
         except NoAnswer as error:
             return Health(ok=False, reason=error.delivery.reason, code=error.delivery.code)
-        body = _body(answer)
+        body = vendor_map(answer.body)
         if body.get("Code") == "OK":
             return Health(ok=True, reason=Words("Aliyun knows the access key", "阿里云可达，AccessKey 有效"))
         found = _refusal(answer, body)
@@ -150,10 +151,7 @@ class SmsAliyun:
             return HookReply(401, b"token is wrong, or hook_token is not set")
         if len(call.body) > _CALL_BYTES:
             return HookReply(413, b"the body is over 1 MiB")
-        try:
-            entries = json.loads(call.body)
-        except (ValueError, RecursionError):
-            entries = None
+        entries = vendor_value(call.body)
         if not isinstance(entries, list) or len(entries) > _CALL_ENTRIES:
             return HookReply(400, b"the body is no list of at most 1000 entries")
         for entry in entries:
@@ -186,7 +184,7 @@ class SmsAliyun:
             answer = await self._details(sent)
         except NoAnswer as error:
             raise CannotAsk(error.delivery.reason.en) from None
-        body = _body(answer)
+        body = vendor_map(answer.body)
         if body.get("Code") != "OK":
             raise CannotAsk(_refusal(answer, body).reason.en)
         details = body.get("SmsSendDetailDTOs")
@@ -256,14 +254,6 @@ def _own_forms(envelope: Envelope) -> list[tuple[str, dict[str, str]]]:
             raise Cannot(permanent("isv.INVALID_JSON_PARAM", words))
         forms.append((code, params))
     return forms
-
-
-def _body(answer: Answer) -> dict[str, Any]:
-    try:
-        body = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _refusal(answer: Answer, body: Mapping[str, Any]) -> Delivery:

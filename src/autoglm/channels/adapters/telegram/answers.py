@@ -1,9 +1,9 @@
 """What Telegram's answers mean. Source: core.telegram.org/bots/api, making requests, ResponseParameters."""
 
-import json
 from typing import Any
 
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, permanent, too_large, transient
+from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, of_status
 
 _UNREADABLE = transient(
@@ -34,7 +34,7 @@ _REASONS: dict[int, tuple[Failure, Words]] = {
 
 def failure_of(answer: Answer) -> Delivery | None:
     """None where Telegram says ok. Its answers have `ok` and an `error_code`, which is the HTTP status as well."""
-    body = json_of(answer)
+    body = vendor_map(answer.body)
     if body.get("ok") is True and 200 <= answer.status < 300:
         return None
     code = body.get("error_code")
@@ -59,7 +59,7 @@ def taken(answer: Answer) -> Delivery:
 
 def moved_to(answer: Answer) -> int | None:
     """The new number of a group that became a supergroup."""
-    found = parameters_of(json_of(answer)).get("migrate_to_chat_id")
+    found = parameters_of(vendor_map(answer.body)).get("migrate_to_chat_id")
     return found if isinstance(found, int) else None
 
 
@@ -68,16 +68,8 @@ def ticket_of(chat: int, message: int) -> str:
 
 
 def result_of(answer: Answer) -> dict[str, Any]:
-    result = json_of(answer).get("result")
+    result = vendor_map(answer.body).get("result")
     return result if isinstance(result, dict) else {}
-
-
-def json_of(answer: Answer) -> dict[str, Any]:
-    try:
-        body = json.loads(answer.body)
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def parameters_of(body: dict[str, Any]) -> dict[str, Any]:

@@ -15,13 +15,14 @@ import msgspec
 import structlog
 from pydantic import Field, SecretStr, field_validator
 
-from autoglm.channels.adapters.telegram.answers import failure_of, json_of, moved_to, result_of, taken
+from autoglm.channels.adapters.telegram.answers import failure_of, moved_to, result_of, taken
 from autoglm.channels.adapters.telegram.outgoing import DOCUMENT_BYTES, TEXT_UNITS, calls_of, multipart
 from autoglm.channels.adapters.telegram.updates import ALLOWED, Incoming, NoUpdate, incoming_of, read_update
 from autoglm.channels.backoff import BackOff
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Words, permanent, too_large
 from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web
 from autoglm.core.envelope import Envelope, Kind, check_texts
 from autoglm.core.errors import HubError, InvalidField
@@ -160,7 +161,7 @@ class Telegram:
         self._has_conflict = failure is not None and failure.code == "409"
         if failure is not None:
             raise NoAnswer(failure)
-        found = json_of(answer).get("result")
+        found = vendor_map(answer.body).get("result")
         return found if isinstance(found, list) else []
 
     async def _handle(self, raw: object, inbox: Inbox, offset: int | None) -> int | None:

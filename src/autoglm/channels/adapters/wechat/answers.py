@@ -1,9 +1,10 @@
 """Answers of WeCom's and WeChat's servers: JSON with an `errcode`, and HTTP 200 whether it went well or not."""
 
-import json
 from collections.abc import Mapping
+from typing import Any
 
 from autoglm.channels.delivery import Delivery, Failure, Words, failed, transient
+from autoglm.channels.vendor_json import vendor_json
 from autoglm.channels.web import Answer, of_status
 
 Reasons = Mapping[int, tuple[Failure, Words]]
@@ -26,9 +27,9 @@ def fields_of(answer: Answer, vendor: Words, reasons: Reasons) -> Fields:
     if (bad := of_status(answer)) is not None:
         raise Refused(bad)
     try:
-        body = json.loads(answer.body)
+        body: Any = vendor_json(answer.body)
         code = int(body.get("errcode", 0))
-    except (ValueError, AttributeError, TypeError, RecursionError):
+    except (ValueError, AttributeError, TypeError):
         words = Words(
             f"the answer of {vendor.en} cannot be read; it may have been delivered",
             f"无法解析{vendor.zh}的应答，消息可能已送达",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from autoglm.channels.adapters.wechat.answers import Reasons
 from autoglm.channels.delivery import Words
+from autoglm.channels.vendor_json import vendor_json
 
 MAX_FRAME_BYTES = 1 << 20
 """Of what comes in; pictures come as addresses."""
@@ -52,11 +53,11 @@ class Frame(NamedTuple):
 def parse_frame(data: str | bytes) -> Frame:
     """Raises BadFrame, whatever the data are."""
     try:
-        frame = json.loads(data)
+        frame: Any = vendor_json(data)
         headers = frame.get("headers") or {}
         body = frame.get("body") or {}
         cmd, req_id, errcode = frame.get("cmd") or "", headers.get("req_id") or "", frame.get("errcode") or 0
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, AttributeError) as error:
         raise BadFrame(f"no JSON object: {type(error).__name__}") from None
     if not (isinstance(cmd, str) and isinstance(req_id, str) and isinstance(errcode, int) and isinstance(body, dict)):
         raise BadFrame("a field has another type than it should")
