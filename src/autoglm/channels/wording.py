@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from autoglm.channels.channel import Cannot
 from autoglm.channels.delivery import Words, permanent, too_large
-from autoglm.channels.pieces import Measure, cut
+from autoglm.channels.pieces import Measure, cut, utf8_bytes
 from autoglm.core.envelope import AudioPart, Envelope, FilePart, ImagePart, JsonPart, Part, TextPart
 
 MOST_PIECES = 50
@@ -58,19 +58,25 @@ def own_forms(envelope: Envelope, marks: Iterable[str]) -> list[dict[str, object
     return [body for body in bodies if isinstance(body, dict) and all(mark in body for mark in marks)]
 
 
-def cut_to_pieces(text: str, limit: int, *, measure: Measure) -> list[str]:
-    """As `cut` does; no piece for an empty text. Raises Cannot where it would be over MOST_PIECES."""
+def cut_to_pieces(
+    text: str, limit: int, *, measure: Measure = utf8_bytes, most: int = MOST_PIECES
+) -> list[str]:  # fmt: skip
+    """As `cut` does; no piece for an empty text. Raises Cannot where it would be more than `most`.
+
+    A text that is far too long is not cut first: for megabytes that would take seconds.
+    """
     if not text:
         return []
     least = -(-measure(text) // limit)
-    if least <= MOST_PIECES and len(pieces := cut(text, limit, measure=measure)) <= MOST_PIECES:
+    if least <= most and len(pieces := cut(text, limit, measure=measure)) <= most:
         return pieces
+    least = max(least, most + 1)
     raise Cannot(
         too_large(
             "too_many_pieces",
             Words(
-                f"the text would take {max(least, MOST_PIECES + 1)} messages or more, and {MOST_PIECES} are the limit",
-                f"文本至少需拆成 {max(least, MOST_PIECES + 1)} 条消息，上限为 {MOST_PIECES} 条",
+                f"the text would take {least} messages or more, and {most} are the limit",
+                f"文本至少需拆成 {least} 条消息，上限为 {most} 条",
             ),
         )
     )

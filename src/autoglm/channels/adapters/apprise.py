@@ -19,9 +19,10 @@ from pydantic import BaseModel, Field, SecretStr
 
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Words, accepted, permanent, too_large, transient
-from autoglm.channels.pieces import cut, truncated
+from autoglm.channels.pieces import truncated
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.web import Answer, of_status
+from autoglm.channels.wording import cut_to_pieces
 from autoglm.core.envelope import AudioPart, Envelope, FilePart, ImagePart, text_of
 from autoglm.core.errors import MissingExtra
 
@@ -29,7 +30,6 @@ EXTRA = "apprise"
 FILE_BYTES = 10 << 20
 """Of one attachment: Apprise has it in memory several times."""
 _FILES = 5
-_PIECES = 50
 _TITLE_BYTES = 200
 _STATUS = re.compile(r"\berror=(\d{3})\b")
 _UNKNOWN = Words(
@@ -195,14 +195,7 @@ def _texts(envelope: Envelope, max_bytes: int) -> list[dict[str, Any]]:
     pictures = [part.image_url.url for part in parts if isinstance(part, ImagePart)]
     lines = [text_of(envelope.content), *(url for url in pictures if not url.startswith("data:"))]
     text = "\n".join(line for line in lines if line.strip())
-    pieces = cut(text, max_bytes) if text else []
-    if len(pieces) > _PIECES:
-        words = Words(
-            f"the text would take {len(pieces)} messages, and {_PIECES} are the limit",
-            f"文本需拆成 {len(pieces)} 条消息，上限为 {_PIECES} 条",
-        )
-        raise Cannot(too_large("too_many_pieces", words))
-    return [{"text": piece} for piece in pieces]
+    return [{"text": piece} for piece in cut_to_pieces(text, max_bytes)]
 
 
 def _files(envelope: Envelope) -> list[dict[str, str]]:

@@ -18,10 +18,11 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 from autoglm.channels.backoff import BackOff
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Words, accepted, permanent, too_large, transient
-from autoglm.channels.pieces import cut, truncated, utf8_bytes
+from autoglm.channels.pieces import truncated
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
+from autoglm.channels.wording import cut_to_pieces, json_bytes
 from autoglm.core.envelope import Envelope, ImagePart, JsonPart, check_texts, text_of
 from autoglm.core.errors import HubError, InvalidField
 
@@ -302,19 +303,7 @@ def _pieces(envelope: Envelope) -> list[str]:
     if not text.strip():
         has_attachment = "attach" in fields_of(envelope)
         return [""] if has_attachment else []
-    pieces = cut(text, MESSAGE_BYTES, measure=_escaped_bytes)
-    if len(pieces) > _PIECES:
-        words = Words(
-            f"the text would take {len(pieces)} messages, and {_PIECES} are the limit",
-            f"文本需拆成 {len(pieces)} 条消息，上限为 {_PIECES} 条",
-        )
-        raise Cannot(too_large("too_many_pieces", words))
-    return pieces
-
-
-def _escaped_bytes(text: str) -> int:
-    """As it is in JSON, of which ntfy takes 8,192 bytes with all that is around."""
-    return utf8_bytes(json.dumps(text, ensure_ascii=False)) - 2
+    return cut_to_pieces(text, MESSAGE_BYTES, measure=json_bytes, most=_PIECES)
 
 
 def _pictures(envelope: Envelope) -> list[dict[str, str]]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from autoglm.channels.channel import Cannot
 from autoglm.channels.delivery import Words, permanent, too_large
-from autoglm.channels.pieces import cut, utf16_units
+from autoglm.channels.pieces import utf16_units
+from autoglm.channels.wording import cut_to_pieces
 from autoglm.core.envelope import AudioPart, Envelope, FilePart, ImagePart, JsonPart, text_of
 
 TEXT_UNITS = 4096
@@ -68,14 +69,7 @@ def _texts(envelope: Envelope) -> list[str]:
     text = text_of(envelope.content)
     if not text.strip():
         return []
-    pieces = cut(text, TEXT_UNITS, measure=utf16_units)
-    if len(pieces) > _PIECES:
-        words = Words(
-            f"the text would take {len(pieces)} messages, and {_PIECES} are the limit",
-            f"文本需拆成 {len(pieces)} 条消息，上限为 {_PIECES} 条",
-        )
-        raise Cannot(too_large("too_many_pieces", words))
-    return pieces
+    return cut_to_pieces(text, TEXT_UNITS, measure=utf16_units, most=_PIECES)
 
 
 def _button(envelope_id: str) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from autoglm.channels.adapters.wechat_official.codes import DAY_CODE, REASONS, V
 from autoglm.channels.adapters.wechat_official.settings import WeChatOfficialSettings
 from autoglm.channels.adapters.wechat_official.template import filled
 from autoglm.channels.channel import Cannot, Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources
-from autoglm.channels.delivery import Delivery, Words, accepted, permanent, too_large
-from autoglm.channels.pieces import cut
+from autoglm.channels.delivery import Delivery, Words, accepted, permanent
 from autoglm.channels.web import Answer, Web
+from autoglm.channels.wording import cut_to_pieces
 from autoglm.core.envelope import Envelope, JsonPart, text_of
 
 log = structlog.get_logger()
@@ -208,13 +208,7 @@ async def _noted(ticket: str, inbox: Inbox) -> None:
 def _answers(envelope: Envelope) -> list[Out | Media]:
     """Customer-service messages. Raises Cannot."""
     text = "\n".join(filter(None, (text_of(envelope.content), *addresses_of(envelope.content))))
-    pieces = cut(text, TEXT_BYTES) if text.strip() else []
-    if len(pieces) > PIECES:
-        words = Words(
-            f"the text would take {len(pieces)} answers, and WeChat takes {PIECES}",
-            f"文本需拆成 {len(pieces)} 条客服消息，微信最多接受 {PIECES} 条",
-        )
-        raise Cannot(too_large("too_many_pieces", words))
+    pieces = cut_to_pieces(text if text.strip() else "", TEXT_BYTES, most=PIECES)
     media = media_of(envelope.content)
     if any(one.kind != "image" for one in media):
         words = Words(

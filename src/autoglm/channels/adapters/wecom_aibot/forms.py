@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from autoglm.channels.adapters.wechat.cards import CARD_CHARACTERS, Form, button_card, task_of, with_task
 from autoglm.channels.adapters.wechat.media import Media, addresses_of, media_of
 from autoglm.channels.channel import Cannot
-from autoglm.channels.delivery import Words, permanent, too_large
-from autoglm.channels.pieces import cut
+from autoglm.channels.delivery import Words, permanent
+from autoglm.channels.wording import cut_to_pieces
 from autoglm.core.envelope import Envelope, JsonPart, text_of
 
 TEXT_BYTES = 20_480
@@ -30,13 +30,7 @@ def forms_of(envelope: Envelope, target: str, *, buttons: Mapping[str, str]) -> 
     text = "\n".join(filter(None, (text_of(envelope.content), *addresses_of(envelope.content))))
     found: list[Form | Media] = []
     if text.strip() and not (buttons and len(text) <= CARD_CHARACTERS):
-        pieces = cut(text, TEXT_BYTES)
-        if len(pieces) > PIECES:
-            words = Words(
-                f"the text would take {len(pieces)} messages, and {PIECES} are the limit",
-                f"文本需拆成 {len(pieces)} 条消息，上限为 {PIECES} 条",
-            )
-            raise Cannot(too_large("too_many_pieces", words))
+        pieces = cut_to_pieces(text, TEXT_BYTES, most=PIECES)
         found += [{"msgtype": "markdown", "markdown": {"content": piece}} for piece in pieces]
     if buttons:
         found.append(button_card(text, task_of(envelope.id, target), buttons))

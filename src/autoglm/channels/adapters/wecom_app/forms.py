@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from autoglm.channels.adapters.wechat.cards import CARD_CHARACTERS, Form, button_card, task_of, with_task
 from autoglm.channels.adapters.wechat.media import Media, addresses_of, media_of
 from autoglm.channels.channel import Cannot
-from autoglm.channels.delivery import Words, permanent, too_large
-from autoglm.channels.pieces import cut
+from autoglm.channels.delivery import Words, permanent
+from autoglm.channels.wording import cut_to_pieces
 from autoglm.core.envelope import Envelope, JsonPart, text_of
 
 TEXT_BYTES = 2048
 """Of text and of Markdown alike."""
-PIECES = 50
 _MSGTYPES = ("text", "markdown", "textcard", "news", "mpnews", "image", "voice", "video", "file", "template_card")
 _is_member = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}").fullmatch
 _is_many = re.compile(r"@(party|tag):([0-9]{1,20})").fullmatch
@@ -30,7 +29,7 @@ def forms_of(envelope: Envelope, target: str, *, format: str, buttons: Mapping[s
     text = "\n".join(filter(None, (text_of(envelope.content), *addresses_of(envelope.content))))
     found: list[Form | Media] = []
     if text.strip() and not (buttons and len(text) <= CARD_CHARACTERS):
-        found += [{"msgtype": format, format: {"content": piece}} for piece in _pieces(text)]
+        found += [{"msgtype": format, format: {"content": piece}} for piece in cut_to_pieces(text, TEXT_BYTES)]
     if buttons:
         found.append(button_card(text, task_of(envelope.id, target), buttons))
     found += media_of(envelope.content)
@@ -39,17 +38,6 @@ def forms_of(envelope: Envelope, target: str, *, format: str, buttons: Mapping[s
         words = Words("the message holds nothing that WeCom can show", "消息中没有企业微信可显示的内容")
         raise Cannot(permanent("empty", words))
     return found
-
-
-def _pieces(text: str) -> list[str]:
-    pieces = cut(text, TEXT_BYTES)
-    if len(pieces) > PIECES:
-        words = Words(
-            f"the text would take {len(pieces)} messages, and {PIECES} are the limit",
-            f"文本需拆成 {len(pieces)} 条消息，上限为 {PIECES} 条",
-        )
-        raise Cannot(too_large("too_many_pieces", words))
-    return pieces
 
 
 def _own_forms(envelope: Envelope, target: str) -> list[Form]:
