@@ -15,18 +15,17 @@ from pydantic import BaseModel, Field, SecretStr
 
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, permanent, too_large, transient
-from autoglm.channels.pieces import cut
+from autoglm.channels.robots import check_robots
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
+from autoglm.channels.wording import cut_to_pieces
 from autoglm.core.envelope import Envelope, ImagePart, JsonPart, text_of
 
 TEXT_BYTES = 2048
 MARKDOWN_BYTES = 4096
 IMAGE_BYTES = 2 * 1024 * 1024
 PER_MINUTE = 20
-_PIECES = 50
-"""A text of more pieces would keep a robot busy for minutes: it is refused."""
 _MSGTYPES = ("text", "markdown", "markdown_v2", "image", "news", "template_card", "file", "voice")
 
 _REASONS: dict[int, tuple[Failure, Words]] = {
@@ -114,11 +113,9 @@ class WeComRobot:
 
     async def check(self) -> Health:
         """An empty body has no effect but shows whether the host answers and knows the keys."""
-        for target in self._settings.robots:
-            found = await self.send(Parcel(target=target, body={"msgtype": "text", "text": {"content": ""}}), "")
-            if found.failure in ("auth", "transient"):
-                return Health(ok=False, reason=found.reason, code=found.code)
-        return Health(ok=True, reason=Words("WeCom knows the robots", "企业微信可达，机器人有效"))
+        body = {"msgtype": "text", "text": {"content": ""}}
+        good = Words("WeCom knows the robots", "企业微信可达，机器人有效")
+        return await check_robots(self, self._settings.robots, body, good)
 
     async def run(self, inbox: Inbox) -> None:
         """Robots hear nothing."""
@@ -134,17 +131,7 @@ class WeComRobot:
         text = text_of(envelope.content)
         if not text.strip():
             return []
-        pieces = cut(text, self._text_bytes)
-        if len(pieces) > _PIECES:
-            raise Cannot(
-                too_large(
-                    "too_many_pieces",
-                    Words(
-                        f"the text would take {len(pieces)} messages, and {_PIECES} are the limit",
-                        f"文本需拆成 {len(pieces)} 条消息，上限为 {_PIECES} 条",
-                    ),
-                )
-            )
+        pieces = cut_to_pieces(text, self._text_bytes)
         return [{"msgtype": self._settings.format, self._settings.format: {"content": piece}} for piece in pieces]
 
 

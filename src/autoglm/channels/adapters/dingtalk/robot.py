@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, SecretStr
 from autoglm.channels.adapters.dingtalk.errcodes import BODY_BYTES, of_answer
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Words
+from autoglm.channels.robots import check_robots
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.web import NoAnswer, Web
 from autoglm.channels.wording import checked_size, cut_to_pieces, in_words, json_bytes, nothing_to_show, own_forms
@@ -88,11 +89,8 @@ class DingTalkRobot:
 
     async def check(self) -> Health:
         """A body without a message shows whether DingTalk answers, and knows token, signature and clock."""
-        for target in self._settings.robots:
-            found = await self.send(Parcel(target=target, body={}), "")
-            if found.failure in ("auth", "transient", "throttled"):
-                return Health(ok=False, reason=found.reason, code=found.code)
-        return Health(ok=True, reason=Words("DingTalk knows the robots", "钉钉可达，机器人有效"))
+        good = Words("DingTalk knows the robots", "钉钉可达，机器人有效")
+        return await check_robots(self, self._settings.robots, {}, good)
 
     async def run(self, inbox: Inbox) -> None:
         """Robots hear nothing; an app's robot does, by the kind dingtalk-app."""

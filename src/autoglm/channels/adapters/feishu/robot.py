@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, SecretStr
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, transient, unauthorized
 from autoglm.channels.pieces import Measure
+from autoglm.channels.robots import check_robots
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.skew import clock_words
 from autoglm.channels.vendor_json import vendor_map
@@ -136,11 +137,8 @@ class FeishuRobot:
 
     async def check(self) -> Health:
         """A body without a message shows whether Feishu answers, and knows token, signature and clock."""
-        for target in self._settings.robots:
-            found = await self.send(Parcel(target=target, body={}), "")
-            if found.failure in ("auth", "transient", "throttled"):
-                return Health(ok=False, reason=found.reason, code=found.code)
-        return Health(ok=True, reason=Words("Feishu knows the bots", "飞书可达，机器人有效"))
+        good = Words("Feishu knows the bots", "飞书可达，机器人有效")
+        return await check_robots(self, self._settings.robots, {}, good)
 
     async def run(self, inbox: Inbox) -> None:
         """Custom bots hear nothing; an app's bot does, by the kind feishu-app."""
