@@ -28,8 +28,18 @@ def vendor_value(data: bytes | str) -> object:
 
 def vendor_map(data: bytes | str) -> dict[str, object]:
     """Empty where it is no object of JSON."""
-    found = vendor_value(data)
-    return found if isinstance(found, dict) else {}
+    return map_of(vendor_value(data))
+
+
+def map_of(value: object) -> dict[str, object]:
+    """Empty where it is none."""
+    return value if isinstance(value, dict) else {}
+
+
+def text_in(fields: object, name: str) -> str:
+    """Empty where there is none."""
+    value = fields.get(name) if isinstance(fields, dict) else None
+    return value if isinstance(value, str) else ""
 
 
 def _clean(value: object, levels: int) -> object:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from autoglm.channels.vendor_json import vendor_map
+from autoglm.channels.vendor_json import map_of, text_in, vendor_map
 from autoglm.core.envelope import Content, Envelope, JsonPart, Part, TextPart, check_texts
 from autoglm.core.errors import HubError
 
@@ -56,13 +56,13 @@ def heard(data: str, *, channel: str, incoming_to: str) -> Heard:
 
 
 def _heard(fields: Mapping[str, object], channel: str, incoming_to: str) -> Heard:
-    person = _text(fields, "senderStaffId") or _text(fields, "senderId")
-    conversation = _text(fields, "conversationId")
+    person = text_in(fields, "senderStaffId") or text_in(fields, "senderId")
+    conversation = text_in(fields, "conversationId")
     is_group = str(fields.get("conversationType", "")) == GROUP
     place = conversation if is_group else person
-    names = {"sender": person if is_group else "", "sender_name": _text(fields, "senderNick")}
-    names["conversation"] = _text(fields, "conversationTitle")
-    message_id = _text(fields, "msgId")
+    names = {"sender": person if is_group else "", "sender_name": text_in(fields, "senderNick")}
+    names["conversation"] = text_in(fields, "conversationTitle")
+    message_id = text_in(fields, "msgId")
     if not person or not conversation or not message_id:
         raise KeyError("msgId, sender or conversation")
     envelope = Envelope(
@@ -83,31 +83,31 @@ def _id_of(channel: str, vendor_id: str) -> str:
 
 
 def _session(fields: Mapping[str, object]) -> Session | None:
-    webhook = _text(fields, "sessionWebhook")
+    webhook = text_in(fields, "sessionWebhook")
     ends_ms = _ms(fields.get("sessionWebhookExpiredTime"))
     return Session(webhook, ends_ms) if webhook else None
 
 
 def _content(fields: Mapping[str, object]) -> Content:
-    kind = _text(fields, "msgtype")
+    kind = text_in(fields, "msgtype")
     content = fields.get("content")
     if kind == "text":
-        return _text(_map(fields.get("text")), "content").strip()
+        return text_in(map_of(fields.get("text")), "content").strip()
     if kind == "richText":
-        pieces = _map(content).get("richText")
-        parts = [part for piece in (pieces if isinstance(pieces, list) else []) for part in _rich(_map(piece))]
+        pieces = map_of(content).get("richText")
+        parts = [part for piece in (pieces if isinstance(pieces, list) else []) for part in _rich(map_of(piece))]
         return parts if any(isinstance(part, JsonPart) for part in parts) else _joined(parts)
-    if kind == "audio" and (words := _text(_map(content), "recognition")):
+    if kind == "audio" and (words := text_in(map_of(content), "recognition")):
         return words  # what DingTalk understood
     return [
         TextPart(text=_MARKS.get(kind, f"[{kind[:20] or '?'}]")),
-        JsonPart(json={"dingtalk": kind, **_map(content)}),
+        JsonPart(json={"dingtalk": kind, **map_of(content)}),
     ]
 
 
 def _rich(piece: Mapping[str, object]) -> list[Part]:
     if "text" in piece:
-        return [TextPart(text=_text(piece, "text"))]
+        return [TextPart(text=text_in(piece, "text"))]
     return [TextPart(text=_MARKS["picture"]), JsonPart(json={"dingtalk": "picture", **piece})]
 
 
@@ -117,9 +117,9 @@ def _joined(parts: list[Part]) -> str:
 
 def _quoted(fields: Mapping[str, object]) -> tuple[str, ...]:
     """A quoted message of the robot is named by the key that its sending brought, and by its msgId."""
-    text = _map(fields.get("text"))
-    replied = _map(text.get("repliedMsg"))
-    names = (_text(fields, "originalProcessQueryKey"), _text(replied, "msgId"), _text(fields, "originalMsgId"))
+    text = map_of(fields.get("text"))
+    replied = map_of(text.get("repliedMsg"))
+    names = (text_in(fields, "originalProcessQueryKey"), text_in(replied, "msgId"), text_in(fields, "originalMsgId"))
     return tuple(name for name in names if name) if text.get("isReplyMsg") else ()
 
 
@@ -129,12 +129,3 @@ def _ms(value: object) -> int:
     if not 0 <= found < 1 << 53:
         raise ValueError("no time")
     return found
-
-
-def _map(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(fields: Mapping[str, object], name: str) -> str:
-    value = fields.get(name)
-    return value if isinstance(value, str) else ""

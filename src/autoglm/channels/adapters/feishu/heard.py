@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from autoglm.channels.vendor_json import vendor_json, vendor_map
+from autoglm.channels.vendor_json import map_of, text_in, vendor_json, vendor_map
 from autoglm.core.envelope import Content, Envelope, JsonPart, TextPart, check_texts
 from autoglm.core.errors import HubError
 
@@ -44,7 +44,7 @@ def heard(payload: bytes, *, channel: str, incoming_to: str) -> Said | Read | No
     """None for events of other kinds, and for what bots say. Raises Unreadable."""
     try:
         fields = vendor_map(payload)
-        header, event = _map(fields["header"]), _map(fields["event"])
+        header, event = map_of(fields["header"]), map_of(fields["event"])
         match header["event_type"]:
             case "im.message.receive_v1":
                 return _message(event, channel, incoming_to)
@@ -62,19 +62,19 @@ def heard(payload: bytes, *, channel: str, incoming_to: str) -> Said | Read | No
 
 
 def _message(event: Mapping[str, object], channel: str, incoming_to: str) -> Said | None:
-    sender, message = _map(event["sender"]), _map(event["message"])
+    sender, message = map_of(event["sender"]), map_of(event["message"])
     if sender.get("sender_type") != "user":
         return None  # two bots in a group would answer each other for ever
-    person = _needed(_map(sender["sender_id"]), "open_id")
+    person = _needed(map_of(sender["sender_id"]), "open_id")
     chat, message_id = _needed(message, "chat_id"), _needed(message, "message_id")
     is_alone = message.get("chat_type") == "p2p"
     envelope = Envelope(
-        id=_id_of(channel, message_id), to=incoming_to, timestamp=_ms(_text(message, "create_time")),
+        id=_id_of(channel, message_id), to=incoming_to, timestamp=_ms(text_in(message, "create_time")),
         from_=f"channel:{channel}/{person if is_alone else chat}", labels={} if is_alone else {"sender": person},
         content=_content(message, message_id), thread=_id_of(channel, chat),
     )  # fmt: skip
     check_texts(envelope)
-    quoted = (_text(message, "parent_id"), _text(message, "root_id"))
+    quoted = (text_in(message, "parent_id"), text_in(message, "root_id"))
     return Said(envelope, tuple(dict.fromkeys(name for name in quoted if name)))
 
 
@@ -82,28 +82,28 @@ def _press(header: Mapping[str, object], event: Mapping[str, object], channel: s
     """Answers the card's message. What the button says is its `value`: a text, or a map with one under `text`, and
     perhaps an `action` (ack, approve, deny).
     """
-    action, context = _map(event["action"]), _map(event["context"])
-    person, chat = _needed(_map(event["operator"]), "open_id"), _text(context, "open_chat_id")
+    action, context = map_of(event["action"]), map_of(event["context"])
+    person, chat = _needed(map_of(event["operator"]), "open_id"), text_in(context, "open_chat_id")
     value = action.get("value")
-    words = value if isinstance(value, str) else _text(_map(value), "text") or _text(action, "option")
-    said = _text(_map(value), ACTION)
+    words = value if isinstance(value, str) else text_in(map_of(value), "text") or text_in(action, "option")
+    said = text_in(map_of(value), ACTION)
     form = {name: action[name] for name in ("tag", "name", "value", "option", "form_value") if name in action}
     envelope = Envelope(
         id=_id_of(channel, _needed(header, "event_id")), to=incoming_to,
-        timestamp=_ms(_text(header, "create_time")), thread=_id_of(channel, chat) if chat else None,
+        timestamp=_ms(text_in(header, "create_time")), thread=_id_of(channel, chat) if chat else None,
         from_=f"channel:{channel}/{person}", labels={ACTION: said[:_LABEL_CHARACTERS]} if said else {},
         content=[TextPart(text=words or "[button / 按钮]"), JsonPart(json={"feishu": "card.action", **form})],
     )  # fmt: skip
     check_texts(envelope)
-    message_id = _text(context, "open_message_id")
+    message_id = text_in(context, "open_message_id")
     return Said(envelope, (message_id,) if message_id else (), chat)
 
 
 def _content(message: Mapping[str, object], message_id: str) -> Content:
-    kind = _text(message, "message_type")
-    content = _map(vendor_json(_text(message, "content") or "{}"))
+    kind = text_in(message, "message_type")
+    content = map_of(vendor_json(text_in(message, "content") or "{}"))
     if kind == "text":
-        return _named(_text(content, "text"), message.get("mentions")).strip()
+        return _named(text_in(content, "text"), message.get("mentions")).strip()
     if kind == "post":
         return _named(_post(content), message.get("mentions")).strip()
     mark = _MARKS.get(kind, f"[{kind[:20] or '?'}]")
@@ -112,9 +112,9 @@ def _content(message: Mapping[str, object], message_id: str) -> Content:
 
 def _post(content: Mapping[str, object]) -> str:
     paragraphs = content.get("content")
-    lines = [_text(content, "title")] if content.get("title") else []
+    lines = [text_in(content, "title")] if content.get("title") else []
     for paragraph in paragraphs if isinstance(paragraphs, list) else []:
-        nodes = [_map(node) for node in paragraph] if isinstance(paragraph, list) else []
+        nodes = [map_of(node) for node in paragraph] if isinstance(paragraph, list) else []
         lines.append("".join(_node(node) for node in nodes))
     return "\n".join(lines)
 
@@ -124,17 +124,17 @@ def _node(node: Mapping[str, object]) -> str:
         case "img":
             return _MARKS["image"]
         case "at":
-            return f"@{_text(node, 'user_name')}"
+            return f"@{text_in(node, 'user_name')}"
         case "a":
-            return f"{_text(node, 'text')} {_text(node, 'href')}".strip()
+            return f"{text_in(node, 'text')} {text_in(node, 'href')}".strip()
         case _:
-            return _text(node, "text")
+            return text_in(node, "text")
 
 
 def _named(text: str, mentions: object) -> str:
     """With names in place of @_user_1."""
     for mention in mentions if isinstance(mentions, list) else []:
-        key, name = _text(_map(mention), "key"), _text(_map(mention), "name")
+        key, name = text_in(map_of(mention), "key"), text_in(map_of(mention), "name")
         if key and name:
             text = text.replace(key, f"@{name[:_LABEL_CHARACTERS]}")
     return text
@@ -157,15 +157,6 @@ def _ms(text: str) -> int:
 
 
 def _needed(fields: Mapping[str, object], name: str) -> str:
-    if not (found := _text(fields, name)):
+    if not (found := text_in(fields, name)):
         raise KeyError(name)
     return found
-
-
-def _map(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(fields: Mapping[str, object], name: str) -> str:
-    value = fields.get(name)
-    return value if isinstance(value, str) else ""

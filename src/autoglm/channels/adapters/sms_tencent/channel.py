@@ -19,7 +19,7 @@ from autoglm.channels.adapters.sms_tencent.signature import signed_headers
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, accepted, delivered, permanent, transient
 from autoglm.channels.sms import CHINA, Replies, SmsSettings, nothing_to_send, pieces_of
-from autoglm.channels.vendor_json import vendor_map
+from autoglm.channels.vendor_json import map_of, vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.core.envelope import Envelope, JsonPart
 from autoglm.core.tasks import one_task_group
@@ -220,9 +220,8 @@ def _own_forms(envelope: Envelope) -> list[tuple[str, list[str]]]:
     return forms
 
 
-def _response(answer: Answer) -> Mapping[str, Any]:
-    found = vendor_map(answer.body).get("Response")
-    return found if isinstance(found, dict) else {}
+def _response(answer: Answer) -> Mapping[str, object]:
+    return map_of(vendor_map(answer.body).get("Response"))
 
 
 def _entries(found: Mapping[str, Any], name: str) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, permanent, too_large, transient
-from autoglm.channels.vendor_json import vendor_map
+from autoglm.channels.vendor_json import map_of, vendor_map
 from autoglm.channels.web import Answer, of_status
 
 _UNREADABLE = transient(
@@ -59,7 +59,7 @@ def taken(answer: Answer) -> Delivery:
 
 def moved_to(answer: Answer) -> int | None:
     """The new number of a group that became a supergroup."""
-    found = parameters_of(vendor_map(answer.body)).get("migrate_to_chat_id")
+    found = map_of(vendor_map(answer.body).get("parameters")).get("migrate_to_chat_id")
     return found if isinstance(found, int) else None
 
 
@@ -72,13 +72,8 @@ def result_of(answer: Answer) -> dict[str, Any]:
     return result if isinstance(result, dict) else {}
 
 
-def parameters_of(body: dict[str, Any]) -> dict[str, Any]:
-    found = body.get("parameters")
-    return found if isinstance(found, dict) else {}
-
-
-def _pause_s(body: dict[str, Any]) -> float | None:
-    pause = parameters_of(body).get("retry_after")
+def _pause_s(body: dict[str, object]) -> float | None:
+    pause = map_of(body.get("parameters")).get("retry_after")
     return float(pause) if isinstance(pause, int) and 0 <= pause <= 86_400 else None
 
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from autoglm.channels.adapters.wechat.incoming import id_of
+from autoglm.channels.vendor_json import text_in
 from autoglm.core.clock import now_ms
 from autoglm.core.envelope import Content, Envelope, ImagePart, ImageUrl, Part, TextPart
 
@@ -15,7 +16,7 @@ _TYPES = ((b"\x89PNG", "image/png"), (b"GIF8", "image/gif"), (b"RIFF", "image/we
 
 async def message_of(channel: str, to: str, body: dict[str, Any], fetch: Fetch) -> Envelope:
     """A message of any type, its pictures in it: their addresses hold for five minutes."""
-    sender = _text(body.get("from"), "userid")
+    sender = text_in(body.get("from"), "userid")
     parts = [*_quoted(body.get("quote")), *await _parts(body, fetch)]
     texts = [part.text for part in parts if isinstance(part, TextPart)]
     content: Content = "\n".join(texts) if len(texts) == len(parts) else parts
@@ -26,7 +27,7 @@ async def message_of(channel: str, to: str, body: dict[str, Any], fetch: Fetch) 
 
 
 def pressed(channel: str, to: str, body: dict[str, Any], *, action: str, words: str, reply_to: str | None) -> Envelope:
-    sender = _text(body.get("from"), "userid")
+    sender = text_in(body.get("from"), "userid")
     return Envelope(
         id=id_of(channel, str(body.get("msgid", ""))), from_=f"channel:{channel}/{sender}", to=to,
         timestamp=stamp_of(body), content=words, labels={"action": action[:1024]}, reply_to=reply_to,
@@ -41,12 +42,12 @@ def press_in(body: dict[str, Any]) -> tuple[str, str] | None:
         return None
     inner = event.get("template_card_event")
     card = inner if isinstance(inner, dict) else event
-    return _text(card, "event_key"), _text(card, "task_id")
+    return text_in(card, "event_key"), text_in(card, "task_id")
 
 
 def chat_of(body: dict[str, Any]) -> str:
     """The group's id, or else the person's."""
-    return _text(body, "chatid") or _text(body.get("from"), "userid")
+    return text_in(body, "chatid") or text_in(body.get("from"), "userid")
 
 
 def stamp_of(body: dict[str, Any]) -> int:
@@ -57,13 +58,13 @@ def stamp_of(body: dict[str, Any]) -> int:
 async def _parts(body: dict[str, Any], fetch: Fetch) -> list[Part]:
     match body.get("msgtype"):
         case "text" | "voice" as kind:
-            return [TextPart(text=_text(body.get(kind), "content"))]
+            return [TextPart(text=text_in(body.get(kind), "content"))]
         case "mixed":
             items = (body.get("mixed") or {}).get("msg_item")
             found = [await _parts(item, fetch) for item in (items if isinstance(items, list) else [])[:20]]
             return [part for parts in found for part in parts]
         case "image":
-            data = await fetch(_text(body.get("image"), "url"), _text(body.get("image"), "aeskey"))
+            data = await fetch(text_in(body.get("image"), "url"), text_in(body.get("image"), "aeskey"))
             return [TextPart(text="[image]") if data is None else _picture(data)]
         case kind:
             return [TextPart(text=f"[{kind}]")]
@@ -79,10 +80,5 @@ def _quoted(quote: object) -> list[Part]:
     if not isinstance(quote, dict):
         return []
     kind = quote.get("msgtype")
-    text = _text(quote.get(kind), "content") if kind in ("text", "voice") else f"[{kind}]"
+    text = text_in(quote.get(kind), "content") if kind in ("text", "voice") else f"[{kind}]"
     return [TextPart(text="\n".join(f"> {line}" for line in text.splitlines()))]
-
-
-def _text(holder: object, name: str) -> str:
-    value = holder.get(name) if isinstance(holder, dict) else None
-    return value if isinstance(value, str) else ""
