@@ -88,14 +88,7 @@ class Web:
                 data = await _read(answer.content, limit_bytes)
                 coding = answer.headers.get("Content-Encoding", "").strip().lower()
                 return Answer(answer.status, answer.headers, _unpacked(data, coding, limit_bytes))
-        except _Refused as error:
-            raise NoAnswer(permanent("address_refused", error.reason)) from None
-        except aiohttp.ClientError as error:
-            refused = error.__cause__ or getattr(error, "os_error", None)
-            if isinstance(refused, _Refused):
-                raise NoAnswer(permanent("address_refused", refused.reason)) from None
-            raise NoAnswer(_failure(error, aiohttp)) from None
-        except TimeoutError as error:  # aiohttp's own are ClientErrors as well, for connecting
+        except (_Refused, aiohttp.ClientError, TimeoutError) as error:
             raise NoAnswer(_failure(error, aiohttp)) from None
 
     @asynccontextmanager
@@ -120,12 +113,7 @@ class Web:
                     words = Words("the vendor gives no stream", "服务方未提供数据流")
                     raise NoAnswer(of_status(found) or permanent(f"http_{answer.status}", words))
                 yield _Lines(answer.content)
-        except _Refused as error:
-            raise NoAnswer(permanent("address_refused", error.reason)) from None
-        except aiohttp.ClientError as error:
-            refused = error.__cause__ or getattr(error, "os_error", None)
-            if isinstance(refused, _Refused):
-                raise NoAnswer(permanent("address_refused", refused.reason)) from None
+        except (_Refused, aiohttp.ClientError) as error:
             raise NoAnswer(_failure(error, aiohttp)) from None
 
     async def aclose(self) -> None:
@@ -262,6 +250,9 @@ _FAILURES: tuple[tuple[str, str, Words], ...] = (
 
 def _failure(error: Exception, aiohttp: Any) -> Delivery:
     """Words without the url: robots carry their secrets there."""
+    for cause in (error, error.__cause__, getattr(error, "os_error", None)):
+        if isinstance(cause, _Refused):
+            return permanent("address_refused", cause.reason)
     if isinstance(error, aiohttp.InvalidURL):
         words = Words("the address in the settings is none that a request can go to", "配置中的地址无法请求")
         return permanent("bad_url", words)
