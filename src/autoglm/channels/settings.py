@@ -26,17 +26,15 @@ def check_zone(zone: str) -> str:
     return zone
 
 
-class QuietHours(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
-    """When a channel is silent. What comes meanwhile waits."""
+class LocalHours(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+    """A time of the day."""
 
     from_: str = Field(alias="from", pattern=CLOCK_PATTERN)
     """Local time, such as "22:00"."""
     to: str = Field(pattern=CLOCK_PATTERN)
-    """Local time, such as "07:00"; before `from` it is on the next day."""
+    """Local time, such as "07:00"; at or before `from` it is on the next day."""
     zone: str = "Asia/Shanghai"
     """Time zone by its IANA name."""
-    from_priority: int = Field(default=8, ge=0, le=10)
-    """Messages of this priority and above go out all the same; 10: none does."""
 
     @field_validator("zone")
     @classmethod
@@ -50,6 +48,13 @@ class QuietHours(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     @property
     def ends(self) -> time:
         return time.fromisoformat(self.to)
+
+
+class QuietHours(LocalHours, frozen=True):
+    """When a channel is silent. What comes meanwhile waits."""
+
+    from_priority: int = Field(default=8, ge=0, le=10)
+    """Messages of this priority and above go out all the same; 10: none does."""
 
 
 class ChannelSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):

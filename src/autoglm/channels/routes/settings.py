@@ -1,11 +1,10 @@
 """Settings of the routes: `[[route]]`, `[[inhibit]]` and `[[person]]`."""
 
-from datetime import time
 from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from autoglm.channels.settings import CLOCK_PATTERN, QuietHours, check_zone
+from autoglm.channels.settings import CLOCK_PATTERN, LocalHours, QuietHours
 from autoglm.core.address import MEMBER_PATTERN, check_address
 from autoglm.core.errors import InvalidField
 
@@ -14,7 +13,7 @@ ROUTE_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _MAX_TEXT = 20_000
 
 
-class Hours(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
+class Hours(LocalHours, frozen=True):
     """A time of the day, on some days of the week."""
 
     from_: str = Field(alias="from", default="00:00", pattern=CLOCK_PATTERN)
@@ -23,21 +22,6 @@ class Hours(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=Tru
     """Local time; at or before `from` it is on the next day."""
     days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ()
     """On which days it begins; every day when empty."""
-    zone: str = "Asia/Shanghai"
-    """Time zone by its IANA name."""
-
-    @field_validator("zone")
-    @classmethod
-    def _is_zone(cls, zone: str) -> str:
-        return check_zone(zone)
-
-    @property
-    def begins(self) -> time:
-        return time.fromisoformat(self.from_)
-
-    @property
-    def ends(self) -> time:
-        return time.fromisoformat(self.to)
 
 
 def _checked(addresses: tuple[str, ...]) -> tuple[str, ...]:
