@@ -14,7 +14,7 @@ from autoglm.channels import kinds
 from autoglm.channels.channel import Resources
 from autoglm.channels.settings import ChannelSettings, parse_channel
 from autoglm.settings import Settings
-from contracts.channel_contract import ChannelContract
+from contracts.channel_contract import ChannelContract, no_blob
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "channels" / "adding.md"
@@ -47,10 +47,6 @@ def importable(installed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     yield
     sys.modules.pop("hub_pager", None)
     kinds.channel_class.cache_clear()
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
 
 
 @pytest.mark.usefixtures("importable")

@@ -24,6 +24,11 @@ def message(content: Any = "The press is down.", **fields: Any) -> Envelope:
     return msgspec.convert({**wanted, "content": content, **fields}, Envelope)
 
 
+async def no_blob(sha256: str) -> bytes | None:
+    """For the Resources of a channel that reads none."""
+    return None
+
+
 class Rig:
     """A channel, and the far end of it. Make one in a fixture that starts the fake and closes the channel."""
 

@@ -23,16 +23,12 @@ from autoglm.channels.channel import Cannot, HookCall, HookReply, Resources
 from autoglm.channels.settings import parse_channel
 from autoglm.core.envelope import Envelope
 from autoglm.core.errors import HubError, InvalidField, InvalidJson, StorageFull
-from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
+from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
 from fakes.alertmanager import FaultyFront
 from scripted_model import Request, ScriptedModel, response
 
 TOKEN = "a-token-that-is-long-enough"
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
 
 
 def channel(url: str = "http://127.0.0.1:9", **fields: Any) -> Alertmanager:

@@ -12,12 +12,8 @@ from autoglm.channels.adapters.dingtalk.robot import DingTalkRobot, DingTalkRobo
 from autoglm.channels.channel import Cannot, Resources
 from autoglm.channels.settings import parse_channel
 from autoglm.channels.wording import MOST_PIECES, json_bytes
-from contracts.channel_contract import ChannelContract, Rig, message
+from contracts.channel_contract import ChannelContract, Rig, message, no_blob
 from fakes.dingtalk_robot import BODY_BYTES, SECRET, TOKEN, DingTalkRobots
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
 
 
 def channel(vendor: DingTalkRobots, *, robot: dict[str, str] | None = None, **fields: Any) -> DingTalkRobot:

@@ -12,14 +12,10 @@ from autoglm.channels.adapters.elasticsearch import Elasticsearch, Elasticsearch
 from autoglm.channels.channel import Resources
 from autoglm.channels.settings import parse_channel
 from autoglm.channels.web import Answer
-from contracts.channel_contract import ChannelContract, Rig, message
+from contracts.channel_contract import ChannelContract, Rig, message, no_blob
 from fakes.elasticsearch import API_KEY, PASSWORD, USER, FakeElasticsearch
 
 INDEX = "logs-autoglm-default"
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
 
 
 def channel(vendor: FakeElasticsearch, **fields: Any) -> Elasticsearch:

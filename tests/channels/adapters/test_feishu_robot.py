@@ -12,12 +12,8 @@ from autoglm.channels.adapters.feishu.robot import FeishuRobot, FeishuRobotSetti
 from autoglm.channels.channel import Cannot, Resources
 from autoglm.channels.settings import parse_channel
 from autoglm.channels.wording import json_bytes
-from contracts.channel_contract import ChannelContract, Rig, message
+from contracts.channel_contract import ChannelContract, Rig, message, no_blob
 from fakes.feishu_robot import BODY_BYTES, SECRET, TOKEN, FeishuRobots
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
 
 
 def channel(vendor: FeishuRobots, *, robot: dict[str, str] | None = None, **fields: Any) -> FeishuRobot:

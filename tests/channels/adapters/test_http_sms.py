@@ -18,7 +18,7 @@ from autoglm.channels.channel import Cannot, HookCall, Resources
 from autoglm.channels.pieces import utf16_units
 from autoglm.channels.settings import parse_channel
 from autoglm.core.errors import StorageFull
-from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
+from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from fakes.sms_gateway import ACCOUNT, PASSWORD, SmsGateway
 
 TOKEN = "a-long-token-of-ours"
@@ -27,10 +27,6 @@ BODIES = {
     "json": json.dumps({"account": ACCOUNT, "mobile": "{to}", "content": "{text}", "ref": "{id}"}),
     "form": f"account={ACCOUNT}&mobile={{to}}&content={{text}}&ref={{id}}",
 }
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
 
 
 def channel(base: str, form: str = "json", **fields: Any) -> HttpSms:

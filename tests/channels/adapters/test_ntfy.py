@@ -15,13 +15,9 @@ from autoglm.channels.adapters.ntfy import Ntfy, NtfySettings, priority_of, read
 from autoglm.channels.channel import Cannot, Resources
 from autoglm.channels.settings import parse_channel
 from autoglm.core.errors import StorageFull
-from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
+from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
 from fakes.ntfy import PASSWORD, REPLIES, TOKEN, TOPIC, USER, FakeNtfy
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
 
 
 def channel(vendor: FakeNtfy, topic: dict[str, Any] | None = None, **fields: Any) -> Ntfy:

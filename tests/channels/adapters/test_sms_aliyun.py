@@ -18,15 +18,11 @@ from autoglm.channels.channel import Cannot, HookCall, Resources
 from autoglm.channels.pieces import utf16_units
 from autoglm.channels.settings import parse_channel
 from autoglm.core.errors import StorageFull
-from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
+from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
 from fakes.sms_aliyun import KEY_ID, KEY_SECRET, OTHER_TEMPLATE, SIGN_NAME, TEMPLATE, AliyunSms
 
 TOKEN = "a-long-token-of-ours"
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
 
 
 def channel(url: str = "http://x.example", **fields: Any) -> SmsAliyun:

@@ -18,13 +18,9 @@ from autoglm.channels.pieces import utf16_units
 from autoglm.channels.settings import parse_channel
 from autoglm.core.envelope import Envelope
 from autoglm.core.errors import InvalidField, StorageFull
-from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
+from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
 from fakes.sms_tencent import APP, SECRET_ID, SECRET_KEY, SIGN_NAME, TencentSms
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
 
 
 def channel(url: str = "http://x.example", **fields: Any) -> SmsTencent:

@@ -22,15 +22,11 @@ from autoglm.channels.channel import HookCall, HookReply, Resources
 from autoglm.channels.settings import parse_channel
 from autoglm.core.envelope import JsonPart
 from autoglm.core.errors import HubError, InvalidField, InvalidJson, StorageFull
-from contracts.channel_contract import KeptInbox
+from contracts.channel_contract import KeptInbox, no_blob
 
 ERP = "whsec_" + base64.b64encode(b"erp" * 8).decode()
 NEW = "whsec_" + base64.b64encode(b"new" * 8).decode()
 MES = "whsec_" + base64.b64encode(b"mes" * 8).decode()
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
 
 
 def settings(**fields: Any) -> WebhookSettings:

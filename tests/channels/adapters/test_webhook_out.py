@@ -15,16 +15,12 @@ from autoglm.channels.adapters.webhook.channel import Webhook, webhook_id
 from autoglm.channels.adapters.webhook.settings import WebhookSettings
 from autoglm.channels.channel import Cannot, Resources
 from autoglm.channels.settings import parse_channel
-from contracts.channel_contract import ChannelContract, Rig, message
+from contracts.channel_contract import ChannelContract, Rig, message, no_blob
 from fakes.webhooks import WebhookReceiver
 
 
 def secret(byte: int, size: int = 32) -> str:
     return "whsec_" + base64.b64encode(bytes([byte]) * size).decode()
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
 
 
 def channel(endpoints: dict[str, Any], **fields: Any) -> Webhook:

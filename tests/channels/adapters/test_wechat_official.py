@@ -25,7 +25,7 @@ from autoglm.channels.delivery import Delivery
 from autoglm.channels.pieces import utf16_units
 from autoglm.channels.settings import parse_channel
 from autoglm.core.errors import StorageFull
-from contracts.channel_contract import ChannelContract, KeptInbox, NoInbox, Rig, message
+from contracts.channel_contract import ChannelContract, KeptInbox, NoInbox, Rig, message, no_blob
 from eventually import until
 from fakes.wechat_official import ALARM, ALICE, APP_ID, BOB, SECRET, STRANGER, WeChatOfficials
 
@@ -33,10 +33,6 @@ TOKEN, AES_KEY = "callback-token", "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C"
 FIELDS = {"thing1": "{title}", "time2": "{time}", "character_string3": "{id} {label.line}"}
 TEMPLATES = {"alarm": {"id": ALARM, "fields": FIELDS, "url": "https://hub.example/"}}
 PIXEL = b"\x89PNG\r\n\x1a\nnot really"
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
 
 
 def fields(**more: Any) -> dict[str, Any]:

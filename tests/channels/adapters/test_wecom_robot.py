@@ -10,14 +10,10 @@ import pytest
 from autoglm.channels.adapters.wecom_robot import WeComRobot, WeComRobotSettings
 from autoglm.channels.channel import Cannot, Resources
 from autoglm.channels.settings import parse_channel
-from contracts.channel_contract import ChannelContract, Rig, message
+from contracts.channel_contract import ChannelContract, Rig, message, no_blob
 from fakes.wecom_robot import KEY, WeComRobots
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\nnot really").decode()
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
 
 
 def channel(vendor: WeComRobots, **fields: Any) -> WeComRobot:

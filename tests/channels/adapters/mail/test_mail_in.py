@@ -24,7 +24,7 @@ from autoglm.channels.channel import Resources
 from autoglm.channels.settings import parse_channel
 from autoglm.core.envelope import Envelope, FilePart, ImagePart, Part, TextPart
 from autoglm.core.errors import PayloadTooLarge, StorageFull
-from contracts.channel_contract import KeptInbox
+from contracts.channel_contract import KeptInbox, no_blob
 from eventually import until
 from fakes.imap_server import PASSWORD, USER, MailboxServer, Security, imap_server
 
@@ -47,11 +47,7 @@ def channel(
          "imap": {**wanted, "security": server.security, **(imap or {})}, **fields}
     )  # fmt: skip
     assert isinstance(settings, MailSettings)
-    return MailChannel(settings, Resources("mail", read_blob))
-
-
-async def read_blob(sha256: str) -> bytes | None:
-    return None
+    return MailChannel(settings, Resources("mail", no_blob))
 
 
 @asynccontextmanager
