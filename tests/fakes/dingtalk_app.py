@@ -5,22 +5,15 @@ Source: open.dingtalk.com, "stream mode protocol", "batch send one-to-one messag
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
 import time
-from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request as HandshakeRequest
-from websockets.http11 import Response
-
-from eventually import until
+from fakes.push_server import PushServer
 from fakes.vendor import Fault, Vendor
 from scripted_model import Request, response
 
@@ -161,43 +154,24 @@ class DingTalkOpenApi(Vendor):
         return {"sessionWebhook": webhook, "sessionWebhookExpiredTime": ends_ms}
 
 
-class DingTalkStream:
-    """`async with DingTalkStream(api)` listens; `push` brings a message; `acknowledged` has those that were taken."""
+class DingTalkStream(PushServer):
+    """`push` brings a message; `acknowledged` has those that were taken."""
+
+    refused_with = HTTPStatus.UNAUTHORIZED
 
     def __init__(self, api: DingTalkOpenApi) -> None:
+        super().__init__("/connect", api.tickets)
         self._api = api
-        self._server: Server | None = None
-        self._numbers = itertools.count(1)
-        self.port = 0
         self.waiting: dict[str, str] = {}
         """Frames that nobody has acknowledged, by message id."""
         self.acknowledged: list[str] = []
         self.refused: list[str] = []
         """Of messages that the client says it does not understand."""
-        self.connections: list[ServerConnection] = []
         self.pongs: list[dict[str, Any]] = []
-        self.wrong: deque[str] = deque()
-        """What a client did against the protocol."""
-
-    async def __aenter__(self) -> "DingTalkStream":
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
-        assert not self.wrong, list(self.wrong)
 
     async def start(self) -> None:
-        self._server = await serve(self._served, "127.0.0.1", self.port, process_request=self._admit)
-        self.port = next(iter(self._server.sockets)).getsockname()[1]
-        self._api.endpoint = f"ws://127.0.0.1:{self.port}/connect"
-
-    async def stop(self) -> None:
-        """Cut all connections, and listen no more."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
-            self._server = None
+        await super().start()
+        self._api.endpoint = self.url
 
     async def push(self, fields: dict[str, Any], *, topic: str = MESSAGES_TOPIC) -> str:
         return await self.push_data(json.dumps(fields), topic=topic)
@@ -210,35 +184,16 @@ class DingTalkStream:
         return message_id
 
     async def ping(self, opaque: str) -> None:
-        await self.connections[-1].send(_frame("SYSTEM", "ping", f"ping-{opaque}", json.dumps({"opaque": opaque})))
+        await self.say(_frame("SYSTEM", "ping", f"ping-{opaque}", json.dumps({"opaque": opaque})))
 
     async def disconnect(self) -> None:
-        await self.connections[-1].send(_frame("SYSTEM", "disconnect", "bye", json.dumps({"reason": "persistent"})))
+        await self.say(_frame("SYSTEM", "disconnect", "bye", json.dumps({"reason": "persistent"})))
 
-    async def say(self, raw: str) -> None:
-        await self.connections[-1].send(raw)
+    def unconfirmed(self) -> Iterable[str]:
+        return self.waiting.values()
 
-    def _admit(self, connection: ServerConnection, request: HandshakeRequest) -> Response | None:
-        place = urlsplit(request.path)
-        (ticket,) = parse_qs(place.query).get("ticket", [""])
-        if place.path != "/connect" or ticket not in self._api.tickets:
-            return connection.respond(HTTPStatus.UNAUTHORIZED, "no such ticket")
-        self._api.tickets.remove(ticket)  # good for one connection
-        return None
-
-    async def _served(self, connection: ServerConnection) -> None:
-        self.connections.append(connection)
-        try:
-            for frame in list(self.waiting.values()):
-                await connection.send(frame)
-            async for raw in connection:
-                self._heard(json.loads(raw))
-        except ConnectionClosed:
-            pass
-        finally:
-            self.connections.remove(connection)
-
-    def _heard(self, answer: dict[str, Any]) -> None:
+    def heard(self, raw: bytes | str) -> None:
+        answer = json.loads(raw)
         headers = answer.get("headers", {})
         message_id = headers.get("messageId", "")
         if set(answer) != {"code", "headers", "message", "data"} or headers.get("contentType") != "application/json":
@@ -278,16 +233,3 @@ def said(
         "isInAtList": group, "chatbotUserId": "$:LWCP_v1:$I3c", "chatbotCorpId": "ding1", "robotCode": CLIENT_ID,
         "createAt": 1_790_000_000_000, "msgtype": "text", "text": {"content": f" {words}"}, **fields,
     }  # fmt: skip
-
-
-@contextlib.asynccontextmanager
-async def listening(channel: Any, inbox: Any, stream: DingTalkStream) -> AsyncIterator[None]:
-    """The channel's `run`, connected."""
-    task = asyncio.create_task(channel.run(inbox))
-    try:
-        await until(lambda: stream.connections or task.done())
-        yield
-        assert not task.done(), "run ended by itself"
-    finally:
-        task.cancel()
-        await asyncio.wait([task])

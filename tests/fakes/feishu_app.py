@@ -5,23 +5,17 @@ answered with 200 is brought again with the next connection. Source: open.feishu
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
 import re
-from collections.abc import AsyncIterator
-from http import HTTPStatus
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]  # no stubs
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request as HandshakeRequest
-from websockets.http11 import Response
 
-from eventually import until
+from fakes.push_server import PushServer
 from fakes.vendor import Fault, Vendor
 from scripted_model import Request, response
 
@@ -182,45 +176,22 @@ class FeishuOpenApi(Vendor):
         return response(status, {"code": code, "msg": message}, headers)
 
 
-class FeishuConnection:
-    """`async with FeishuConnection(api)` listens; `push` brings an event; `answered` has those that were taken."""
+class FeishuConnection(PushServer):
+    """`push` brings an event; `answered` has those that were taken."""
 
     def __init__(self, api: FeishuOpenApi) -> None:
+        super().__init__("/ws/v2", api.tickets)
         self._api = api
-        self._server: Server | None = None
-        self._numbers = itertools.count(1)
-        self.port = 0
         self.waiting: dict[str, list[bytes]] = {}
         """Frames of events that nobody has taken, by message id."""
         self.answered: list[str] = []
         self.failed: list[str] = []
         """Of events that the client could not take."""
         self.pings = 0
-        self.connections: list[ServerConnection] = []
-        self.refusal: dict[str, str] = {}
-        """The headers with which handshakes are refused."""
-        self.wrong: list[str] = []
-        """What a client did against the protocol."""
-
-    async def __aenter__(self) -> "FeishuConnection":
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.stop()
-        assert not self.wrong, self.wrong
 
     async def start(self) -> None:
-        self._server = await serve(self._served, "127.0.0.1", self.port, process_request=self._admit)
-        self.port = next(iter(self._server.sockets)).getsockname()[1]
-        self._api.url_of_connection = f"ws://127.0.0.1:{self.port}/ws/v2"
-
-    async def stop(self) -> None:
-        """Cut all connections, and listen no more."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
-            self._server = None
+        await super().start()
+        self._api.url_of_connection = self.url
 
     async def push(self, event: dict[str, Any], *, parts: int = 1) -> str:
         return await self.push_payload(json.dumps(event).encode(), parts=parts)
@@ -240,36 +211,13 @@ class FeishuConnection:
                 await self.connections[-1].send(frame)
         return message_id
 
-    async def say(self, raw: bytes | str) -> None:
-        await self.connections[-1].send(raw)
-
     async def pong(self, payload: bytes) -> None:
         await self.say(_frame(0, {"type": "pong"}, payload))
 
-    def _admit(self, connection: ServerConnection, request: HandshakeRequest) -> Response | None:
-        place = urlsplit(request.path)
-        (ticket,) = parse_qs(place.query).get("ticket", [""])
-        if self.refusal or place.path != "/ws/v2" or ticket not in self._api.tickets:
-            refused = connection.respond(HTTPStatus.BAD_REQUEST, "refused")
-            for name, value in self.refusal.items():
-                refused.headers[name] = value
-            return refused
-        self._api.tickets.remove(ticket)
-        return None
+    def unconfirmed(self) -> Iterable[bytes]:
+        return itertools.chain.from_iterable(self.waiting.values())
 
-    async def _served(self, connection: ServerConnection) -> None:
-        self.connections.append(connection)
-        try:
-            for frame in [frame for frames in self.waiting.values() for frame in frames]:
-                await connection.send(frame)
-            async for raw in connection:
-                self._heard(raw)
-        except ConnectionClosed:
-            pass
-        finally:
-            self.connections.remove(connection)
-
-    def _heard(self, raw: str | bytes) -> None:
+    def heard(self, raw: bytes | str) -> None:
         try:
             frame = Frame.FromString(raw)
         except (DecodeError, TypeError) as error:
@@ -317,16 +265,3 @@ def said(words: str = "Is the press up?", /, *, message_id: str = "om_a1", group
         **message,
     }  # fmt: skip
     return event("im.message.receive_v1", {"sender": sender, "message": fields})
-
-
-@contextlib.asynccontextmanager
-async def listening(channel: Any, inbox: Any, connection: FeishuConnection) -> AsyncIterator[None]:
-    """The channel's `run`, connected."""
-    task = asyncio.create_task(channel.run(inbox))
-    try:
-        await until(lambda: connection.connections or task.done())
-        yield
-        assert not task.done(), "run ended by itself"
-    finally:
-        task.cancel()
-        await asyncio.wait([task])

@@ -17,7 +17,7 @@ from autoglm.channels.settings import parse_channel
 from autoglm.channels.wording import json_bytes
 from autoglm.core.envelope import JsonPart, TextPart, encode_envelope
 from autoglm.core.errors import NotFound
-from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
+from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
 from fakes.dingtalk_app import (
     CLIENT_ID,
@@ -25,15 +25,11 @@ from fakes.dingtalk_app import (
     CONVERSATIONS,
     DingTalkOpenApi,
     DingTalkStream,
-    listening,
     said,
 )
+from fakes.push_server import listening
 
 GROUP = "cidAbC/dEf+0=="
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
 
 
 def channel(api: DingTalkOpenApi, **fields: Any) -> DingTalkApp:

@@ -18,13 +18,10 @@ from autoglm.channels.channel import Cannot, Resources
 from autoglm.channels.settings import parse_channel
 from autoglm.core.envelope import JsonPart, TextPart, encode_envelope
 from autoglm.core.errors import NotFound
-from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
+from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
-from fakes.feishu_app import APP_ID, APP_SECRET, FeishuConnection, FeishuOpenApi, event, listening, said
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
+from fakes.feishu_app import APP_ID, APP_SECRET, FeishuConnection, FeishuOpenApi, event, said
+from fakes.push_server import listening
 
 
 def channel(api: FeishuOpenApi, **fields: Any) -> FeishuApp:
