@@ -1,5 +1,6 @@
 """What one attempt to deliver brought: the words that every channel and the outbox share."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -15,6 +16,10 @@ class Words(msgspec.Struct, frozen=True):
 
     en: str
     zh: str
+
+
+Reasons = Mapping[int, tuple[Failure, Words]]
+"""By a vendor's code: the class of failure, and the words for it."""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,3 +85,12 @@ def failed(failure: Failure, code: str, reason: Words, retry_after_s: float | No
     """Of the class that a vendor's code belongs to."""
     outcome: Outcome = "permanent" if failure in ("permanent", "too_large") else "retry"
     return Delivery(outcome=outcome, failure=failure, code=code, reason=reason, retry_after_s=retry_after_s)
+
+
+def failed_by_code(code: int, reasons: Reasons, vendor: Words, *, name: str = "errcode", rest_s: float) -> Delivery:
+    """vendor, name: for a code that is in no table. It is final: what is not known to go by itself is not tried for
+    days. rest_s: of what is throttled.
+    """
+    unknown = Words(f"{vendor.en} refuses the message ({name} {code})", f"{vendor.zh}拒绝该消息（{name} {code}）")
+    failure, words = reasons.get(code, ("permanent", unknown))
+    return failed(failure, str(code), words, rest_s if failure == "throttled" else None)

@@ -14,7 +14,16 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field, SecretStr
 
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources, no_target
-from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, permanent, too_large, transient
+from autoglm.channels.delivery import (
+    Delivery,
+    Reasons,
+    Words,
+    accepted,
+    failed_by_code,
+    permanent,
+    too_large,
+    transient,
+)
 from autoglm.channels.robots import check_robots
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.vendor_json import vendor_map
@@ -28,7 +37,7 @@ IMAGE_BYTES = 2 * 1024 * 1024
 PER_MINUTE = 20
 _MSGTYPES = ("text", "markdown", "markdown_v2", "image", "news", "template_card", "file", "voice")
 
-_REASONS: dict[int, tuple[Failure, Words]] = {
+_REASONS: Reasons = {
     45009: (
         "throttled",
         Words("the robot sent more than WeCom allows in a minute", "机器人发送超过企业微信每分钟上限"),
@@ -175,8 +184,4 @@ def _of_body(answer: Answer) -> Delivery:
         return transient("unreadable", words, is_in_doubt=True)
     if code == 0:
         return accepted()
-    failure, words = _REASONS.get(
-        code,
-        ("permanent", Words(f"WeCom refuses the message (errcode {code})", f"企业微信拒绝该消息（errcode {code}）")),
-    )
-    return failed(failure, str(code), words, 60.0 if failure == "throttled" else None)
+    return failed_by_code(code, _REASONS, Words("WeCom", "企业微信"), rest_s=60.0)

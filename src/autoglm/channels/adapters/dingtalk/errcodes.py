@@ -4,7 +4,16 @@ Source: open.dingtalk.com, "custom robots" and "global error codes". One code st
 there the errmsg decides.
 """
 
-from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, transient, unauthorized
+from autoglm.channels.delivery import (
+    Delivery,
+    Reasons,
+    Words,
+    accepted,
+    failed_by_code,
+    permanent,
+    transient,
+    unauthorized,
+)
 from autoglm.channels.skew import clock_words
 from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, of_status
@@ -24,7 +33,7 @@ _NO_ROBOT = Words(
     "钉钉不认识该机器人的 access_token，机器人可能已被移除",
 )
 _UNSAFE = Words("DingTalk refuses the content as unsafe or improper", "钉钉认为内容不安全或不合规，已拒绝")
-_REASONS: dict[int, tuple[Failure, Words]] = {
+_REASONS: Reasons = {
     -1: ("transient", Words("DingTalk is busy", "钉钉系统繁忙")),
     130101: ("throttled", _TOO_FAST),
     410100: ("throttled", _TOO_FAST),
@@ -60,11 +69,7 @@ def of_answer(answer: Answer, now_s: float) -> Delivery:
         return accepted()
     if code == _REFUSED_BY_SETTINGS:
         return _of_security(answer, message, now_s)
-    failure, words = _REASONS.get(
-        code,
-        ("permanent", Words(f"DingTalk refuses the message (errcode {code})", f"钉钉拒绝该消息（errcode {code}）")),
-    )
-    return failed(failure, str(code), words, BLOCK_S if failure == "throttled" else None)
+    return failed_by_code(code, _REASONS, Words("DingTalk", "钉钉"), rest_s=BLOCK_S)
 
 
 def _of_security(answer: Answer, message: str, now_s: float) -> Delivery:
@@ -75,7 +80,7 @@ def _of_security(answer: Answer, message: str, now_s: float) -> Delivery:
             "the message has none of the robot's keywords; give the robot's `keyword` in the settings",
             "消息不含机器人要求的关键词，可在配置中填写该机器人的 `keyword`",
         )
-        return failed("permanent", code, words)
+        return permanent(code, words)
     if "签名" in text or "sign" in text or "timestamp" in text:
         return unauthorized(
             code,

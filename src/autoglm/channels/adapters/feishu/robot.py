@@ -16,7 +16,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, Field, SecretStr
 
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources, no_target
-from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, transient, unauthorized
+from autoglm.channels.delivery import Delivery, Reasons, Words, accepted, failed_by_code, transient, unauthorized
 from autoglm.channels.pieces import Measure
 from autoglm.channels.robots import check_robots
 from autoglm.channels.settings import ChannelSettings
@@ -42,7 +42,7 @@ _MOST_MENTIONS = 50
 _is_open_id = re.compile(r"all|ou_[0-9A-Za-z]{1,64}").fullmatch
 _SIGN_FAILED = 19021
 
-_REASONS: dict[int, tuple[Failure, Words]] = {
+_REASONS: Reasons = {
     11232: (
         "throttled",
         Words(
@@ -209,6 +209,4 @@ def of_answer(answer: Answer, now_s: float) -> Delivery:
             "飞书拒绝签名，请检查机器人的签名密钥和本机时钟",
         )
         return unauthorized(str(code), words)
-    unknown = Words(f"Feishu refuses the message (code {code})", f"飞书拒绝该消息（code {code}）")
-    failure, words = _REASONS.get(code, ("permanent", unknown))
-    return failed(failure, str(code), words, _OVERLOAD_S if failure == "throttled" else None)
+    return failed_by_code(code, _REASONS, Words("Feishu", "飞书"), name="code", rest_s=_OVERLOAD_S)

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from autoglm.channels.delivery import Delivery, Failure, Words, failed, transient
+from autoglm.channels.delivery import Delivery, Reasons, Words, failed_by_code, transient
 from autoglm.channels.vendor_json import vendor_json
 from autoglm.channels.web import Answer, of_status
 
-Reasons = Mapping[int, tuple[Failure, Words]]
-"""By errcode: the class of failure, and the words for it."""
 Fields = Mapping[str, object]
 THROTTLED_S = 60.0
 """Both count by the minute."""
@@ -42,7 +40,4 @@ def fields_of(answer: Answer, vendor: Words, reasons: Reasons) -> Fields:
 
 
 def of_code(code: int, vendor: Words, reasons: Reasons) -> Delivery:
-    """Codes that are not in the table are final: what is not known to go by itself is not tried for days."""
-    unknown = Words(f"{vendor.en} refuses the message (errcode {code})", f"{vendor.zh}拒绝该消息（errcode {code}）")
-    failure, words = reasons.get(code, ("permanent", unknown))
-    return failed(failure, str(code), words, THROTTLED_S if failure == "throttled" else None)
+    return failed_by_code(code, reasons, vendor, rest_s=THROTTLED_S)

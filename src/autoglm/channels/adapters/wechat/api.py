@@ -7,9 +7,9 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from autoglm.channels.access_tokens import AccessTokens, NoToken, Token
-from autoglm.channels.adapters.wechat.answers import Fields, Reasons, Refused, fields_of
+from autoglm.channels.adapters.wechat.answers import Fields, Refused, fields_of
 from autoglm.channels.adapters.wechat.media import Uploaded, form_of
-from autoglm.channels.delivery import Delivery, Words
+from autoglm.channels.delivery import Delivery, Reasons, Words
 from autoglm.channels.web import Answer, NoAnswer, Web
 
 TOKEN_CODES = frozenset({40001, 40014, 42001})

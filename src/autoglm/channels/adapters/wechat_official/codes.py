@@ -2,8 +2,7 @@
 
 import re
 
-from autoglm.channels.adapters.wechat.answers import Reasons
-from autoglm.channels.delivery import Delivery, Words, delivered, permanent
+from autoglm.channels.delivery import Delivery, Reasons, Words, delivered, permanent
 
 VENDOR = Words("WeChat", "微信")
 REASONS: Reasons = {

@@ -6,8 +6,7 @@ Source: developer.work.weixin.qq.com/document/path/101463, and the vendor's own 
 import json
 from typing import Any, NamedTuple
 
-from autoglm.channels.adapters.wechat.answers import Reasons
-from autoglm.channels.delivery import Words
+from autoglm.channels.delivery import Reasons, Words
 from autoglm.channels.vendor_json import vendor_json
 
 MAX_FRAME_BYTES = 1 << 20

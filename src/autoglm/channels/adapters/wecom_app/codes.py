@@ -1,7 +1,6 @@
 """WeCom's error codes. Source: developer.work.weixin.qq.com/document/path/90313."""
 
-from autoglm.channels.adapters.wechat.answers import Reasons
-from autoglm.channels.delivery import Words
+from autoglm.channels.delivery import Reasons, Words
 
 VENDOR = Words("WeCom", "企业微信")
 REASONS: Reasons = {
