@@ -52,6 +52,12 @@ async def test_a_refusal_with_http_200_is_never_taken_for_a_success(vendor: WeCo
     assert (first.outcome, second.outcome, second.code, second.retry_after_s) == ("accepted", "retry", "45009", 60.0)
 
 
+async def test_the_check_says_so_while_nothing_more_is_taken(rig: Rig) -> None:
+    rig.misbehave("throttled")
+    health = await rig.channel.check()
+    assert (health.ok, health.code) == (False, "45009")
+
+
 async def test_a_picture_goes_as_a_picture_with_its_md5(vendor: WeComRobots, rig: Rig) -> None:
     parts = [
         {"type": "text", "text": "See:"},
