@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
+
+from threaded_server import ThreadedServer
 
 
 class Request(NamedTuple):
@@ -191,10 +193,11 @@ async def _turns_to_accept() -> None:
         await asyncio.sleep(0)
 
 
-class ScriptedModel:
+class ScriptedModel(ThreadedServer):
     """`with ScriptedModel() as model:` listens; `model.behaviour` decides on a POST, `model.requests` has them all."""
 
     def __init__(self, behaviour: Behaviour = echo, models: tuple[str, ...] = ("echo-model",), port: int = 0) -> None:
+        super().__init__()
         self.behaviour = behaviour
         self.models = models
         self.requests: list[Request] = []
@@ -207,7 +210,6 @@ class ScriptedModel:
         """Holds the answers to probes."""
         self.probes = 0
         """How often it was asked for its models."""
-        self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
         """Of all connections that there were: one whose client takes nothing is closed, but stays open."""
@@ -216,34 +218,11 @@ class ScriptedModel:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def __enter__(self) -> Self:
-        started = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
-        self._thread.start()
-        if not started.wait(10):
-            raise RuntimeError("the scripted model did not start")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Cut all connections and stop listening. Stopping twice is stopping."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopped.set)
-            self._thread.join(10)
-
-    def _run(self, started: threading.Event) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve(started))
-        self._loop.close()
-
-    async def _serve(self, started: threading.Event) -> None:
-        self._stopped = asyncio.Event()
+    async def _serve_until(self, stopped: asyncio.Event, started: threading.Event) -> None:
         server = await asyncio.start_server(self._accepted, "127.0.0.1", self.port, limit=64 << 20)
         self.port = server.sockets[0].getsockname()[1]
         started.set()
-        await self._stopped.wait()
+        await stopped.wait()
         await stop_listening(server)
         for task in tuple(self._tasks):
             task.cancel()

@@ -9,12 +9,13 @@ import hashlib
 import json
 import threading
 from collections import deque
-from typing import Any, Self
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from fakes.vendor import Fault
+from threaded_server import ThreadedServer
 
 BOT_ID, SECRET = "aib-5823bf96", "secret-of-the-bot"
 GROUP = "wrkSFfCgAAxxx"
@@ -23,10 +24,11 @@ CHATS = {"alice": 1, "bob": 1, GROUP: 2}
 _SENT = ("aibot_send_msg", "aibot_respond_msg", "ping")
 
 
-class WeComAiBots:
+class WeComAiBots(ThreadedServer):
     """`with WeComAiBots() as vendor:` listens at `vendor.url`. `faults` has what happens to the next requests."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.faults: deque[Fault] = deque()
         self.shown: list[tuple[str, dict[str, Any]]] = []
         """(chat, body) in order; a stream that is said again replaces itself."""
@@ -42,7 +44,6 @@ class WeComAiBots:
         self._current: ServerConnection | None = None
         self._connections: set[ServerConnection] = set()
         self.port = 0
-        self._loop = asyncio.new_event_loop()
 
     @property
     def url(self) -> str:
@@ -68,30 +69,11 @@ class WeComAiBots:
     def forget_questions(self) -> None:
         self._asked.clear()
 
-    def __enter__(self) -> Self:
-        started = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
-        self._thread.start()
-        if not started.wait(10):
-            raise RuntimeError("the fake did not start")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopped.set)
-            self._thread.join(10)
-
-    def _run(self, started: threading.Event) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._serve(started))
-        self._loop.close()
-
-    async def _serve(self, started: threading.Event) -> None:
-        self._stopped = asyncio.Event()
+    async def _serve_until(self, stopped: asyncio.Event, started: threading.Event) -> None:
         async with serve(self._connected, "127.0.0.1", 0, ping_interval=None, close_timeout=0.2) as server:
             self.port = next(iter(server.sockets)).getsockname()[1]
             started.set()
-            await self._stopped.wait()
+            await stopped.wait()
             for connection in tuple(self._connections):
                 connection.transport.abort()
 
