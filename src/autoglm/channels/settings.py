@@ -2,10 +2,18 @@
 
 import re
 from datetime import time
-from typing import Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails
 
 from autoglm.channels.kinds import KINDS, settings_of
@@ -26,6 +34,10 @@ def check_zone(zone: str) -> str:
     return zone
 
 
+Zone = Annotated[str, AfterValidator(check_zone)]
+"""A time zone by its IANA name."""
+
+
 class LocalHours(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """A time of the day."""
 
@@ -33,13 +45,8 @@ class LocalHours(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     """Local time, such as "22:00"."""
     to: str = Field(pattern=CLOCK_PATTERN)
     """Local time, such as "07:00"; at or before `from` it is on the next day."""
-    zone: str = "Asia/Shanghai"
+    zone: Zone = "Asia/Shanghai"
     """Time zone by its IANA name."""
-
-    @field_validator("zone")
-    @classmethod
-    def _is_zone(cls, zone: str) -> str:
-        return check_zone(zone)
 
     @property
     def begins(self) -> time:

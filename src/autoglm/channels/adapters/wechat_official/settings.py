@@ -3,11 +3,11 @@
 import re
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from autoglm.channels.adapters.wechat.crypto import AES_KEY_PATTERN
 from autoglm.channels.adapters.wechat_official.template import unknown_words
-from autoglm.channels.settings import ChannelSettings, check_zone
+from autoglm.channels.settings import ChannelSettings, Zone
 
 
 class Template(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -46,17 +46,12 @@ class WeChatOfficialSettings(ChannelSettings, frozen=True):
     """The Token of the server configuration; needed for what comes in and for receipts."""
     aes_key: SecretStr | None = None
     """The EncodingAESKey; with it nothing is taken in plain text."""
-    zone: str = "Asia/Shanghai"
+    zone: Zone = "Asia/Shanghai"
     """Time zone of {time} and {date}, by its IANA name."""
     call_window_s: float = Field(default=300.0, ge=10.0, le=3600.0)
     """How far the time of a call by WeChat may be from this hub's."""
     base_url: str = Field(default="https://api.weixin.qq.com", pattern=r"^https?://[^\s]+$")
     """WeChat's address; another one for a proxy."""
-
-    @field_validator("zone")
-    @classmethod
-    def _is_zone(cls, zone: str) -> str:
-        return check_zone(zone)
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
