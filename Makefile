@@ -47,7 +47,7 @@ console: setup
 	@$(BIN)/python tools/page.py build
 
 test: $(VENV)/.test console
-	@$(BIN)/python tools/system.py chromium prometheus-alertmanager
+	@$(BIN)/python tools/system.py chromium prometheus-alertmanager mosquitto
 	@$(BIN)/python tools/page.py run test
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(TESTS)
 

@@ -14,6 +14,7 @@ PACKAGES = {
     "nginx": ["nginx-light"],
     "gcc": ["gcc", "libc6-dev"],
     "prometheus-alertmanager": ["prometheus-alertmanager"],
+    "mosquitto": ["mosquitto"],
 }
 
 

@@ -27,6 +27,7 @@ KINDS: dict[str, str] = {
     "sms-aliyun": "sms_aliyun.channel:SmsAliyun",
     "sms-tencent": "sms_tencent.channel:SmsTencent",
     "webhook": "webhook.channel:Webhook",
+    "mqtt": "mqtt:Mqtt",
     "wecom-robot": "wecom_robot:WeComRobot",
     "wecom-app": "wecom_app:WeComApp",
     "wecom-aibot": "wecom_aibot:WeComAiBot",

@@ -1,0 +1,134 @@
+"""Makes paho's client for a channel's settings, and opens the sockets to the broker."""
+
+import socket
+import ssl
+from typing import TYPE_CHECKING
+
+from autoglm.channels.adapters.mqtt.settings import MqttSettings
+from autoglm.channels.delivery import Delivery, Words, transient, unauthorized
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client
+    from paho.mqtt.properties import Properties
+
+CONNECT_TIMEOUT_S = 10.0
+_HEAD_BYTES = 2 * 65_535
+"""For the topic and the properties of what comes in, on top of its payload."""
+_REFUSED_CERTIFICATE = ("CERTIFICATE_REQUIRED", "UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_EXPIRED")
+
+
+def make_client(settings: MqttSettings) -> "Client":
+    """Without callbacks, and not connected."""
+    from paho.mqtt.client import Client
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+    class OpenedByUs(Client):
+        """paho's own way leaves its socket open when the TLS handshake fails."""
+
+        def _create_socket(self) -> socket.socket:
+            return open_socket(settings)
+
+    is_five = settings.version == "5"
+    client = OpenedByUs(
+        CallbackAPIVersion.VERSION2, settings.session_name, manual_ack=True, reconnect_on_failure=False,
+        protocol=MQTTProtocolVersion.MQTTv5 if is_five else MQTTProtocolVersion.MQTTv311,
+        clean_session=None if is_five else False,
+    )  # fmt: skip
+    client.max_inflight_messages_set(settings.inflight_max)
+    client.max_queued_messages_set(max(128, 2 * settings.inflight_max))
+    if settings.username:
+        password = settings.password.get_secret_value() if settings.password else None
+        client.username_pw_set(settings.username, password)
+    if (presence := settings.presence) is not None:
+        client.will_set(presence.topic, presence.offline, min(1, settings.qos), presence.retain)
+    aim(client, settings)
+    return client
+
+
+def aim(client: "Client", settings: MqttSettings) -> None:
+    """Set what the next connection is to be. One that there is ends, which only `on_socket_close` is told of."""
+    if settings.version != "5":
+        client.connect_async(settings.host, settings.port, settings.keepalive_s)
+        return
+    properties = properties_for("CONNECT")
+    properties.SessionExpiryInterval = settings.session_expiry_s
+    properties.ReceiveMaximum = settings.inflight_max
+    properties.MaximumPacketSize = settings.payload_max_bytes + _HEAD_BYTES
+    client.connect_async(settings.host, settings.port, settings.keepalive_s, clean_start=False, properties=properties)
+
+
+def properties_for(packet: str) -> "Properties":
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+
+    return Properties(getattr(PacketTypes, packet))  # type: ignore[no-untyped-call]  # paho has none there
+
+
+def open_socket(settings: MqttSettings) -> socket.socket:
+    """Blocks. Raises OSError, for which `why_not` has words."""
+    context = _certified(settings) if settings.is_secure else None
+    plain = socket.create_connection((settings.host, settings.port), timeout=CONNECT_TIMEOUT_S)
+    try:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a packet must not wait for the one before
+        return plain if context is None else context.wrap_socket(plain, server_hostname=settings.host)
+    except BaseException:
+        plain.close()
+        raise
+
+
+class CertificateUnreadable(OSError):
+    """A file of the channel's own."""
+
+
+def _certified(settings: MqttSettings) -> ssl.SSLContext:
+    """Each time anew: the files may have been renewed. Raises CertificateUnreadable."""
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca_file)
+        if settings.tls_certificate_file is not None:
+            # Without a password of its own, OpenSSL would ask for that of an encrypted key on the terminal.
+            context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file, password="")
+    except (OSError, ValueError) as error:
+        raise CertificateUnreadable from error
+    return context
+
+
+def why_not(error: OSError) -> Delivery:
+    """Why no connection came about."""
+    if isinstance(error, CertificateUnreadable):
+        words = Words(
+            "the channel's certificate files cannot be read, or are no PEM", "渠道的证书文件无法读取或不是 PEM"
+        )
+        return unauthorized("tls_files", words)
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLCertVerificationError):
+        return of_alert(str(error))
+    code, words = next((code, words) for kind, code, words in _WHY_NOT if isinstance(error, kind))
+    return transient(code, words)
+
+
+_WHY_NOT: tuple[tuple[type[OSError], str, Words], ...] = (
+    (
+        ssl.SSLCertVerificationError,
+        "tls",
+        Words("the broker's certificate cannot be trusted; check it", "服务器证书不可信，请检查证书"),
+    ),
+    (
+        socket.gaierror,
+        "no_name",
+        Words("the name of the broker's host does not resolve", "无法解析服务器主机名"),
+    ),
+    (TimeoutError, "connect_timeout", Words("no connection to the broker in time", "连接服务器超时")),
+    (
+        ConnectionRefusedError,
+        "refused",
+        Words("the broker's host does not take connections", "服务器主机拒绝连接"),
+    ),
+    (OSError, "unreachable", Words("the broker's host cannot be reached", "无法连接服务器主机")),
+)
+
+
+def of_alert(text: str) -> Delivery:
+    """By the TLS alert in OpenSSL's message (RFC 8446, section 6.2)."""
+    if any(name in text for name in _REFUSED_CERTIFICATE):
+        words = Words("the broker does not take the channel's certificate", "服务器不接受渠道的证书")
+        return unauthorized("tls_certificate", words)
+    return transient("tls", Words("the TLS connection failed; check the certificates", "TLS 连接失败，请检查证书"))

@@ -1,0 +1,442 @@
+"""The connection to a broker: paho's client on the event loop, which drives its socket and its timers.
+
+paho keeps what is published at QoS 1 and 2 until the broker acknowledged it, and sends it again, with the DUP flag, on
+the next connection. Only the connecting itself (names, TCP, TLS) blocks, and runs in a thread.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from autoglm.channels.adapters.mqtt import reasons
+from autoglm.channels.adapters.mqtt.dial import CONNECT_TIMEOUT_S, aim, make_client, of_alert, properties_for, why_not
+from autoglm.channels.adapters.mqtt.incoming import Arrival
+from autoglm.channels.adapters.mqtt.outgoing import JSON, TEXT, Publication, packet_bytes
+from autoglm.channels.adapters.mqtt.pending import Attempt, Pending
+from autoglm.channels.adapters.mqtt.settings import MqttSettings
+from autoglm.channels.adapters.mqtt.topics import widest
+from autoglm.channels.delivery import Delivery, Words, throttled, too_large, transient
+from autoglm.core.clock import now_ms
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+log = structlog.get_logger()
+
+MAX_PAUSE_S = 60.0
+_STABLE_S = 5.0
+"""A connection that held for so long ends a row of failures."""
+_RIVAL_PAUSE_S = 20.0
+_GOODBYE_S = 1.0
+_MAX_PACKET_BYTES = 268_435_460
+"""MQTT 5.0, section 2.1.4."""
+_LONGEST_KEY = "k" * 160
+
+_CLOSED = transient("closed", Words("the channel is closed", "渠道已关闭"))
+_ENDED = transient("ended", Words("the broker closed the connection", "服务器关闭了连接"))
+_BUSY = throttled(
+    "queue_full", Words("too many messages wait for the broker's answer", "等待服务器应答的消息过多"), 1.0
+)
+_UNWELCOME = transient(
+    "connect_timeout", Words("the broker takes the connection and says nothing", "服务器接受连接但无应答")
+)
+
+
+class _Offer(NamedTuple):
+    """What the broker said in its CONNACK that it bears."""
+
+    packet_bytes: int = _MAX_PACKET_BYTES
+    qos: int = 2
+    retains: bool = True
+
+
+class Link:
+    """For the event loop that it is first used on. Connects when it is used, and again with growing pauses."""
+
+    def __init__(
+        self, settings: MqttSettings, *, take: Callable[[Arrival], None], is_full: Callable[[], bool],
+        begin_session: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """take: each message that comes in. is_full: no more is to be read, until `resume`. begin_session: the broker
+        has none of ours.
+        """
+        self._settings = settings
+        self._take = take
+        self._is_full = is_full
+        self._begin_session = begin_session
+        self._client: Client | None = None
+        self._connecting = anyio.Lock()
+        self._greeting: asyncio.Future[Delivery | None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._fd = -1
+        self._is_reading = False
+        self._offer = _Offer()
+        self._pending = Pending(is_unheard_accepted=settings.unheard == "accept")
+        self._had_answer = True
+        self._failures = 0
+        self._not_before_s = self._up_since_s = 0.0
+        self._failure = _CLOSED
+        self._tls_alert = ""
+        self._asked: tuple[int | None, Sequence[str]] = (None, ())
+        self._is_subscribed = False
+        self._is_closed = False
+        self.connection = 0
+        """Counts them: an acknowledgement is for the connection that its message came on."""
+        self.is_up = False
+        self.lost = anyio.Event()
+        """Of this connection."""
+        self.refused_filters: dict[str, int] = {}
+        """Filters that the broker did not grant, with its reason code."""
+
+    # --- for the channel ----------------------------------------------------------------------------
+
+    @property
+    def pause_s(self) -> float:
+        """Until the next attempt to connect may be made."""
+        return max(0.0, self._not_before_s - time.monotonic())
+
+    async def ready(self) -> Delivery | None:
+        """None when there is a connection; else why there is none. Connects, if the last failures are long enough ago.
+
+        Several who wait share one attempt.
+        """
+        async with self._connecting:
+            if not self.is_up and not self._is_closed and not self.pause_s:
+                self._failure = await self._connect() or _ENDED
+                if not self.is_up:
+                    self._note_failure()
+            if self.is_up:
+                return None
+            return _CLOSED if self._is_closed else self._failure
+
+    async def publish(self, publication: Publication, key: str) -> Delivery:
+        """The broker's answer. What is on its way under the same key, or was answered when nobody waited any more, is
+        not published again.
+        """
+        found = self._pending.find(publication, key) or self._refusal(publication)
+        if found is None:
+            if not await self._pending.wait_for_room():
+                return _BUSY
+            found = self._pending.find(publication, key) or self._refusal(publication) or self._start(publication, key)
+        return found if isinstance(found, Delivery) else await self._pending.answer(found)
+
+    def acknowledge(self, arrival: Arrival) -> None:
+        """Tells the broker that a message is taken; nothing where its connection is gone, for the broker repeats it."""
+        if self._client is not None and self.is_up and arrival.connection == self.connection:
+            self._client.ack(arrival.mid, arrival.qos)
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._fd >= 0 and not self._is_reading:
+            self._start_reading()
+            asyncio.get_running_loop().call_soon(self._readable)  # what TLS has read already, no socket tells again
+
+    async def aclose(self) -> None:
+        self._is_closed = True
+        async with self._connecting:
+            if self._client is None:
+                return
+            if self.is_up:
+                await self._say_goodbye(self._client)
+            self._abort()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._client = None
+
+    # --- connecting ---------------------------------------------------------------------------------
+
+    async def _connect(self) -> Delivery | None:
+        """None when the broker welcomes us."""
+        loop = asyncio.get_running_loop()
+        self._tls_alert = ""
+        try:
+            client = await self._opened()
+        except OSError as error:
+            return why_not(error)
+        self._greeting = loop.create_future()
+        self._fd = client.socket().fileno()  # type: ignore[union-attr]  # `reconnect` has made it
+        self.connection += 1
+        if self._timer is not None:
+            self._timer.cancel()
+        self._start_reading()
+        loop.add_writer(self._fd, self._writable)
+        self._tick()
+        failure: Delivery | None = _UNWELCOME
+        try:
+            with anyio.move_on_after(CONNECT_TIMEOUT_S):
+                failure = await self._greeting
+        finally:
+            self._greeting = None
+            if not self.is_up:
+                self._abort()
+        return failure
+
+    async def _opened(self) -> "Client":
+        """The client with an open socket. Raises OSError."""
+        client = self._client or self._made()
+        client.on_log = self._on_log
+        try:
+            await anyio.to_thread.run_sync(client.reconnect, abandon_on_cancel=True)
+        except OSError:
+            self._client = client
+            raise
+        except BaseException:  # its thread may still connect: that client is nobody's any more, and closes by itself
+            self._client = None
+            self._pending.interrupt(is_all_dropped=True)
+            raise
+        self._client = client
+        return client
+
+    def _made(self) -> "Client":
+        client = make_client(self._settings)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        client.on_socket_close = self._on_socket_close
+        client.on_socket_register_write = self._on_register_write
+        client.on_socket_unregister_write = self._on_unregister_write
+        return client
+
+    def _note_failure(self) -> None:
+        """The first one may be tried again at once, those after it with growing pauses."""
+        self._failures += 1
+        if self._failures > 1:
+            longest_s = min(MAX_PAUSE_S, 2.0 ** min(10, self._failures - 2))
+            self._not_before_s = time.monotonic() + random.uniform(longest_s / 2, longest_s)  # noqa: S311  # no secret
+        log.warning("mqtt_connection_failed", channel=self._settings.name, code=self._failure.code)
+
+    # --- the socket ---------------------------------------------------------------------------------
+
+    def _start_reading(self) -> None:
+        asyncio.get_running_loop().add_reader(self._fd, self._readable)
+        self._is_reading = True
+
+    def _readable(self) -> None:
+        if (client := self._client) is None or self._fd < 0:
+            return
+        try:
+            while True:
+                client.loop_read()
+                sock: Any = client.socket()
+                if sock is None:
+                    return
+                if self._is_full():
+                    asyncio.get_running_loop().remove_reader(self._fd)
+                    self._is_reading = False
+                    return
+                if not (hasattr(sock, "pending") and sock.pending()):
+                    return
+        except Exception:  # the outer edge of paho's reading: a packet that it cannot bear must not end the hub
+            log.exception("mqtt_packet_unreadable", channel=self._settings.name)
+            self._abort()
+
+    def _writable(self) -> None:
+        if self._client is not None and self._fd >= 0:
+            self._client.loop_write()
+
+    def _tick(self) -> None:
+        """Keeps the connection alive, and finds out when it is not."""
+        if self._client is None or self._fd < 0:
+            return
+        self._client.loop_misc()
+        if self._fd >= 0:
+            pause_s = max(0.05, min(1.0, self._settings.keepalive_s / 4))
+            self._timer = asyncio.get_running_loop().call_later(pause_s, self._tick)
+
+    def _abort(self) -> None:
+        """End the connection at once."""
+        if self._client is not None:
+            aim(self._client, self._settings)
+            self._leave(self._client, _ENDED)
+
+    def _on_register_write(self, _client: object, _data: object, _sock: object) -> None:
+        if self._fd >= 0:  # else its thread connects, and `_connect` looks after it
+            asyncio.get_running_loop().add_writer(self._fd, self._writable)
+
+    def _on_unregister_write(self, _client: object, _data: object, _sock: object) -> None:
+        if self._fd >= 0:
+            asyncio.get_running_loop().remove_writer(self._fd)
+
+    def _on_socket_close(self, _client: object, _data: object, _sock: object) -> None:
+        if self._fd >= 0:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._fd)
+            loop.remove_writer(self._fd)
+            self._fd = -1
+            self._is_reading = False
+
+    # --- what the broker says -----------------------------------------------------------------------
+
+    def _on_log(self, _client: object, _data: object, _level: object, text: str) -> None:
+        """Until the broker's welcome: with TLS 1.3 it refuses a certificate when the handshake seems done."""
+        if "[SSL:" in text:
+            self._tls_alert = text
+
+    def _on_connect(
+        self, client: "Client", _data: object, flags: "ConnectFlags", reason: "ReasonCode",
+        properties: "Properties | None",
+    ) -> None:  # fmt: skip
+        client.on_log = None  # it would have each packet told in words
+        if reason.is_failure:
+            self._greet(reasons.of_connection(reason.value))
+            return
+        self._offer = _Offer(
+            getattr(properties, "MaximumPacketSize", _MAX_PACKET_BYTES), getattr(properties, "MaximumQoS", 2),
+            bool(getattr(properties, "RetainAvailable", 1)),
+        )  # fmt: skip
+        self._pending.window = min(self._settings.inflight_max, getattr(properties, "ReceiveMaximum", 65_535))
+        if not flags.session_present:
+            self._begin_session()
+            self._is_subscribed = False
+        self.is_up = True
+        self._had_answer = False
+        self._up_since_s = time.monotonic()
+        self.lost = anyio.Event()
+        log.info("mqtt_connected", channel=self._settings.name, session_present=flags.session_present)
+        self._subscribe(client)
+        if (presence := self._settings.presence) is not None and presence.online:
+            client.publish(presence.topic, presence.online, min(1, self._settings.qos), presence.retain)
+        self._greet(None)
+
+    def _greet(self, failure: Delivery | None) -> None:
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_result(failure)
+
+    def _subscribe(self, client: "Client") -> None:
+        """Once for each session in this process: 3.1.1 sends what it retains again on each SUBSCRIBE."""
+        from paho.mqtt.subscribeoptions import SubscribeOptions
+
+        settings = self._settings
+        if self._is_subscribed or not settings.topics:
+            return
+        filters = widest(rule.topic for rule in settings.topics)
+        qos = max(rule.qos for rule in settings.topics)
+        prefix = f"$share/{settings.share}/" if settings.share else ""
+        options: Any = qos
+        if settings.version == "5":  # no local is an error for shared ones; what is retained, only the first time
+            options = SubscribeOptions(qos, noLocal=not prefix, retainHandling=1)
+        _, mid = client.subscribe([(prefix + pattern, options) for pattern in filters])
+        self._asked = mid, filters
+        self._is_subscribed = True
+
+    def _on_subscribe(
+        self, _client: object, _data: object, mid: int, codes: "Sequence[ReasonCode]", _properties: object
+    ) -> None:
+        asked, filters = self._asked
+        if mid != asked:
+            return
+        self.refused_filters = {
+            pattern: code.value for pattern, code in zip(filters, codes, strict=False) if code.is_failure
+        }
+        if self.refused_filters:
+            self._is_subscribed = False
+            log.error("mqtt_subscription_refused", channel=self._settings.name, filters=self.refused_filters)
+
+    def _on_message(self, _client: object, _data: object, message: "MQTTMessage") -> None:
+        properties = message.properties
+        correlation = getattr(properties, "CorrelationData", b"")
+        self._take(
+            Arrival(
+                topic=message.topic, payload=bytes(message.payload), qos=message.qos, mid=message.mid,
+                is_repeated=message.dup, is_retained=message.retain, connection=self.connection,
+                properties=dict(getattr(properties, "UserProperty", ())),
+                content_type=getattr(properties, "ContentType", ""),
+                correlation=correlation.decode("ascii", "ignore") if isinstance(correlation, bytes) else "",
+                expires_in_s=getattr(properties, "MessageExpiryInterval", None),
+            )
+        )  # fmt: skip
+
+    def _on_publish(self, _client: object, _data: object, mid: int, reason: "ReasonCode", _properties: object) -> None:
+        self._had_answer = True
+        self._pending.settle(mid, reason.value)
+
+    def _on_disconnect(
+        self, client: "Client", _data: object, flags: "DisconnectFlags", reason: "ReasonCode", _properties: object
+    ) -> None:
+        failure = of_alert(self._tls_alert) if self._tls_alert else _ENDED
+        if flags.is_disconnect_packet_from_server:
+            failure = reasons.of_connection(reason.value)
+        self._leave(client, failure)
+
+    def _leave(self, client: "Client", failure: Delivery) -> None:
+        """There is no connection any more. paho repeats what is on its way, save where that may do harm: what must not
+        arrive twice, and what was repeated on this connection, which ended without an answer to anything.
+        """
+        self._greet(failure)
+        if not self.is_up:
+            return
+        self.is_up = False
+        self._failure = failure
+        if self._had_answer or time.monotonic() - self._up_since_s >= _STABLE_S:
+            self._failures = 0
+        if failure.code == str(reasons.TAKEN_OVER):  # by turns, two hubs would disturb each other all the time
+            self._not_before_s = time.monotonic() + random.uniform(_RIVAL_PAUSE_S / 2, _RIVAL_PAUSE_S)  # noqa: S311
+        if not self._is_closed:
+            log.warning("mqtt_connection_lost", channel=self._settings.name, code=failure.code)
+        is_fruitless = not self._had_answer and self._pending.has_repeated()
+        is_all_dropped = is_fruitless or self._settings.on_doubt == "fail"
+        if is_all_dropped:
+            client.drop_out_messages()
+        self._pending.interrupt(is_all_dropped=is_all_dropped)
+        self.lost.set()
+
+    # --- publishing ---------------------------------------------------------------------------------
+
+    def _refusal(self, publication: Publication) -> Delivery | None:
+        """What speaks against it before it goes out."""
+        if not self.is_up:
+            return self._failure
+        if publication.qos > self._offer.qos:
+            return reasons.of_publication(155, was_repeated=False)
+        if publication.retain and not self._offer.retains:
+            return reasons.of_publication(154, was_repeated=False)
+        properties = self._properties_of(publication, _LONGEST_KEY)
+        packed: Any = None if properties is None else properties.pack()  # type: ignore[no-untyped-call]  # paho's
+        if (size := packet_bytes(publication, len(packed or b""))) <= self._offer.packet_bytes:
+            return None
+        words = Words(
+            f"the message takes {size:,} bytes, and the broker's limit is {self._offer.packet_bytes:,}",
+            f"消息共 {size:,} 字节，服务器上限为 {self._offer.packet_bytes:,} 字节",
+        )
+        return too_large("149", words)
+
+    def _start(self, publication: Publication, key: str) -> Attempt | Delivery:
+        """The attempt; a Delivery where paho takes no more."""
+        assert self._client is not None
+        info = self._client.publish(
+            publication.topic, publication.payload, publication.qos, publication.retain,
+            self._properties_of(publication, key),
+        )  # fmt: skip
+        if info.rc:
+            return _BUSY
+        return self._pending.add(info.mid, publication, key)
+
+    def _properties_of(self, publication: Publication, key: str) -> "Properties | None":
+        if self._settings.version != "5":
+            return None
+        properties = properties_for("PUBLISH")
+        properties.UserProperty = [*publication.properties, ("key", key)]
+        if publication.content_type:
+            properties.ContentType = publication.content_type
+            properties.PayloadFormatIndicator = int(publication.content_type in (JSON, TEXT))
+        if publication.expires_at is not None:
+            properties.MessageExpiryInterval = min(0xFFFF_FFFF, max(1, (publication.expires_at - now_ms()) // 1000))
+        return properties
+
+    async def _say_goodbye(self, client: "Client") -> None:
+        """So that the broker sends no will; what the will says, the hub says itself."""
+        if (presence := self._settings.presence) is not None:
+            client.publish(presence.topic, presence.offline, min(1, self._settings.qos), presence.retain)
+        client.disconnect()
+        with anyio.move_on_after(_GOODBYE_S):
+            await self.lost.wait()
