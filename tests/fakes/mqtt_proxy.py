@@ -84,20 +84,17 @@ class MqttProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         broker_reader, broker_writer = await asyncio.open_connection("127.0.0.1", self._broker_port)
         self._writers |= {writer, broker_writer}
+        back = asyncio.create_task(self._to_client(broker_reader, writer))
         try:
-            with contextlib.suppress(asyncio.IncompleteReadError, OSError):
-                async with asyncio.TaskGroup() as tasks:
-                    ways = [
-                        tasks.create_task(self._to_broker(reader, broker_writer, writer)),
-                        tasks.create_task(self._to_client(broker_reader, writer)),
-                    ]
-                    await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-                    for way in ways:
-                        way.cancel()
+            await self._to_broker(reader, broker_writer, writer)
+            if not broker_writer.is_closing():
+                broker_writer.write_eof()
+            await back
         finally:
+            back.cancel()
             for each in (writer, broker_writer):
                 self._writers.discard(each)
-                each.transport.abort()
+                each.close()
 
     async def _to_broker(
         self, reader: asyncio.StreamReader, broker: asyncio.StreamWriter, client: asyncio.StreamWriter

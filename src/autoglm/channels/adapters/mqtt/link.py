@@ -38,6 +38,8 @@ _RIVAL_PAUSE_S = 20.0
 _GOODBYE_S = 1.0
 _MAX_PACKET_BYTES = 268_435_460
 """MQTT 5.0, section 2.1.4."""
+_FENCE = "autoglm/nothing"
+"""A filter that nobody subscribed to."""
 _LONGEST_KEY = "k" * 160
 
 _CLOSED = transient("closed", Words("the channel is closed", "渠道已关闭"))
@@ -73,6 +75,7 @@ class Link:
         self._is_full = is_full
         self._begin_session = begin_session
         self._client: Client | None = None
+        self._loop: asyncio.AbstractEventLoop
         self._connecting = anyio.Lock()
         self._greeting: asyncio.Future[Delivery | None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -112,7 +115,8 @@ class Link:
             if not self.is_up and not self._is_closed and not self.pause_s:
                 self._failure = await self._connect() or _ENDED
                 if not self.is_up:
-                    self._note_failure()
+                    self._space()
+                    log.warning("mqtt_connection_failed", channel=self._settings.name, code=self._failure.code)
             if self.is_up:
                 return None
             return _CLOSED if self._is_closed else self._failure
@@ -137,7 +141,7 @@ class Link:
         """Read on."""
         if self._fd >= 0 and not self._is_reading:
             self._start_reading()
-            asyncio.get_running_loop().call_soon(self._readable)  # what TLS has read already, no socket tells again
+            self._loop.call_soon(self._readable)  # what TLS has read already, no socket tells again
 
     async def aclose(self) -> None:
         self._is_closed = True
@@ -155,7 +159,7 @@ class Link:
 
     async def _connect(self) -> Delivery | None:
         """None when the broker welcomes us."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         self._tls_alert = ""
         try:
             client = await self._opened()
@@ -207,18 +211,17 @@ class Link:
         client.on_socket_unregister_write = self._on_unregister_write
         return client
 
-    def _note_failure(self) -> None:
-        """The first one may be tried again at once, those after it with growing pauses."""
+    def _space(self) -> None:
+        """After a connection that failed or did not last: the first may follow at once, others after growing pauses."""
         self._failures += 1
         if self._failures > 1:
             longest_s = min(MAX_PAUSE_S, 2.0 ** min(10, self._failures - 2))
             self._not_before_s = time.monotonic() + random.uniform(longest_s / 2, longest_s)  # noqa: S311  # no secret
-        log.warning("mqtt_connection_failed", channel=self._settings.name, code=self._failure.code)
 
     # --- the socket ---------------------------------------------------------------------------------
 
     def _start_reading(self) -> None:
-        asyncio.get_running_loop().add_reader(self._fd, self._readable)
+        self._loop.add_reader(self._fd, self._readable)
         self._is_reading = True
 
     def _readable(self) -> None:
@@ -231,7 +234,7 @@ class Link:
                 if sock is None:
                     return
                 if self._is_full():
-                    asyncio.get_running_loop().remove_reader(self._fd)
+                    self._loop.remove_reader(self._fd)
                     self._is_reading = False
                     return
                 if not (hasattr(sock, "pending") and sock.pending()):
@@ -251,7 +254,7 @@ class Link:
         self._client.loop_misc()
         if self._fd >= 0:
             pause_s = max(0.05, min(1.0, self._settings.keepalive_s / 4))
-            self._timer = asyncio.get_running_loop().call_later(pause_s, self._tick)
+            self._timer = self._loop.call_later(pause_s, self._tick)
 
     def _abort(self) -> None:
         """End the connection at once."""
@@ -261,17 +264,16 @@ class Link:
 
     def _on_register_write(self, _client: object, _data: object, _sock: object) -> None:
         if self._fd >= 0:  # else its thread connects, and `_connect` looks after it
-            asyncio.get_running_loop().add_writer(self._fd, self._writable)
+            self._loop.add_writer(self._fd, self._writable)
 
     def _on_unregister_write(self, _client: object, _data: object, _sock: object) -> None:
         if self._fd >= 0:
-            asyncio.get_running_loop().remove_writer(self._fd)
+            self._loop.remove_writer(self._fd)
 
     def _on_socket_close(self, _client: object, _data: object, _sock: object) -> None:
         if self._fd >= 0:
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(self._fd)
-            loop.remove_writer(self._fd)
+            self._loop.remove_reader(self._fd)
+            self._loop.remove_writer(self._fd)
             self._fd = -1
             self._is_reading = False
 
@@ -327,7 +329,6 @@ class Link:
             options = SubscribeOptions(qos, noLocal=not prefix, retainHandling=1)
         _, mid = client.subscribe([(prefix + pattern, options) for pattern in filters])
         self._asked = mid, filters
-        self._is_subscribed = True
 
     def _on_subscribe(
         self, _client: object, _data: object, mid: int, codes: "Sequence[ReasonCode]", _properties: object
@@ -338,8 +339,8 @@ class Link:
         self.refused_filters = {
             pattern: code.value for pattern, code in zip(filters, codes, strict=False) if code.is_failure
         }
+        self._is_subscribed = not self.refused_filters
         if self.refused_filters:
-            self._is_subscribed = False
             log.error("mqtt_subscription_refused", channel=self._settings.name, filters=self.refused_filters)
 
     def _on_message(self, _client: object, _data: object, message: "MQTTMessage") -> None:
@@ -379,6 +380,8 @@ class Link:
         self._failure = failure
         if self._had_answer or time.monotonic() - self._up_since_s >= _STABLE_S:
             self._failures = 0
+        else:
+            self._space()
         if failure.code == str(reasons.TAKEN_OVER):  # by turns, two hubs would disturb each other all the time
             self._not_before_s = time.monotonic() + random.uniform(_RIVAL_PAUSE_S / 2, _RIVAL_PAUSE_S)  # noqa: S311
         if not self._is_closed:
@@ -434,9 +437,17 @@ class Link:
         return properties
 
     async def _say_goodbye(self, client: "Client") -> None:
-        """So that the broker sends no will; what the will says, the hub says itself."""
+        """With a DISCONNECT, so that the broker sends no will; what the will says, the hub says itself. Before that
+        the broker answers something: a broker may drop acknowledgements that it has not read when the next connection
+        comes (Mosquitto does).
+        """
         if (presence := self._settings.presence) is not None:
             client.publish(presence.topic, presence.offline, min(1, self._settings.qos), presence.retain)
+        has_read = anyio.Event()
+        client.on_unsubscribe = lambda *_: has_read.set()
+        client.unsubscribe(_FENCE)
+        with anyio.move_on_after(_GOODBYE_S):
+            await has_read.wait()
         client.disconnect()
         with anyio.move_on_after(_GOODBYE_S):
             await self.lost.wait()
