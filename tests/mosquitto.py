@@ -93,6 +93,8 @@ class Device:
         username: str = "", password: str = "",
     ) -> None:  # fmt: skip
         self.heard: list[paho.MQTTMessage] = []
+        self.published: set[int] = set()
+        """Numbers of what the broker confirmed."""
         self.is_session_present = False
         self._filters = [(pattern, qos) for pattern in filters]
         self._granted = threading.Event()
@@ -105,6 +107,7 @@ class Device:
             self.client.username_pw_set(username, password)
         self.client.on_message = lambda _client, _data, message: self.heard.append(message)
         self.client.on_connect = self._welcome
+        self.client.on_publish = lambda _client, _data, mid, *_: self.published.add(mid)
         self.client.on_subscribe = lambda *_: self._granted.set()
         self.client.reconnect_delay_set(1, 1)
         self._arguments: dict[str, Any] = {"port": port, "keepalive": 5}
@@ -127,18 +130,23 @@ class Device:
         properties: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """Returns when the broker has it."""
-        self.start_publishing(topic, payload, qos, retain=retain, properties=properties).wait_for_publish(10)
+        mid = self.start_publishing(topic, payload, qos, retain=retain, properties=properties)
+        self.wait_for(mid)
+
+    def wait_for(self, mid: int, timeout_s: float = 30.0) -> None:
+        """Until the broker has confirmed it, on this connection or a later one."""
+        wait_until(lambda: mid in self.published, timeout_s)
 
     def start_publishing(
         self, topic: str, payload: str | bytes | None, qos: int = 1, *, retain: bool = False,
         properties: dict[str, Any] | None = None,
-    ) -> paho.MQTTMessageInfo:  # fmt: skip
+    ) -> int:  # fmt: skip
         packed = None
         if properties is not None:
             packed = Properties(3)  # type: ignore[no-untyped-call]  # 3: PUBLISH
             for name, value in properties.items():
                 setattr(packed, name, value)
-        return self.client.publish(topic, payload, qos, retain, packed)
+        return self.client.publish(topic, payload, qos, retain, packed).mid
 
     def catch_up(self) -> None:
         """Until all that the broker has for it has come: a message of its own comes after what was before."""

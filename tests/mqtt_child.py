@@ -35,7 +35,8 @@ async def no_blob(sha256: str) -> bytes | None:
     return None
 
 
-async def main(port: str, version: str, path: str) -> None:
+async def main() -> None:
+    port, version, path = sys.argv[1:]
     settings = parse_channel(
         {
             "name": "mqtt", "kind": "mqtt", "url": f"mqtt://127.0.0.1:{port}", "version": version,
@@ -48,4 +49,4 @@ async def main(port: str, version: str, path: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, *sys.argv[1:])
+    anyio.run(main)

@@ -116,7 +116,7 @@ class MqttProxy:
                 if fault in _PUBACK_CODES:
                     client.write(bytes((0x40, 4, *mid, _PUBACK_CODES[fault], 0)))
                     continue
-                if fault in ("silent", "cut"):
+                if fault == "silent":
                     self._swallowed.add(mid)
                 broker.write(head + body)
                 await broker.drain()

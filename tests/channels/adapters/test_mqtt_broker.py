@@ -1,57 +1,21 @@
 """The MQTT channel with a real Mosquitto: both ways, both versions, sessions, retained messages, will, refusals."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autoglm.channels import web
-from autoglm.channels.adapters.mqtt import Mqtt, MqttSettings
-from autoglm.channels.channel import Resources
 from autoglm.channels.delivery import Delivery
-from autoglm.channels.settings import parse_channel
 from autoglm.core.errors import StorageFull
 from autoglm.core.tasks import one_task_group
-from contracts.channel_contract import KeptInbox, message
 from eventually import until
 from fakes.mqtt_proxy import MqttProxy
 from mosquitto import Device, Mosquitto, needs_mosquitto
+from mqtt_channels import ALARMS, channel, running, send
 
 pytestmark = needs_mosquitto
-ALARMS = {"topic": "plant/+/alarm", "from": "device:{1}", "to": "group:ops"}
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return b"\xffblob" if sha256 == "known" else None
-
-
-def channel(port: int, **fields: Any) -> Mqtt:
-    settings = parse_channel(
-        {"name": "mqtt", "kind": "mqtt", "url": f"mqtt://127.0.0.1:{port}", "topics": [ALARMS], **fields}
-    )
-    assert isinstance(settings, MqttSettings)
-    return Mqtt(settings, Resources("mqtt", no_blob))
-
-
-@asynccontextmanager
-async def running(port: int, **fields: Any) -> AsyncIterator[tuple[Mqtt, KeptInbox]]:
-    """A channel that is connected and takes in."""
-    mqtt, inbox = channel(port, **fields), KeptInbox()
-    try:
-        async with one_task_group() as tasks:
-            tasks.start_soon(mqtt.run, inbox)
-            await until(lambda: mqtt._link.is_up and mqtt._link._is_subscribed)
-            yield mqtt, inbox
-            tasks.cancel_scope.cancel()
-    finally:
-        await mqtt.aclose()
-
-
-async def send(mqtt: Mqtt, content: Any, target: str, key: str = "k", **fields: Any) -> Delivery:
-    (parcel,) = mqtt.compose(message(content, **fields), target)
-    return await mqtt.send(parcel, key)
 
 
 @pytest.fixture
@@ -96,7 +60,7 @@ async def test_properties_name_the_message_and_its_attempts(broker: Mosquitto) -
         async with running(broker.port) as (mqtt, _):
             await send(mqtt, [{"type": "json", "json": 5}], "a", key="k-1", thread="t", expires_at=4_000_000_000_000)
             await until(lambda: device.heard)
-            found = device.heard[0].properties
+            found: Any = device.heard[0].properties
             assert dict(found.UserProperty) == {
                 "id": "m-1", "from": "user:alice", "kind": "chat", "thread": "t", "key": "k-1",
             }  # fmt: skip
@@ -216,7 +180,8 @@ async def test_a_receipt_of_the_device_is_reported(broker: Mosquitto) -> None:
         async with running(broker.port, topics=rules) as (mqtt, inbox):
             found = await send(mqtt, "slow down", "plant/7/command")
             await until(lambda: device.heard)
-            device.publish("plant/7/ack", dict(device.heard[0].properties.UserProperty)["id"])
+            heard: Any = device.heard[0].properties
+            device.publish("plant/7/ack", dict(heard.UserProperty)["id"])
             await until(lambda: inbox.reported)
     assert [(ticket, delivery.outcome) for ticket, delivery in inbox.reported] == [(found.ticket, "delivered")]
 

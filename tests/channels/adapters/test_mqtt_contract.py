@@ -2,32 +2,19 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from autoglm.channels.adapters.mqtt import Mqtt, MqttSettings
-from autoglm.channels.channel import Resources
 from autoglm.channels.delivery import Delivery
-from autoglm.channels.settings import parse_channel
 from autoglm.core.envelope import Envelope
 from contracts.channel_contract import ChannelContract, Rig
 from eventually import until
 from fakes.mqtt_proxy import MqttProxy
 from mosquitto import Device, Mosquitto, needs_mosquitto
+from mqtt_channels import channel
 
 pytestmark = needs_mosquitto
 PASSWORD = "not-for-the-log"
-
-
-async def no_blob(sha256: str) -> bytes | None:
-    return None
-
-
-def channel(port: int, **fields: Any) -> Mqtt:
-    settings = parse_channel({"name": "mqtt", "kind": "mqtt", "url": f"mqtt://127.0.0.1:{port}", **fields})
-    assert isinstance(settings, MqttSettings)
-    return Mqtt(settings, Resources("mqtt", no_blob))
 
 
 class WatchingRig(Rig):
@@ -50,7 +37,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
             device.catch_up()
             return device.texts
 
-        mqtt = channel(proxy.port, username="hub", password=PASSWORD)
+        mqtt = channel(proxy.port, username="hub", password=PASSWORD, topics=[])
         rig = WatchingRig(
             mqtt, target="plant/7/command", texts=texts, misbehave=proxy.misbehave, stop=proxy.stop,
             secrets=(PASSWORD,), unknown_target="$SYS/broker",

@@ -126,6 +126,7 @@ def test_templates_take_levels_and_the_topic() -> None:
         ({"publish": ["a/b#"]}, "not its whole last level"),
         ({"share": "g", "version": "3.1.1"}, "share needs"),
         ({"broker": "nats-server"}, "3.1.1"),
+        ({"broker": "nats-server", "version": "3.1.1", "topics": [{"topic": "a b"}]}, "no blank"),
         ({"tls_ca_file": "x.pem"}, "mqtts://"),
         ({"url": "mqtts://b", "tls_key_file": "x.pem"}, "go together"),
         ({"password": "x"}, "needs a username"),

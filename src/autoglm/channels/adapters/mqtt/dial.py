@@ -8,6 +8,7 @@ from autoglm.channels.adapters.mqtt.settings import MqttSettings
 from autoglm.channels.delivery import Delivery, Words, transient, unauthorized
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
     from paho.mqtt.client import Client
     from paho.mqtt.properties import Properties
 
@@ -64,15 +65,37 @@ def properties_for(packet: str) -> "Properties":
     return Properties(getattr(PacketTypes, packet))  # type: ignore[no-untyped-call]  # paho has none there
 
 
+# That the other side is gone shows when all that it sent is read, not already by writing: a broker that was killed may
+# have given us messages that it has not on its disk, and paho would close at once.
+
+
+class _PlainSocket(socket.socket):
+    def send(self, data: "Buffer", flags: int = 0) -> int:
+        try:
+            return super().send(data, flags)
+        except (BrokenPipeError, ConnectionResetError):
+            return memoryview(data).nbytes
+
+
+class _SecureSocket(ssl.SSLSocket):
+    def send(self, data: "Buffer", flags: int = 0) -> int:
+        try:
+            return super().send(data, flags)
+        except (BrokenPipeError, ConnectionResetError):
+            return memoryview(data).nbytes
+
+
 def open_socket(settings: MqttSettings) -> socket.socket:
     """Blocks. Raises OSError, for which `why_not` has words."""
     context = _certified(settings) if settings.is_secure else None
-    plain = socket.create_connection((settings.host, settings.port), timeout=CONNECT_TIMEOUT_S)
+    opened = socket.create_connection((settings.host, settings.port), timeout=CONNECT_TIMEOUT_S)
     try:
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a packet must not wait for the one before
-        return plain if context is None else context.wrap_socket(plain, server_hostname=settings.host)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a packet must not wait for the one before
+        if context is not None:
+            return context.wrap_socket(opened, server_hostname=settings.host)
+        return _PlainSocket(opened.family, opened.type, opened.proto, opened.detach())
     except BaseException:
-        plain.close()
+        opened.close()
         raise
 
 
@@ -84,6 +107,7 @@ def _certified(settings: MqttSettings) -> ssl.SSLContext:
     """Each time anew: the files may have been renewed. Raises CertificateUnreadable."""
     try:
         context = ssl.create_default_context(cafile=settings.tls_ca_file)
+        context.sslsocket_class = _SecureSocket
         if settings.tls_certificate_file is not None:
             # Without a password of its own, OpenSSL would ask for that of an encrypted key on the terminal.
             context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file, password="")

@@ -8,21 +8,21 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 import structlog
 
 from autoglm.channels.adapters.mqtt import reasons
-from autoglm.channels.adapters.mqtt.dial import CONNECT_TIMEOUT_S, aim, make_client, of_alert, properties_for, why_not
+from autoglm.channels.adapters.mqtt.dial import CONNECT_TIMEOUT_S, aim, make_client, of_alert, why_not
 from autoglm.channels.adapters.mqtt.incoming import Arrival
-from autoglm.channels.adapters.mqtt.outgoing import JSON, TEXT, Publication, packet_bytes
+from autoglm.channels.adapters.mqtt.outgoing import Publication
+from autoglm.channels.adapters.mqtt.packets import Offer, arrival_of, offer_of, properties_of, refusal
 from autoglm.channels.adapters.mqtt.pending import Attempt, Pending
 from autoglm.channels.adapters.mqtt.settings import MqttSettings
 from autoglm.channels.adapters.mqtt.topics import widest
-from autoglm.channels.delivery import Delivery, Words, throttled, too_large, transient
-from autoglm.core.clock import now_ms
+from autoglm.channels.delivery import Delivery, Words, throttled, transient
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -36,11 +36,8 @@ _STABLE_S = 5.0
 """A connection that held for so long ends a row of failures."""
 _RIVAL_PAUSE_S = 20.0
 _GOODBYE_S = 1.0
-_MAX_PACKET_BYTES = 268_435_460
-"""MQTT 5.0, section 2.1.4."""
 _FENCE = "autoglm/nothing"
 """A filter that nobody subscribed to."""
-_LONGEST_KEY = "k" * 160
 
 _CLOSED = transient("closed", Words("the channel is closed", "渠道已关闭"))
 _ENDED = transient("ended", Words("the broker closed the connection", "服务器关闭了连接"))
@@ -50,14 +47,6 @@ _BUSY = throttled(
 _UNWELCOME = transient(
     "connect_timeout", Words("the broker takes the connection and says nothing", "服务器接受连接但无应答")
 )
-
-
-class _Offer(NamedTuple):
-    """What the broker said in its CONNACK that it bears."""
-
-    packet_bytes: int = _MAX_PACKET_BYTES
-    qos: int = 2
-    retains: bool = True
 
 
 class Link:
@@ -81,9 +70,11 @@ class Link:
         self._timer: asyncio.TimerHandle | None = None
         self._fd = -1
         self._is_reading = False
-        self._offer = _Offer()
+        self._offer = Offer()
         self._pending = Pending(is_unheard_accepted=settings.unheard == "accept")
-        self._had_answer = True
+        self._fence: tuple[int | None, int] = (None, 0)
+        self._has_read: anyio.Event | None = None
+        self._had_answer = self._was_useful = True
         self._failures = 0
         self._not_before_s = self._up_since_s = 0.0
         self._failure = _CLOSED
@@ -125,11 +116,11 @@ class Link:
         """The broker's answer. What is on its way under the same key, or was answered when nobody waited any more, is
         not published again.
         """
-        found = self._pending.find(publication, key) or self._refusal(publication)
+        found = self._pending.find(publication, key) or self._why_not(publication)
         if found is None:
             if not await self._pending.wait_for_room():
                 return _BUSY
-            found = self._pending.find(publication, key) or self._refusal(publication) or self._start(publication, key)
+            found = self._pending.find(publication, key) or self._why_not(publication) or self._start(publication, key)
         return found if isinstance(found, Delivery) else await self._pending.answer(found)
 
     def acknowledge(self, arrival: Arrival) -> None:
@@ -206,6 +197,7 @@ class Link:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
+        client.on_unsubscribe = self._on_unsubscribe
         client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = self._on_register_write
         client.on_socket_unregister_write = self._on_unregister_write
@@ -292,16 +284,14 @@ class Link:
         if reason.is_failure:
             self._greet(reasons.of_connection(reason.value))
             return
-        self._offer = _Offer(
-            getattr(properties, "MaximumPacketSize", _MAX_PACKET_BYTES), getattr(properties, "MaximumQoS", 2),
-            bool(getattr(properties, "RetainAvailable", 1)),
-        )  # fmt: skip
+        self._offer = offer_of(properties)
         self._pending.window = min(self._settings.inflight_max, getattr(properties, "ReceiveMaximum", 65_535))
         if not flags.session_present:
             self._begin_session()
             self._is_subscribed = False
         self.is_up = True
-        self._had_answer = False
+        self._had_answer = self._was_useful = False
+        self._fence = None, 0
         self._up_since_s = time.monotonic()
         self.lost = anyio.Event()
         log.info("mqtt_connected", channel=self._settings.name, session_present=flags.session_present)
@@ -344,22 +334,33 @@ class Link:
             log.error("mqtt_subscription_refused", channel=self._settings.name, filters=self.refused_filters)
 
     def _on_message(self, _client: object, _data: object, message: "MQTTMessage") -> None:
-        properties = message.properties
-        correlation = getattr(properties, "CorrelationData", b"")
-        self._take(
-            Arrival(
-                topic=message.topic, payload=bytes(message.payload), qos=message.qos, mid=message.mid,
-                is_repeated=message.dup, is_retained=message.retain, connection=self.connection,
-                properties=dict(getattr(properties, "UserProperty", ())),
-                content_type=getattr(properties, "ContentType", ""),
-                correlation=correlation.decode("ascii", "ignore") if isinstance(correlation, bytes) else "",
-                expires_in_s=getattr(properties, "MessageExpiryInterval", None),
-            )
-        )  # fmt: skip
+        self._was_useful = True
+        self._take(arrival_of(message, self.connection))
 
-    def _on_publish(self, _client: object, _data: object, mid: int, reason: "ReasonCode", _properties: object) -> None:
-        self._had_answer = True
-        self._pending.settle(mid, reason.value)
+    def _on_publish(self, client: "Client", _data: object, mid: int, reason: "ReasonCode", _properties: object) -> None:
+        self._had_answer = self._was_useful = True
+        if not self._settings.confirm_twice:
+            self._pending.settle(mid, reason.value)
+        elif self._pending.hold(mid, reason.value) and self._fence[0] is None:
+            self._ask_again(client)
+
+    def _ask_again(self, client: "Client") -> None:
+        """A request whose answer confirms the answers before it. Mosquitto saves at the end of each turn of its loop,
+        after it has sent the answers of the turn: those are safe when it answers something that was sent after them.
+        """
+        _, mid = client.unsubscribe(_FENCE)
+        self._fence = mid, self._pending.held
+
+    def _on_unsubscribe(self, client: "Client", _data: object, mid: int, *_: object) -> None:
+        if self._has_read is not None:
+            self._has_read.set()
+        asked, count = self._fence
+        if mid != asked:
+            return
+        self._fence = None, 0
+        self._pending.confirm(count)
+        if self._pending.held:
+            self._ask_again(client)
 
     def _on_disconnect(
         self, client: "Client", _data: object, flags: "DisconnectFlags", reason: "ReasonCode", _properties: object
@@ -378,7 +379,7 @@ class Link:
             return
         self.is_up = False
         self._failure = failure
-        if self._had_answer or time.monotonic() - self._up_since_s >= _STABLE_S:
+        if self._was_useful or time.monotonic() - self._up_since_s >= _STABLE_S:
             self._failures = 0
         else:
             self._space()
@@ -395,46 +396,19 @@ class Link:
 
     # --- publishing ---------------------------------------------------------------------------------
 
-    def _refusal(self, publication: Publication) -> Delivery | None:
-        """What speaks against it before it goes out."""
-        if not self.is_up:
-            return self._failure
-        if publication.qos > self._offer.qos:
-            return reasons.of_publication(155, was_repeated=False)
-        if publication.retain and not self._offer.retains:
-            return reasons.of_publication(154, was_repeated=False)
-        properties = self._properties_of(publication, _LONGEST_KEY)
-        packed: Any = None if properties is None else properties.pack()  # type: ignore[no-untyped-call]  # paho's
-        if (size := packet_bytes(publication, len(packed or b""))) <= self._offer.packet_bytes:
-            return None
-        words = Words(
-            f"the message takes {size:,} bytes, and the broker's limit is {self._offer.packet_bytes:,}",
-            f"消息共 {size:,} 字节，服务器上限为 {self._offer.packet_bytes:,} 字节",
-        )
-        return too_large("149", words)
+    def _why_not(self, publication: Publication) -> Delivery | None:
+        return refusal(publication, self._offer, self._settings.version) if self.is_up else self._failure
 
     def _start(self, publication: Publication, key: str) -> Attempt | Delivery:
         """The attempt; a Delivery where paho takes no more."""
         assert self._client is not None
         info = self._client.publish(
             publication.topic, publication.payload, publication.qos, publication.retain,
-            self._properties_of(publication, key),
+            properties_of(publication, key, self._settings.version),
         )  # fmt: skip
         if info.rc:
             return _BUSY
         return self._pending.add(info.mid, publication, key)
-
-    def _properties_of(self, publication: Publication, key: str) -> "Properties | None":
-        if self._settings.version != "5":
-            return None
-        properties = properties_for("PUBLISH")
-        properties.UserProperty = [*publication.properties, ("key", key)]
-        if publication.content_type:
-            properties.ContentType = publication.content_type
-            properties.PayloadFormatIndicator = int(publication.content_type in (JSON, TEXT))
-        if publication.expires_at is not None:
-            properties.MessageExpiryInterval = min(0xFFFF_FFFF, max(1, (publication.expires_at - now_ms()) // 1000))
-        return properties
 
     async def _say_goodbye(self, client: "Client") -> None:
         """With a DISCONNECT, so that the broker sends no will; what the will says, the hub says itself. Before that
@@ -443,11 +417,10 @@ class Link:
         """
         if (presence := self._settings.presence) is not None:
             client.publish(presence.topic, presence.offline, min(1, self._settings.qos), presence.retain)
-        has_read = anyio.Event()
-        client.on_unsubscribe = lambda *_: has_read.set()
+        self._has_read = anyio.Event()
         client.unsubscribe(_FENCE)
         with anyio.move_on_after(_GOODBYE_S):
-            await has_read.wait()
+            await self._has_read.wait()
         client.disconnect()
         with anyio.move_on_after(_GOODBYE_S):
             await self.lost.wait()

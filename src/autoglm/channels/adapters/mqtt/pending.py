@@ -38,6 +38,8 @@ class Attempt:
     """For whoever waits; None when nobody does."""
     was_repeated: bool = False
     """Its connection was lost, and paho sends it again on the next one."""
+    code: int = 0
+    """Of the broker's answer, which is yet to be confirmed."""
 
 
 class Pending:
@@ -48,6 +50,7 @@ class Pending:
         self._by_mid: dict[int, Attempt] = {}
         self._by_key: dict[str, Attempt] = {}
         self._late: OrderedDict[str, tuple[Publication, Delivery]] = OrderedDict()
+        self._held: deque[Attempt] = deque()
         self._turns: deque[asyncio.Future[None]] = deque()
         self._called = 0
         self.window = 1
@@ -100,11 +103,37 @@ class Pending:
         return _SILENT
 
     def settle(self, mid: int, code: int) -> None:
-        """The broker's answer came."""
-        if (attempt := self._by_mid.pop(mid, None)) is None:
-            return
-        self._forget_key(attempt)
+        """The broker's answer came, and is final."""
+        if (attempt := self._by_mid.pop(mid, None)) is not None:
+            self._call_next()
+            self._tell(attempt, code)
+
+    def hold(self, mid: int, code: int) -> bool:
+        """The broker's answer came, and is yet to be confirmed; True when there is something to confirm."""
+        if (attempt := self._by_mid.get(mid)) is None:
+            return False
+        if code >= 128 or attempt.publication.qos == 0:
+            self.settle(mid, code)
+            return False
+        del self._by_mid[mid]
         self._call_next()
+        attempt.code = code
+        self._held.append(attempt)
+        return True
+
+    @property
+    def held(self) -> int:
+        """Answers that are yet to be confirmed."""
+        return len(self._held)
+
+    def confirm(self, count: int) -> None:
+        """The first of those on hold are final."""
+        for _ in range(min(count, len(self._held))):
+            attempt = self._held.popleft()
+            self._tell(attempt, attempt.code)
+
+    def _tell(self, attempt: Attempt, code: int) -> None:
+        self._forget_key(attempt)
         delivery = self._read(attempt, code)
         if attempt.answer is not None and not attempt.answer.done():
             attempt.answer.set_result(delivery)
@@ -125,6 +154,11 @@ class Pending:
             if is_all_dropped or attempt.publication.qos == 0:
                 del self._by_mid[mid]
                 self._forget_key(attempt)
+        for attempt in self._held:  # paho has forgotten them
+            if attempt.answer is not None and not attempt.answer.done():
+                attempt.answer.set_result(_CUT)
+            self._forget_key(attempt)
+        self._held.clear()
         self._called += len(self._turns)
         for turn in self._turns:
             if not turn.done():

@@ -153,6 +153,9 @@ class MqttSettings(ChannelSettings, frozen=True):
     """content: the text, the JSON or the file by itself; envelope: the whole message as JSON."""
     unheard: Literal["accept", "retry"] = "accept"
     """What a message is to which nobody subscribes (MQTT 5): accepted all the same, or tried again."""
+    confirm_twice: bool = True
+    """Whether a message counts as accepted only when the broker has answered once more after its PUBACK: Mosquitto
+    saves between the two, and may be killed."""
     session_expiry_s: int = Field(default=604_800, ge=0, le=0xFFFF_FFFF)
     """How long the broker keeps what comes while the hub is away (MQTT 5)."""
     keepalive_s: int = Field(default=30, ge=1, le=65_535)
@@ -181,6 +184,8 @@ class MqttSettings(ChannelSettings, frozen=True):
             raise ValueError('share needs version = "5"')
         if self.broker == "nats-server" and self.version != "3.1.1":
             raise ValueError('nats-server speaks version = "3.1.1" only')
+        if self.broker == "nats-server" and any(" " in rule.topic for rule in self.topics):
+            raise ValueError("nats-server takes no blank in a topic")
         return self
 
     @property

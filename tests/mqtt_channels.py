@@ -1,0 +1,47 @@
+"""MQTT channels for tests that talk to a real broker."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from autoglm.channels.adapters.mqtt import Mqtt, MqttSettings
+from autoglm.channels.channel import Resources
+from autoglm.channels.delivery import Delivery
+from autoglm.channels.settings import parse_channel
+from autoglm.core.tasks import one_task_group
+from contracts.channel_contract import KeptInbox, message
+from eventually import until
+
+ALARMS = {"topic": "plant/+/alarm", "from": "device:{1}", "to": "group:ops"}
+
+
+async def blob(sha256: str) -> bytes | None:
+    """One is known."""
+    return b"\xffblob" if sha256 == "known" else None
+
+
+def channel(port: int, **fields: Any) -> Mqtt:
+    settings = parse_channel(
+        {"name": "mqtt", "kind": "mqtt", "url": f"mqtt://127.0.0.1:{port}", "topics": [ALARMS], **fields}
+    )
+    assert isinstance(settings, MqttSettings)
+    return Mqtt(settings, Resources("mqtt", blob))
+
+
+@asynccontextmanager
+async def running(port: int, **fields: Any) -> AsyncIterator[tuple[Mqtt, KeptInbox]]:
+    """A channel that is connected and takes in."""
+    mqtt, inbox = channel(port, **fields), KeptInbox()
+    try:
+        async with one_task_group() as tasks:
+            tasks.start_soon(mqtt.run, inbox)
+            await until(lambda: mqtt._link.is_up and mqtt._link._is_subscribed)
+            yield mqtt, inbox
+            tasks.cancel_scope.cancel()
+    finally:
+        await mqtt.aclose()
+
+
+async def send(mqtt: Mqtt, content: Any, target: str, key: str = "k", **fields: Any) -> Delivery:
+    (parcel,) = mqtt.compose(message(content, **fields), target)
+    return await mqtt.send(parcel, key)
