@@ -11,6 +11,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from autoglm.channels.broker.plan import choose_program
+from autoglm.channels.broker_settings import BrokerSettings
+from autoglm.core.errors import SettingsError
 from hub import HubProcess, instance_config, running_hub
 from models import SMALL_MODEL, small_model
 from scripted_model import ScriptedModel
@@ -70,8 +73,9 @@ def test_embedded_example_answers(hub: HubProcess, tmp_path: Path) -> None:
         ((sys.executable, "examples/embedded.py"), "python examples/embedded.py DATA_FOLDER"),
         (("sh", "examples/mailbox.sh"), "set it to a key of the hub"),
         ((sys.executable, "-S", "examples/unequal_pool.py"), "use the Python of 'make up'"),
+        ((sys.executable, "-S", "examples/night_shift.py"), "use the Python of 'make test'"),
     ],
-    ids=["chat", "embedded", "mailbox", "unequal_pool"],
+    ids=["chat", "embedded", "mailbox", "unequal_pool", "night_shift"],
 )
 def test_an_example_that_lacks_something_says_so_in_one_line(command: tuple[str, ...], words: str) -> None:
     done = subprocess.run(
@@ -152,3 +156,31 @@ async def test_the_unequal_pool_survives_the_loss_of_a_worker() -> None:
     assert any("--- smollm2-135m is back " in line for line in lines)
     assert max(map(len, lines)) <= 80
     assert ", 0 failed; answered by: smollm2-135m 12" in lines[-1]
+
+
+async def test_the_night_shift_wakes_who_it_must_and_can_say_how() -> None:
+    if not has_broker():
+        pytest.skip("needs mosquitto or nats-server")
+    folder = (await small_model()).parent
+    command = (sys.executable, "examples/night_shift.py", "--models", folder)
+    done = await anyio.run_process(command, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    told = done.stdout.decode()
+    story = [
+        "the robot's service throttles", "[6 条消息 / 6 messages]", "a mail lies with lead@plant.example",
+        "SMS to +8613800138000: Press 7", "acknowledged by channel:mail/lead@plant.example: nobody else is woken",
+        "the receipts of the alarm:", "channel:robot/ops: queued http_429",
+        "channel:robot/ops: sent: it went out in a digest of 6 messages", "channel:sms/boss: sent",
+        "the model's summary:",
+    ]  # fmt: skip
+    places = [told.find(line) for line in story]
+    assert -1 not in places, told
+    assert "user:director" not in told
+
+
+def has_broker() -> bool:
+    try:
+        choose_program(BrokerSettings())
+    except SettingsError:
+        return False
+    return True

@@ -12,8 +12,11 @@ import anyio
 import anyio.to_thread
 import msgspec
 import structlog
+from pydantic import SecretStr
 
 from autoglm.auth.keys import KeyRing
+from autoglm.channels.adapters.mqtt.settings import OWN_BROKER, is_own_broker
+from autoglm.channels.broker import Broker, open_broker
 from autoglm.channels.channel import Inbox
 from autoglm.channels.deltas import Delta, Deltas
 from autoglm.channels.directory import Directory
@@ -23,6 +26,7 @@ from autoglm.channels.mailbox import Mailbox
 from autoglm.channels.outbox.carrier import Outgoing
 from autoglm.channels.outbox.outbox import Outbox
 from autoglm.channels.routes.notifier import Notifier
+from autoglm.channels.settings import ChannelSettings, parse_channel
 from autoglm.core.errors import PULL, NotFound, QueueFull, SettingsError, StorageFull, StoreBroken
 from autoglm.core.payer import Payer
 from autoglm.core.ports import Blobs, Provider
@@ -174,6 +178,8 @@ class Hub:
         self.admin_key_file = data_dir / ADMIN_KEY_FILE
         self.folder = model_folder(settings, data_dir)
         self._access = AccessLog(access_log or StandardError(), text_line if is_terminal else json_line)
+        self.broker: Broker | None = None
+        """The hub's own MQTT broker, where the settings want one."""
         self._resources = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -206,7 +212,7 @@ class Hub:
     async def _running(self) -> AsyncIterator[None]:
         settings = self.settings
         check_start(settings)
-        async with open_store(self.data_dir, settings.store) as store:
+        async with open_store(self.data_dir, settings.store) as store, self._own_broker():
             self._compose(store)
             self.new_admin_key = await self._keys.open(self.admin_key_file)
             await self._groups.open()
@@ -221,6 +227,8 @@ class Hub:
             async with anyio.create_task_group() as tasks:
                 for provider in self._providers:
                     tasks.start_soon(provider.run, self._scheduler.changed)
+                if self.broker is not None:
+                    tasks.start_soon(self.broker.run)
                 tasks.start_soon(self._mailbox.run)
                 tasks.start_soon(self._outbox.run)
                 tasks.start_soon(self._notifier.run)
@@ -249,6 +257,30 @@ class Hub:
             await self._directory.aclose()
         self._access.flush()
 
+    @contextlib.asynccontextmanager
+    async def _own_broker(self) -> AsyncIterator[None]:
+        """The MQTT broker that the hub runs itself, where the settings want one."""
+        if not self.settings.mqtt_broker.enabled:
+            yield
+            return
+        async with open_broker(self.settings.mqtt_broker, self.data_dir / "mqtt") as self.broker:
+            yield
+
+    def _channels(self) -> list[ChannelSettings]:
+        """Those of the settings. With a broker of the hub's own: its channel, and what `mqtt://own` stands for."""
+        channels = list(self.settings.channel)
+        if self.broker is None:
+            return channels
+        fields = self.broker.channel_fields()
+        if not any(is_own_broker(entry) for entry in channels) and all(entry.name != "mqtt" for entry in channels):
+            channels.append(parse_channel({"name": "mqtt", "kind": "mqtt", "url": OWN_BROKER}))
+        return [
+            entry.model_copy(update={**fields, "password": SecretStr(str(fields["password"]))})
+            if is_own_broker(entry)
+            else entry
+            for entry in channels
+        ]
+
     def _compose(self, store: Store) -> None:
         settings, limit = self.settings, self.settings.gateway.max_body_bytes
         self._keys = KeyRing(store.keyvalue, settings.key)
@@ -267,7 +299,7 @@ class Hub:
         self._providers: list[Provider] = []
         self._add_instances()
         self._groups = Groups(store.keyvalue)
-        self._directory = directory = Directory(settings.channel, partial(_read_blob, store.blobs))
+        self._directory = directory = Directory(self._channels(), partial(_read_blob, store.blobs))
         self._mailbox = Mailbox(
             store.log, store.keyvalue, self._groups, self._serves_model, directory.check_message
         )  # fmt: skip

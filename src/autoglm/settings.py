@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self, get_args
 from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 
 from autoglm.auth.settings import FIRST_KEY_NAME, KeySettings
+from autoglm.channels.broker_settings import BrokerSettings
 from autoglm.channels.kinds import settings_of
 from autoglm.channels.routes.settings import InhibitSettings, PersonSettings, RouteSettings
 from autoglm.channels.settings import ChannelSettings, OutboxSettings
@@ -73,6 +74,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     cache: CacheSettings = CacheSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     outbox: OutboxSettings = OutboxSettings()
+    mqtt_broker: BrokerSettings = BrokerSettings()
     instance: tuple[InstanceSettings, ...] = Field(default=(), max_length=1000)
     discovery: tuple[DiscoverySettings, ...] = Field(default=(), max_length=100)
     ray: tuple[RaySettings, ...] = Field(default=(), max_length=100)
@@ -168,6 +170,10 @@ def check_start(settings: Settings) -> None:
         partial(_check_budgets, settings),
         partial(_check_templates, settings),
     ]
+    if settings.mqtt_broker.enabled:
+        from autoglm.channels.broker.plan import choose_program
+
+        checks.append(partial(choose_program, settings.mqtt_broker))
     if settings.intents.encoder:
         checks.append(check_encoder)
     checks += [partial(configured_endpoint, entry) for entry in settings.instance if entry.provider != "local"]

@@ -50,6 +50,8 @@ class BrokerUser(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
 class BrokerSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """`[mqtt_broker]`."""
 
+    enabled: bool = False
+    """Whether the hub runs a broker; autoglm up --mqtt is the same."""
     program: Literal["auto", "mosquitto", "nats-server"] = "auto"
     """Which server runs; auto: mosquitto where it is installed, else nats-server."""
     host: str = "127.0.0.1"

@@ -28,11 +28,12 @@ if TYPE_CHECKING:
 @click.option(
     "--fetch", is_flag=True, help="Fetch the default model first, when no model and no [[instance]] is there."
 )
+@click.option("--mqtt", is_flag=True, help="Run an MQTT broker, too (mqtt_broker.enabled).")
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 @json_option
 def up(
     *, data_dir: Path, config_file: Path | None, host: str | None, port: int | None, allow_insecure_bind: bool,
-    fetch: bool, open_page: bool, as_json: bool,
+    fetch: bool, mqtt: bool, open_page: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Start the hub. Ctrl-C or SIGTERM ends it, once running requests are done.
 
@@ -48,7 +49,9 @@ def up(
     is_terminal = sys.stderr.isatty() and not as_json
     log_stream = set_up_patient_logs(is_terminal=is_terminal)
     gateway: dict[str, Any] = {"host": host, "port": port, "allow_insecure_bind": allow_insecure_bind or None}
-    options = {"gateway": {name: value for name, value in gateway.items() if value is not None}}
+    options: dict[str, Any] = {"gateway": {name: value for name, value in gateway.items() if value is not None}}
+    if mqtt:
+        options["mqtt_broker"] = {"enabled": True}
     loaded = load_settings(config_file_or_default(config_file, data_dir), options=options)
     if fetch:
         _fetch_first_model(loaded.settings, data_dir)
@@ -109,6 +112,10 @@ def _greet(hub: "Hub") -> None:
     unused = [model.name for model in hub.folder.list() if model.name not in hub.models]
     if unused and hub.models:
         click.echo(f'  not served  {", ".join(unused)}   (give each an [[instance]] with provider = "local")')
+    if hub.broker is not None:
+        click.echo(f"  mqtt        {hub.broker.device_url}   ({hub.broker.program}, MQTT {hub.broker.version})")
+        for limit in hub.broker.limits:
+            click.echo(f"              limit: {limit}")
     if hub.new_admin_key is not None:
         click.echo(f"  admin key   {hub.new_admin_key}   (shown once; kept in {hub.admin_key_file})")
         page = f"{hub.url}/#key={hub.new_admin_key}"

@@ -120,7 +120,7 @@ class MqttSettings(ChannelSettings, frozen=True):
     senders: tuple[str, ...] = Field(default=("*",), max_length=10_000)
     """Whose messages are taken. The table of topics says which come in, hence everybody's."""
     url: str = Field(pattern=_URL)
-    """The broker: mqtt://HOST[:1883], or with TLS mqtts://HOST[:8883]."""
+    """The broker: mqtt://HOST[:1883], with TLS mqtts://HOST[:8883], or mqtt://own for the one that the hub runs."""
     version: Literal["5", "3.1.1"] = "5"
     """Of the protocol."""
     broker: Literal["any", "nats-server"] = "any"
@@ -211,3 +211,11 @@ def _checked_filter(pattern: str) -> str:
     if pattern.startswith("$share/"):
         raise ValueError("the filter is shared; set `share` of the channel to the group's name")
     return pattern
+
+
+OWN_BROKER = "mqtt://own"
+"""Stands for the broker that the hub runs itself."""
+
+
+def is_own_broker(settings: ChannelSettings) -> bool:
+    return isinstance(settings, MqttSettings) and settings.url == OWN_BROKER
