@@ -339,6 +339,31 @@ async def test_wait_makes_no_digest(tmp_path: Path) -> None:
     assert channel.texts == [f"m{number}" for number in range(6)]
 
 
+async def test_a_digest_has_one_target(tmp_path: Path) -> None:
+    """A lane may be for all of an account: what is for one person goes to nobody else."""
+    channel = ScriptedChannel(Limits(windows=((2, 600.0),), per="channel", parallel=1, digest_bytes=2000))
+    channel.gate = anyio.Event()
+    async with office(tmp_path, (channel, settings())) as hub:
+        await hub.post("first", "channel:c/a")
+        await until(lambda: channel.tried)
+        for number in range(2):
+            await hub.post(f"a{number}", "channel:c/a")
+            await hub.post(f"b{number}", "channel:c/b")
+        await until(lambda: hub.outbox.states()[0].waiting == 5)
+        channel.gate.set()
+        await hub.settled_but(2)
+    target, text, _ = channel.sent[1]
+    assert target == "a"
+    assert [line.rpartition(" ")[2] for line in text.split("\n")[1:]] == ["a0", "a1"]
+
+
+async def test_a_target_that_the_settings_lost_breaks_no_digest(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(windows=((1, 600.0),), parallel=1, digest_bytes=2000))
+    async with office(tmp_path, (channel, settings())) as hub:
+        ids = [await hub.post(f"m{number}", "channel:c/nobody") for number in range(3)]
+        assert {end.code for end in await hub.ends(*ids)} == {"unknown_target"}
+
+
 # --- restarts ---
 
 

@@ -4,7 +4,7 @@ A lane that is stopped stops nobody else; a message that fails stops nobody behi
 What is waiting is in the log. In memory are numbers; on disk, beside the log, how far the outbox has come.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import anyio
@@ -12,7 +12,7 @@ import msgspec
 import structlog
 from anyio.abc import TaskGroup
 
-from autoglm.channels.channel import Parcel
+from autoglm.channels.channel import Cannot, Parcel
 from autoglm.channels.delivery import Words, permanent, transient
 from autoglm.channels.outbox import attempts, digest
 from autoglm.channels.outbox.carrier import Carrier, Letter, Outgoing, given_up, target_of
@@ -23,7 +23,8 @@ from autoglm.channels.outbox.subjects import OUTBOX, subject_of_channel
 from autoglm.channels.outbox.window import Window
 from autoglm.channels.settings import OutboxSettings
 from autoglm.core.clock import monotonic_s, now_ms
-from autoglm.core.envelope import decode_envelope
+from autoglm.core.crash import crash
+from autoglm.core.envelope import Envelope, decode_envelope
 from autoglm.core.errors import HubError, QueueFull, StorageFull
 from autoglm.core.ports import KeyValue, Log, Record
 
@@ -289,12 +290,13 @@ class Outbox:
         letters = [letter for seq in seqs if (letter := await self._carrier.letter(lane, seq, outgoing)) is not None]
         fitting = [
             letter for letter in letters
-            if not letter.tried.is_alone and digest.fits_a_digest(letter.envelope, entry.digest_bytes)
+            if letter.target == letters[0].target  # one of an account's is no reader of what others get
+            and not letter.tried.is_alone and digest.fits_a_digest(letter.envelope, entry.digest_bytes)
         ]  # fmt: skip
         is_urgent_first = bool(letters) and letters[0].envelope.priority >= URGENT
         packed = None if is_urgent_first else digest.packed([one.envelope for one in fitting], entry.digest_bytes)
         together = [] if packed is None else fitting[: packed[1]]
-        parcels = [] if packed is None else outgoing.channel.compose(packed[0], together[0].target)
+        parcels = [] if packed is None else _composed(outgoing, packed[0], together[0].target)
         if len(parcels) != 1:
             together = []
         for letter in letters:
@@ -373,6 +375,17 @@ class Outbox:
         if len(open_seqs) > _MAX_OPEN:
             upto = min(upto, open_seqs[_MAX_OPEN] - 1)
         return Cursor(upto=upto, open=tuple(seq for seq in open_seqs if seq <= upto))
+
+
+def _composed(outgoing: Outgoing, envelope: Envelope, target: str) -> Sequence[Parcel]:
+    """A digest in the vendor's form; none where that fails: then each message by itself tells why."""
+    try:
+        return outgoing.channel.compose(envelope, target)
+    except Cannot:
+        return []
+    except Exception as error:  # noqa: BLE001  # an adapter's bug must not stop the lane
+        log.error("compose_crashed", channel=outgoing.settings.name, error=crash(error))
+        return []
 
 
 def _state(lane: Lane, now_s: float) -> LaneState:
