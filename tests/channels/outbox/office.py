@@ -63,6 +63,11 @@ class Office:
         with anyio.fail_after(10.0):
             await self.store.log.next(subject_of_message(id), after=0, timeout_s=60.0)
 
+    async def read(self, id: str) -> None:
+        """The outbox has come as far as this message."""
+        _, record = await self.mailbox.get(id)
+        await until(lambda: self.outbox._read_seq >= record.seq)
+
     async def settled(self) -> None:
         """Nothing waits any more."""
         await self.settled_but(0)

@@ -19,7 +19,7 @@ def make_lane() -> Lane:
 def refill(lane: Lane, log: list[tuple[int, int, str | None]]) -> None:
     if (start := lane.begin_refill()) is not None:
         page = [entry for entry in log if entry[0] >= start][:PAGE]
-        lane.refill(page, is_all=len(page) < PAGE)
+        lane.refill(page, left=page[-1][0] + 1 if page else None)
 
 
 @given(MESSAGES, st.lists(st.booleans(), max_size=200))

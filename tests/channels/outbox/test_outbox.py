@@ -283,6 +283,54 @@ async def test_the_hubs_own_limits_of_time_hold_for_an_adapter_without_any(tmp_p
     assert (end.state, end.code) == ("failed", "timeout")
 
 
+@pytest.fixture
+def small_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoglm.channels.outbox.lane.MAX_WAITING", 2)
+
+
+@pytest.mark.usefixtures("small_lanes")
+async def test_a_short_page_of_large_messages_is_not_taken_for_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = ScriptedChannel(Limits(parallel=1))
+    channel.gate = anyio.Event()
+    async with office(tmp_path, (channel, settings())) as hub:
+        read = hub.store.log.read
+
+        async def short(subject, *, after=0, limit=100):  # type: ignore[no-untyped-def]
+            return (await read(subject, after=after, limit=limit))[:1]
+
+        monkeypatch.setattr(hub.store.log, "read", short)
+        ids = [await hub.post(f"m{number}") for number in range(8)]
+        await hub.read(ids[-1])
+        channel.gate.set()
+        assert {end.state for end in await hub.ends(*ids)} == {"sent"}
+
+
+@pytest.mark.usefixtures("small_lanes")
+async def test_what_comes_while_the_log_is_read_again_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = ScriptedChannel(Limits(parallel=1))
+    channel.gate = anyio.Event()
+    async with office(tmp_path, (channel, settings())) as hub:
+        read, late = hub.store.log.read, []
+
+        async def slow(subject, *, after=0, limit=100):  # type: ignore[no-untyped-def]
+            found = await read(subject, after=after, limit=limit)
+            if limit > 1 and subject == "to:channel:c/t" and not late:
+                late.append(await hub.post("late"))
+                await hub.read(late[0])
+            return found
+
+        ids = [await hub.post(f"m{number}") for number in range(3)]
+        await hub.read(ids[-1])
+        monkeypatch.setattr(hub.store.log, "read", slow)
+        channel.gate.set()
+        await hub.ends(*ids)
+        assert [end.state for end in await hub.ends(*late)] == ["sent"]
+
+
 # --- digests ---
 
 

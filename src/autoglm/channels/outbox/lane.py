@@ -77,9 +77,9 @@ class Lane:
         """The number to read on from, when there is room again; then give what is there to `refill`."""
         return self.left if self._waiting <= MAX_WAITING // 2 else None
 
-    def refill(self, found: list[tuple[int, int, str | None]], *, is_all: bool) -> None:
-        """(seq, priority, thread) of the next messages from `left` on; is_all: there are no more."""
-        self.left = None if is_all or not found else found[-1][0] + 1
+    def refill(self, found: list[tuple[int, int, str | None]], *, left: int | None) -> None:
+        """(seq, priority, thread) of the next messages from `left` on, and from where there may be further ones."""
+        self.left = left
         for seq, priority, thread in found:
             if self._waiting >= MAX_WAITING:
                 self.left = seq

@@ -307,14 +307,13 @@ class Outbox:
     # --- what is left in the log ---
 
     async def _refill(self, lane: Lane) -> None:
-        start = lane.begin_refill()
-        if start is None:
-            return
-        records = await self._log.read(lane.subject, after=start - 1, limit=_PAGE)
-        found = [(record.seq, decode_envelope(record.body)) for record in records if record.seq <= self._read_seq]
-        lane.refill(
-            [(seq, envelope.priority, envelope.thread) for seq, envelope in found], is_all=len(found) < _PAGE
-        )  # fmt: skip
+        while (start := lane.begin_refill()) is not None:
+            upto = self._read_seq  # what is taken up while this reads may be missing in it, and was left in the log
+            records = await self._log.read(lane.subject, after=start - 1, limit=_PAGE)
+            found = [(record.seq, decode_envelope(record.body)) for record in records if record.seq <= upto]
+            # A short page of large messages may be followed by others: only an empty one is the end.
+            left = found[-1][0] + 1 if found else upto + 1 if self._read_seq > upto else None
+            lane.refill([(seq, envelope.priority, envelope.thread) for seq, envelope in found], left=left)
 
     async def _sweep(self, entry: _Lane) -> None:
         """While a lane is paused nothing is tried; what is too old is given up all the same."""
