@@ -45,7 +45,7 @@ class ChannelList(msgspec.Struct, frozen=True):
 
 class OutboxState(msgspec.Struct, frozen=True, kw_only=True):
     lanes: list[LaneState]
-    """Those with messages, or whose vendor still counts the last ones."""
+    """Those with messages."""
     dead_letters: int
 
 

@@ -331,6 +331,40 @@ async def test_what_comes_while_the_log_is_read_again_is_not_forgotten(
         assert [end.state for end in await hub.ends(*late)] == ["sent"]
 
 
+async def test_a_lane_that_has_nothing_to_send_counts_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoglm.channels.outbox.outbox.MAX_LANES", 3)
+    channel = ScriptedChannel(Limits(windows=((1, 600.0),), parallel=1))
+    async with office(tmp_path, (channel, settings(overflow="wait")), (ScriptedChannel(), settings("d"))) as hub:
+        ids = [await hub.post("hello", f"channel:c/{number}") for number in range(6)]
+        ids.append(await hub.post("hello", "channel:d/t"))
+        assert {end.state for end in await hub.ends(*ids)} == {"sent"}
+        again = await hub.post("again", "channel:c/0")
+        await hub.settled_but(1)
+        assert await hub.steps(again) == []
+
+
+async def test_a_lane_at_its_limit_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = ScriptedChannel(Limits(windows=((2, 600.0),), parallel=1))
+    channel.answers.extend([BUSY, BUSY])
+    async with office(tmp_path, (channel, settings(overflow="wait"))) as hub:
+        for text in ("one", "two"):
+            await hub.post(text)
+        await until(lambda: len(channel.tried) == 2 and not hub.outbox.states()[0].running)
+        looks = 0
+        start = hub.outbox._start
+
+        async def counted(*args):  # type: ignore[no-untyped-def]
+            nonlocal looks
+            looks += 1
+            return await start(*args)
+
+        monkeypatch.setattr(hub.outbox, "_start", counted)
+        await anyio.sleep(0.5)
+    assert looks < 10
+
+
 # --- digests ---
 
 

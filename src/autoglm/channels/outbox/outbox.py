@@ -95,8 +95,10 @@ class Outbox:
         self._room = anyio.Event()
         self._is_draining = False
         self._saved: Cursor | None = None
-        self._starts: dict[tuple[str, str], list[float]] = {}
-        """Monotonic seconds of the last attempts of an earlier run, by (channel, target)."""
+        self._starts: dict[tuple[str, str], tuple[float, tuple[float, ...]]] = {}
+        """Of lanes that are not there now, by (channel, target): how long the vendor counts their last attempts, and
+        when those were; monotonic."""
+        self._prune_at = MAX_LANES
 
     @property
     def counts(self) -> dict[tuple[str, str], int]:
@@ -161,7 +163,8 @@ class Outbox:
         key = (channel, "" if is_account else target)
         if (entry := self._lanes.get(key)) is None:
             window = Window(() if limits is None else limits.windows)
-            for start_s in self._starts.pop(key, ()):
+            _, starts = self._starts.pop(key, (0.0, ()))
+            for start_s in starts:
                 window.take(start_s)
             subject = subject_of_channel(channel) if is_account else f"to:{envelope.to}"
             entry = _Lane(
@@ -182,13 +185,15 @@ class Outbox:
     # --- out ---
 
     async def _drive(self, key: tuple[str, str], entry: _Lane) -> None:
-        """Keep one lane going until nothing is left in it and its limit is forgotten."""
+        """Keep one lane going until nothing is left in it. Its limit is remembered after that."""
         lane = entry.lane
         swept_s = monotonic_s()
         async with anyio.create_task_group() as tasks:
-            while not lane.is_idle or lane.window.used_for_s(monotonic_s()) > 0:
+            while not lane.is_idle:
                 self._changed[key] = anyio.Event()
                 await self._refill(lane)
+                if lane.is_idle:
+                    break
                 now_s = monotonic_s()
                 if now_s - swept_s > _SWEEP_S:
                     swept_s = now_s
@@ -197,15 +202,21 @@ class Outbox:
                     with anyio.move_on_after(self._rest_s(entry, now_s)):
                         await self._changed[key].wait()
             del self._lanes[key], self._changed[key]  # before anything else runs: a message would go to a dead lane
+            self._remember(key, lane.window)
             self._room.set()
+
+    def _remember(self, key: tuple[str, str], window: Window) -> None:
+        now_s = monotonic_s()
+        if (used_for_s := window.used_for_s(now_s)) > 0:
+            self._starts[key] = (now_s + used_for_s, window.starts())
+        if len(self._starts) > self._prune_at:
+            self._starts = {key: entry for key, entry in self._starts.items() if entry[0] > now_s}
+            self._prune_at = max(MAX_LANES, 2 * len(self._starts))
 
     async def _start(self, key: tuple[str, str], entry: _Lane, tasks: TaskGroup, now_s: float) -> bool:
         """Begin one request, if one may begin now."""
         lane = entry.lane
-        if self._is_draining:
-            return False
-        parallel = 1 if lane.failures else entry.parallel  # one shows whether the vendor is back
-        if len(lane.running) >= parallel or now_s < lane.paused_until_s or lane.window.wait_s(now_s) > 0:
+        if self._is_busy(entry) or now_s < lane.paused_until_s or lane.window.wait_s(now_s) > 0:
             return False
         from_priority = self._least_priority(entry)
         if entry.outgoing is not None and from_priority == 0 and self._wants_digest(entry, now_s):
@@ -246,6 +257,11 @@ class Outbox:
         finally:
             self._wake(key)
 
+    def _is_busy(self, entry: _Lane) -> bool:
+        """Nothing more can begin before something ends."""
+        parallel = 1 if entry.lane.failures else entry.parallel  # one shows whether the vendor is back
+        return self._is_draining or len(entry.lane.running) >= parallel
+
     def _least_priority(self, entry: _Lane) -> int:
         quiet = None if entry.outgoing is None else entry.outgoing.settings.quiet
         return quiet.from_priority if quiet is not None and quiet_for_s(quiet, now_ms()) > 0 else 0
@@ -257,10 +273,10 @@ class Outbox:
         waits = [_MAX_REST_S]
         if lane.paused_until_s > now_s:
             waits.append(lane.paused_until_s - now_s)
-        if (window_s := lane.window.wait_s(now_s)) > 0 or lane.is_idle:
-            waits.append(window_s or lane.window.used_for_s(now_s))
-        if (due_s := lane.next_due_s()) < float("inf"):
-            waits.append(max(0.0, due_s - now_s, lane.paused_until_s - now_s))
+        if (window_s := lane.window.wait_s(now_s)) > 0:
+            waits.append(window_s)
+        if (due_s := lane.next_due_s()) < float("inf") and not self._is_busy(entry):
+            waits.append(max(0.0, due_s - now_s, lane.paused_until_s - now_s, window_s))
         if (quiet_s := quiet_for_s(quiet, now_ms())) > 0:
             waits.append(quiet_s)
         if lane.waiting > len(lane.running):
@@ -349,7 +365,9 @@ class Outbox:
             age_s = max(0.0, (now - attempt.time) / 1000)
             if any(age_s < seconds for _, seconds in limits.windows):
                 key = (attempt.channel, "" if limits.per == "channel" else attempt.target)
-                self._starts.setdefault(key, []).append(now_s - age_s)
+                _, starts = self._starts.get(key, (0.0, ()))
+                longest_s = max(seconds for _, seconds in limits.windows)
+                self._starts[key] = (now_s - age_s + longest_s, (*starts, now_s - age_s))
 
     async def _save_often(self) -> None:
         while True:

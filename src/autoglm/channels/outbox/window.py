@@ -43,5 +43,9 @@ class Window:
             starts.append(now_s)
 
     def used_for_s(self, now_s: float) -> float:
-        """How long the last start still counts in some window; 0 when none does."""
+        """How long the last start still counts in some window; 0 or less when none does."""
         return max((starts[-1] + seconds - now_s for starts, seconds in self._windows if starts), default=0.0)
+
+    def starts(self) -> tuple[float, ...]:
+        """All that are remembered, for `take` of another one with the same windows."""
+        return tuple(max((starts for starts, _ in self._windows), key=len, default=()))
