@@ -557,6 +557,18 @@ async def test_a_drain_waits_for_what_is_on_its_way_and_begins_nothing(tmp_path:
     assert channel.tried == ["one"]
 
 
+async def test_a_message_whose_parts_are_fewer_after_a_restart_goes_on(tmp_path: Path) -> None:
+    slow = EAGER.model_copy(update={"first_retry_s": 600.0, "max_retry_s": 600.0})
+    channel = ScriptedChannel(piece_bytes=64)
+    channel.answers.extend([accepted(), accepted(), BUSY])
+    async with office(tmp_path, (channel, settings()), outbox=slow) as hub:
+        id = await hub.post("x" * 150, id="m")
+        await hub.has_step(id)
+    async with office(tmp_path, (ScriptedChannel(), settings())) as hub:
+        (end,) = await hub.ends(id)
+    assert end.state == "sent"
+
+
 def test_words_of_a_delivery_are_kept_apart_from_its_class() -> None:
     assert Delivery(outcome="accepted").is_settled
     assert not BUSY.is_settled

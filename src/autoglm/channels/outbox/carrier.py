@@ -103,10 +103,15 @@ class Carrier:
             words = Words("the channel's adapter failed on this message", "渠道适配器处理该消息时出错")
             await self._settle(lane, letter, permanent("crashed", words), [])
             return
+        if not parcels:
+            words = Words("the channel's adapter makes nothing of this message", "渠道适配器未能由该消息生成内容")
+            await self._settle(lane, letter, permanent("empty", words), [])
+            return
         tickets: list[str] = []
         delivery = None
         letter = letter._replace(tried=letter.tried._replace(attempts=letter.tried.attempts + 1))
-        for part in range(letter.tried.parts, len(parcels)):
+        first = min(letter.tried.parts, len(parcels) - 1)  # of larger parts after a change of the settings
+        for part in range(first, len(parcels)):
             letter = letter._replace(tried=letter.tried._replace(parts=part))
             await lane.window.enter()
             try:
