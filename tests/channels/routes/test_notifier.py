@@ -344,3 +344,25 @@ async def test_events_that_came_before_a_kill_are_told_after_it(tmp_path: Path) 
     async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
         await hub.closed("e")
         assert await hub.texts("user:alice") == ["while it was down"]
+
+
+async def test_a_restart_does_not_put_off_what_follows(tmp_path: Path) -> None:
+    config = '[[route]]\nname = "r"\nto = ["user:alice"]\nthen = [{ after_s = 3.0, to = ["user:boss"] }]\n'
+    async with desk(tmp_path, config) as hub:
+        id = await hub.raise_event()
+        (told,) = await hub.has_mail("user:alice")
+        await anyio.sleep(1.5)
+    async with desk(tmp_path, config) as hub:
+        (followed,) = await hub.has_mail("user:boss")
+        assert followed.timestamp - told.timestamp < 4_000
+        assert len(await hub.mail("user:alice")) == 1
+
+
+async def test_repetitions_go_on_where_they_were_after_a_restart(tmp_path: Path) -> None:
+    config = '[[route]]\nname = "r"\nto = ["user:alice"]\nrepeat_s = 1.0\nthen = [{ after_s = 0.1, to = ["user:boss"] }]\n'
+    async with desk(tmp_path, config) as hub:
+        await hub.raise_event()
+        await hub.has_mail("user:boss", 3)
+    async with desk(tmp_path, config) as hub:
+        letters = await hub.has_mail("user:boss", 4)
+    assert letters[3].timestamp - letters[0].timestamp < 4_500

@@ -7,7 +7,7 @@ import anyio
 from autoglm.channels.routes.event import Event
 from autoglm.channels.routes.notices import Notice, Notices, Progress, rank
 from autoglm.channels.routes.settings import RouteSettings
-from autoglm.core.clock import now_ms
+from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.ports import Record
 
 _MAX_WAIT_S = 3_600.0
@@ -34,7 +34,7 @@ class Case:
         self._sent = list(await self._notify(self.route, self.events, addresses, 0, 0))
         if not self._sent:
             return
-        begun_ms = min(notice.time for notice in self._sent)
+        begun_ms = _begun_ms(self._sent)
         step_ms, last = begun_ms, (addresses, 0)
         for index, step in enumerate(self.route.then, 1):
             due_ms = begun_ms + round(1000 * step.after_s)
@@ -42,8 +42,9 @@ class Case:
                 if await self._is_acknowledged():
                     return
                 continue
-            step_ms, last = now_ms(), (step.to, index)
-            self._sent += await self._notify(self.route, self.events, step.to, index, 0)
+            notices = await self._notify(self.route, self.events, step.to, index, 0)
+            step_ms, last = _begun_ms(notices), (step.to, index)
+            self._sent += notices
         await self._repeat(step_ms, *last)
 
     async def _repeat(self, begun_ms: int, addresses: tuple[str, ...], step: int) -> None:
@@ -61,15 +62,14 @@ class Case:
         goes_on_failure: when all messages have failed, there is nothing to wait for.
         """
         after = 0
+        due_s = monotonic_s() + (due_ms - now_ms()) / 1000  # a clock that is put right meanwhile changes nothing
         while True:
             progress = await self._progress()
-            if progress.rank >= rank("acknowledged"):
+            if progress.rank >= rank("acknowledged") or self._is_over():
                 return True
-            wait_s = (due_ms - now_ms()) / 1000
+            wait_s = due_s - monotonic_s()
             if wait_s <= 0 or (goes_on_failure and progress.has_all_failed):
                 return progress.rank >= wanted
-            if self._is_over():
-                return True
             records = await self._wait(after, min(wait_s, _MAX_WAIT_S))
             after = max([after, *(record.seq for record in records)])
 
@@ -93,5 +93,10 @@ class Case:
         return (await self._progress()).rank >= rank("acknowledged")
 
     def _is_over(self) -> bool:
-        expires_at = self.events[0].expires_at
-        return expires_at is not None and expires_at <= now_ms()
+        now = now_ms()
+        return all(event.expires_at is not None and event.expires_at <= now for event in self.events)
+
+
+def _begun_ms(notices: Sequence[Notice]) -> int:
+    """When a step began, also when an earlier run of the hub took it; never later than now, whatever the clock was."""
+    return min([now_ms(), *(notice.time for notice in notices)])

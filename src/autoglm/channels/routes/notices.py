@@ -73,7 +73,9 @@ class Notices:
         self, route: RouteSettings, events: Sequence[Event], way: Way, *, step: int, number: int,
         person: PersonSettings | None, resolved: bool = False,
     ) -> Notice:  # fmt: skip
-        """One message, stored with its note. The same call again sends nothing new. Raises StorageFull, QueueFull."""
+        """One message, stored with its note. The same call again sends nothing new, and returns the first notice, with
+        its time. Raises StorageFull, QueueFull.
+        """
         priority = _priority(route, events)
         ids = tuple(event.id for event in events)
         notice = Notice(
@@ -83,13 +85,18 @@ class Notices:
         note = _note(notice, events)
         try:
             envelope = _message(notice, route, events, priority, "zh" if person is None else person.language)
-            await self._mailbox.send(envelope, sender=events[0].from_, beside=[note])
+            sent = await self._mailbox.send(envelope, sender=events[0].from_, beside=[note])
+            return notice if sent.is_new else await self._first(notice)
         except DuplicateId:  # sent before, in words that a change of the settings made different
-            pass
+            return await self._first(notice)
         except (UnknownRecipient, InvalidField) as error:
             notice = msgspec.structs.replace(notice, error=str(error))
             await self._log.append(_note(notice, events))
         return notice
+
+    async def _first(self, notice: Notice) -> Notice:
+        record = await self._log.get(_note_id(notice))
+        return notice if record is None else _decode(record.body)
 
     async def of_event(self, id: str) -> list[Notice]:
         return [_decode(record.body) for record in await self._log.read(f"notices:{id}", limit=_MOST)]
@@ -158,10 +165,14 @@ def _priority(route: RouteSettings, events: Sequence[Event]) -> int:
 def _note(notice: Notice, events: Sequence[Event]) -> NewRecord:
     alerts = {f"alert:{event.alert_key}" for event in events if event.kind == "alert"}
     return NewRecord(
-        id=f"notice {notice.message}", digest=b"notice",
+        id=_note_id(notice), digest=b"notice",
         subjects=(*dict.fromkeys(f"notices:{event.id}" for event in events), *sorted(alerts)),
         body=msgspec.json.encode(notice),
     )  # fmt: skip
+
+
+def _note_id(notice: Notice) -> str:
+    return f"notice {notice.message}"
 
 
 def _message_id(*of: str | int) -> str:
