@@ -366,3 +366,78 @@ async def test_repetitions_go_on_where_they_were_after_a_restart(tmp_path: Path)
     async with desk(tmp_path, config) as hub:
         letters = await hub.has_mail("user:boss", 4)
     assert letters[3].timestamp - letters[0].timestamp < 4_500
+
+
+async def test_an_alert_of_a_group_that_is_over_ends_nothing_for_the_others(tmp_path: Path) -> None:
+    config = (
+        '[[route]]\nname = "r"\nto = ["user:alice"]\ngroup_wait_s = 0.2\n'
+        'then = [{ after_s = 1.5, to = ["user:boss"] }]\n'
+    )
+    async with desk(tmp_path, config) as hub:
+        for press in "12":
+            await hub.raise_event(f"press {press}", kind="alert", labels={"press": press})
+        await hub.has_mail("user:alice")
+        await hub.closed(await hub.raise_event("over", kind="alert", state="resolved", labels={"press": "1"}))
+        await hub.has_mail("user:boss")
+
+
+async def test_an_alert_that_is_over_before_its_group_is_told_is_not_told(tmp_path: Path) -> None:
+    config = (
+        '[[route]]\nname = "r"\nto = ["user:alice"]\ngroup_wait_s = 0.5\n'
+        'then = [{ after_s = 1.0, to = ["user:boss"] }]\n'
+    )
+    async with desk(tmp_path, config) as hub:
+        first = await hub.raise_event("down", kind="alert", labels={"press": "1"})
+        other = await hub.raise_event("other", kind="alert", labels={"press": "2"})
+        await hub.closed(await hub.raise_event("over", kind="alert", state="resolved", labels={"press": "1"}))
+        await hub.has_mail("user:alice")
+        assert await hub.texts("user:alice") == ["other"]
+        await hub.closed(first)
+        await hub.closed(other)
+        assert await hub.texts("user:boss") == ["other"]
+
+
+async def test_who_heard_of_an_alert_hears_its_end_whatever_the_route_asks_for(tmp_path: Path) -> None:
+    async with desk(tmp_path, ALERTS + "match = { min_priority = 7 }\n") as hub:
+        first = await hub.raise_event(kind="alert", labels={"press": "7"}, priority=9)
+        await hub.has_mail("user:alice")
+        await hub.closed(await hub.raise_event("It runs.", kind="alert", labels={"press": "7"}, state="resolved"))
+        await hub.closed(first)
+        assert len(await hub.mail("user:alice")) == 2
+
+
+async def test_a_resolution_before_a_kill_ends_the_case_after_it(tmp_path: Path) -> None:
+    config = (
+        '[[route]]\nname = "r"\nto = ["user:alice"]\ngroup_wait_s = 0.2\n'
+        'then = [{ after_s = 1.5, to = ["user:boss"] }]\n'
+    )
+    async with desk(tmp_path, config) as hub:
+        await hub.raise_event("down", kind="alert", labels={"press": "1"})
+        await hub.has_mail("user:alice")
+    async with open_store(tmp_path, StoreSettings()) as store:  # nobody runs
+        id = await Desk(store, "", {}).raise_event("over", kind="alert", state="resolved", labels={"press": "1"})
+    async with desk(tmp_path, config) as hub:
+        await hub.closed(id)
+        await anyio.sleep(2.0)
+        assert await hub.texts("user:boss") == []
+        assert len(await hub.mail("user:alice")) == 2
+
+
+async def test_an_event_that_retention_took_stops_nobody(tmp_path: Path) -> None:
+    config = (
+        '[[route]]\nname = "r"\nto = ["user:alice"]\ngroup_wait_s = 0.2\n'
+        'then = [{ after_s = 1.5, to = ["user:boss"] }]\n'
+    )
+    async with desk(tmp_path, config) as hub:
+        ids = [await hub.raise_event(f"e{number}") for number in range(3)]
+        await hub.has_mail("user:alice")
+    async with desk(tmp_path, config) as hub:
+        get = hub.notifier.get
+
+        async def gone(id: str) -> Event:
+            if id == ids[1]:
+                raise NotFound("event", id)
+            return await get(id)
+
+        hub.notifier.get = gone  # type: ignore[method-assign]
+        (letter,) = await hub.has_mail("user:boss")

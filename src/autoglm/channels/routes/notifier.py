@@ -94,6 +94,13 @@ class _Group(NamedTuple):
     full: anyio.Event
 
 
+class _Again(NamedTuple):
+    """A case that an earlier run of the hub began."""
+
+    entries: list[_Open]
+    scope: anyio.CancelScope
+
+
 class Notifier:
     """`run` in a task."""
 
@@ -117,6 +124,8 @@ class Notifier:
         self._cases: dict[tuple[str, str], anyio.CancelScope] = {}
         """By (route, alert) the case that runs."""
         self._groups: dict[tuple[str, ...], _Group] = {}
+        self._again: dict[tuple[str, str], _Again] = {}
+        """By (route, id of the first event) the cases of events that were told of before a restart."""
         self._read_seq = 0
         self._start_seq = 0
         self._saved: _Cursor | None = None
@@ -235,20 +244,25 @@ class Notifier:
         if event.kind == "alert":
             self._note_firing(event)
         self._count(event, decision)
-        names = list(dict.fromkeys([*decision.routes, *(notice.route for notice in earlier)]))
+        is_over = event.kind == "alert" and event.state == "resolved"
+        names = {*decision.routes, *(notice.route for notice in earlier)}
+        if is_over:  # who heard the beginning hears the end, whatever a route asks for
+            names |= {notice.route for notice in await self.notices.of_alert(event)}
+            names |= {name for name, key in self._cases if key == event.alert_key}
         for route in [route for route in self._routes if route.name in names]:
             known = [notice for notice in earlier if notice.route == route.name]
             self._hold(entry)
-            if event.state == "resolved":
+            if is_over:
+                self._leave_groups(route, event)
                 tasks.start_soon(self._resolve, route, entry)
             elif known:
-                tasks.start_soon(self._go_on, route, entry, known)
+                self._go_on(route, entry, known[0].events, tasks)
             elif event.kind == "alert" and (route.name, event.alert_key) in self._cases:
                 self._release(entry)  # the same alert again: somebody is being told already
             elif route.group_wait_s > 0:
                 self._group(route, entry, tasks)
             else:
-                tasks.start_soon(self._run_case, route, [entry], self._register(route, [entry]))
+                tasks.start_soon(self._run_case, route, [event], [entry], self._register(route, [event]))
 
     def _count(self, event: Event, decision: Decision) -> None:
         what = "told" if decision.routes else "unrouted"
@@ -270,36 +284,64 @@ class Notifier:
 
     # --- cases ---
 
-    def _register(self, route: RouteSettings, entries: Sequence[_Open]) -> anyio.CancelScope:
+    def _register(
+        self, route: RouteSettings, events: Sequence[Event], scope: anyio.CancelScope | None = None
+    ) -> anyio.CancelScope:
         """At once, before its task runs: the next event may be about the same alert."""
-        scope = anyio.CancelScope()
-        for entry in entries:
-            if entry.event.kind == "alert":
-                self._cases[route.name, entry.event.alert_key] = scope
+        scope = scope or anyio.CancelScope()
+        for event in events:
+            if event.kind == "alert":
+                self._cases[route.name, event.alert_key] = scope
         return scope
 
-    async def _run_case(self, route: RouteSettings, entries: Sequence[_Open], scope: anyio.CancelScope) -> None:
+    async def _run_case(
+        self, route: RouteSettings, events: Sequence[Event], entries: Sequence[_Open], scope: anyio.CancelScope
+    ) -> None:
         with scope:
-            await Case(route, [entry.event for entry in entries], self.notices, self._notify).run()
-        for key in [key for key, known in self._cases.items() if known is scope]:
-            del self._cases[key]
+            await Case(route, events, self.notices, self._notify).run()
+        for event in events:
+            key = (route.name, event.alert_key)
+            if self._cases.get(key) is scope:
+                del self._cases[key]
         for entry in entries:  # not when the hub stops: then they stay open
             self._release(entry)
 
-    async def _go_on(self, route: RouteSettings, entry: _Open, known: Sequence[Notice]) -> None:
-        """After a restart: the case of an event that was told of, by the first event of its group."""
-        events = known[0].events
-        if entry.event.id != events[0] or known[0].resolved:
+    def _go_on(self, route: RouteSettings, entry: _Open, ids: tuple[str, ...], tasks: TaskGroup) -> None:
+        """After a restart: the case of an event that was told of, begun by the first event of its group."""
+        key = (route.name, ids[0])
+        again = self._again.get(key)
+        if entry.event.id == ids[0]:
+            again = self._again[key] = _Again([entry], self._register(route, [entry.event]))
+            tasks.start_soon(self._run_again, route, ids, again)
+        elif again is not None:
+            again.entries.append(entry)
+            self._register(route, [entry.event], again.scope)
+        else:  # its case has come to its end
             self._release(entry)
-            return
-        found = [await self.get(id) for id in events]
-        entries = [entry, *(_Open(event, -1) for event in found[1:])]
-        await self._run_case(route, entries, self._register(route, entries))
+
+    async def _run_again(self, route: RouteSettings, ids: tuple[str, ...], again: _Again) -> None:
+        events = [again.entries[0].event]
+        for id in ids[1:]:
+            try:
+                events.append(await self.get(id))
+            except NotFound:  # retention took it; the ids of the messages follow from all of them
+                gone = msgspec.structs.replace(events[0], id=id, title="", content="...", labels={}, kind="event")
+                events.append(gone)
+        await self._run_case(route, events, again.entries, again.scope)
+        del self._again[route.name, ids[0]]
+
+    def _leave_groups(self, route: RouteSettings, over: Event) -> None:
+        """An alert that is over before anybody was told is not told."""
+        for key, group in self._groups.items():
+            if key[0] == route.name:
+                for entry in [one for one in group.entries if one.event.alert_key == over.alert_key]:
+                    group.entries.remove(entry)
+                    self._release(entry)
 
     async def _resolve(self, route: RouteSettings, entry: _Open) -> None:
         """The alert is over: nobody is told of it any more, and those who were hear it."""
-        case = self._cases.get((route.name, entry.event.alert_key))
-        if case is not None:
+        case = self._cases.pop((route.name, entry.event.alert_key), None)
+        if case is not None and case not in self._cases.values():  # others of its group may go on
             case.cancel()
         if route.tells_resolved:
             told = [one for one in await self.notices.of_alert(entry.event) if one.route == route.name]
@@ -322,7 +364,9 @@ class Notifier:
         with anyio.move_on_after(route.group_wait_s):
             await group.full.wait()
         del self._groups[key]
-        await self._run_case(route, group.entries, self._register(route, group.entries))
+        events = [entry.event for entry in group.entries]
+        if events:
+            await self._run_case(route, events, group.entries, self._register(route, events))
 
     # --- messages ---
 
