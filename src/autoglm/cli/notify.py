@@ -72,7 +72,7 @@ def _wait(client: "Client", id: str, wait_s: float) -> dict[str, Any]:
     while True:
         left_s = max(0.0, deadline_s - monotonic_s())
         account = client.event(id, wait_s=round(min(_WAIT_S, left_s), 3))
-        if account["acknowledged_by"] or left_s == 0.0 or (account["notices"] and not account["is_open"]):
+        if account["acknowledged_by"] or left_s == 0.0 or account["is_over"]:
             return account
 
 
@@ -80,6 +80,7 @@ def _nobody(account: dict[str, Any], wait_s: float) -> str:
     if not account["notices"]:
         return "nobody was told: no [[route]] took the event; autoglm route test says why"
     told = ", ".join(dict.fromkeys(one["notice"]["to"] for one in account["notices"]))
-    if not account["is_open"]:
-        return f"nobody acknowledged, and nobody is left to be told (told: {told})"
-    return f"nobody acknowledged within {wait_s:g} s (told so far: {told}); the hub goes on"
+    if account["is_over"]:
+        return f"nobody acknowledged, and nobody can any more: no message arrived (told: {told})"
+    goes_on = "; the hub goes on" if account["is_open"] else ""
+    return f"nobody acknowledged within {wait_s:g} s (told so far: {told}){goes_on}"

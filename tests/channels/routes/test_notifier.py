@@ -441,3 +441,51 @@ async def test_an_event_that_retention_took_stops_nobody(tmp_path: Path) -> None
 
         hub.notifier.get = gone  # type: ignore[method-assign]
         (letter,) = await hub.has_mail("user:boss")
+
+
+async def test_a_template_that_fails_in_any_way_keeps_no_alarm_back(tmp_path: Path) -> None:
+    config = '[[route]]\nname = "r"\nto = ["user:alice"]\ntemplate = "{{ count|wordwrap(3) }}"\n'
+    async with desk(tmp_path, config) as hub:
+        await hub.closed(await hub.raise_event())
+        (text,) = await hub.texts("user:alice")
+    assert text.startswith("The press is down.")
+
+
+async def test_a_wait_goes_on_while_somebody_may_still_notice(tmp_path: Path) -> None:
+    async with desk(tmp_path, '[[route]]\nname = "r"\nto = ["user:alice"]\n') as hub:
+        id = await hub.raise_event()
+        (letter,) = await hub.has_mail("user:alice")
+        await hub.closed(id)
+        early = await hub.notifier.wait_acknowledged(id, 0.1)
+        assert (early.acknowledged_by, early.is_open, early.is_over) == ("", False, False)
+        with anyio.fail_after(5.0):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(lambda: hub.mailbox.report(letter, "acknowledged", by="user:alice"))
+                account = await hub.notifier.wait_acknowledged(id, 60.0)
+        assert account.acknowledged_by == "user:alice"
+
+
+async def test_a_wait_ends_when_nobody_can_notice_any_more(tmp_path: Path) -> None:
+    robot = ScriptedChannel()
+    robot.answers.append(NEVER)
+    async with desk(tmp_path, '[[route]]\nname = "r"\nto = ["channel:c/t"]\n', c=robot) as hub:
+        with anyio.fail_after(5.0):
+            account = await hub.notifier.wait_acknowledged(await hub.raise_event(), 60.0)
+        assert account.is_over
+
+
+async def test_inhibition_outlives_a_restart(tmp_path: Path) -> None:
+    config = """
+[[route]]
+name = "r"
+to = ["user:alice"]
+[[inhibit]]
+name = "power"
+while = { labels = { what = "power" } }
+mute = { labels = { what = "press" } }
+"""
+    async with desk(tmp_path, config) as hub:
+        await hub.closed(await hub.raise_event("No power", kind="alert", labels={"what": "power"}))
+    async with desk(tmp_path, config) as hub:
+        await hub.closed(await hub.raise_event("Press", kind="alert", labels={"what": "press"}))
+        assert await hub.texts("user:alice") == ["No power"]

@@ -70,10 +70,10 @@ def decide(
 def _inhibits(inhibit: InhibitSettings, event: Event, firing: Iterable[Event], now_ms: int) -> bool:
     if mismatch(inhibit.mute, event, now_ms):
         return False
-    return any(
-        not mismatch(inhibit.while_, alert, now_ms)
-        and alert.alert_key != event.alert_key
-        and all(alert.labels.get(name, "") == event.labels.get(name, "") for name in inhibit.equal)
+    return any(  # the cheapest first: thousands may fire
+        all(alert.labels.get(name, "") == event.labels.get(name, "") for name in inhibit.equal)
+        and (alert.labels != event.labels or alert.from_ != event.from_)  # not the alert itself
+        and not mismatch(inhibit.while_, alert, now_ms)
         for alert in firing
     )
 

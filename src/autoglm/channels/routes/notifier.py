@@ -56,6 +56,8 @@ class EventAccount(msgspec.Struct, frozen=True, kw_only=True):
     event: Event
     is_open: bool
     """Something is still to be done about it."""
+    is_over: bool
+    """Nothing is still to be done, and nobody who was told can notice any more: all messages failed or expired."""
     acknowledged_by: str
     """Empty while nobody has."""
     notices: list["NoticeAccount"]
@@ -175,8 +177,10 @@ class Notifier:
         event = await self.get(id)
         notices = await self.notices.of_event(id)
         progress = await self.notices.progress(notices)
+        is_open = self._is_open(id)
         return EventAccount(
-            event=event, is_open=self._is_open(id), acknowledged_by=progress.by,
+            event=event, is_open=is_open, acknowledged_by=progress.by,
+            is_over=not is_open and progress.has_all_failed,
             notices=[NoticeAccount(notice=one, steps=await self.notices.steps(one)) for one in notices],
         )  # fmt: skip
 
@@ -194,12 +198,12 @@ class Notifier:
         return found
 
     async def wait_acknowledged(self, id: str, wait_s: float) -> EventAccount:
-        """As `account`, once somebody has noticed or nothing is left to do, or after wait_s."""
+        """As `account`, once somebody has noticed or nobody can any more, or after wait_s."""
         after = await self._log.last_seq()
         with anyio.move_on_after(wait_s):
             while True:
                 account = await self.account(id)
-                if account.acknowledged_by or (account.notices and not account.is_open):
+                if account.acknowledged_by or account.is_over:
                     return account
                 subjects = {f"notices:{id}", *(f"receipts:{one.notice.message}" for one in account.notices)}
                 found = await self._log.next(*subjects, after=after, timeout_s=1.0)
@@ -222,6 +226,9 @@ class Notifier:
         cursor = await self._load()
         self._read_seq = cursor.upto
         self._start_seq = await self._log.last_seq()
+        for record in await self._log.read_last(EVENTS, limit=MAX_FIRING):
+            if record.seq <= cursor.upto:
+                self._note_firing(msgspec.json.decode(record.body, type=Event))
         async with anyio.create_task_group() as tasks:
             for seq in cursor.open:
                 for record in await self._log.read(EVENTS, after=seq - 1, limit=1):
@@ -241,8 +248,7 @@ class Notifier:
         entry = _Open(event, record.seq)
         earlier = await self.notices.of_event(event.id) if record.seq <= self._start_seq else []
         decision = self.decide(event)
-        if event.kind == "alert":
-            self._note_firing(event)
+        self._note_firing(event)
         self._count(event, decision)
         is_over = event.kind == "alert" and event.state == "resolved"
         names = {*decision.routes, *(notice.route for notice in earlier)}
@@ -276,6 +282,8 @@ class Notifier:
         return len(self._open)
 
     def _note_firing(self, event: Event) -> None:
+        if event.kind != "alert":
+            return
         self._firing.pop(event.alert_key, None)
         if event.state == "firing":
             self._firing[event.alert_key] = event
