@@ -121,3 +121,33 @@ async def test_a_vendors_receipt_finds_its_message(tmp_path: Path) -> None:
         steps = [(step.state, step.code) for step in (await hub.mailbox.receipts(*await hub.mailbox.get(notice.id)))]
         assert [step for step in steps if step[0] in ("delivered", "failed")] == [("delivered", ""), ("failed", "550")]
         assert [one.code for one in await hub.outbox.dead_letters.all()] == ["550"]
+
+
+async def test_a_bare_ok_that_comes_twice_acknowledges_one_event(tmp_path: Path) -> None:
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        ids = [await hub.raise_event(text) for text in ("one", "two")]
+        await hub.has_mail("channel:c/bob", 2)
+        for _ in range(2):
+            await intake(hub).take(letter("OK"))
+        accounts = [await hub.notifier.account(id) for id in ids]
+    assert [account.acknowledged_by for account in accounts] == ["", "channel:c/bob"]
+
+
+async def test_an_answer_to_one_who_takes_none_acknowledges_and_goes_where_others_go(tmp_path: Path) -> None:
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        id = await hub.raise_event(**{"from": "site:gone/user:x"})
+        (notice,) = await hub.has_mail("channel:c/bob")
+        await intake(hub).take(letter("on my way", reply_to=notice.id))
+        assert (await hub.notifier.account(id)).acknowledged_by == "channel:c/bob"
+        assert await hub.texts("user:desk") == ["on my way"]
+
+
+async def test_a_failure_that_is_reported_again_makes_no_second_dead_letter(tmp_path: Path) -> None:
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        notice = await told(hub)
+        await hub.store.log.append(ticket_record("c", "t-1", notice.id))
+        never = permanent("4", Words("no such number", "空号"))
+        await intake(hub).report("t-1", never)
+        await hub.outbox.dead_letters.drop(notice.id)
+        await intake(hub).report("t-1", never)
+        assert await hub.outbox.dead_letters.all() == []

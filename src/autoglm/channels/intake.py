@@ -6,14 +6,14 @@ import structlog
 from autoglm.channels.delivery import Delivery
 from autoglm.channels.mailbox import Mailbox
 from autoglm.channels.outbox.dead_letters import DeadLetters
-from autoglm.channels.receipts import delivery_record
+from autoglm.channels.receipts import delivery_record, receipt_record
 from autoglm.channels.routes.event import event_of
 from autoglm.channels.routes.notifier import Notifier
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.tickets import message_of
 from autoglm.core.clock import now_ms
 from autoglm.core.envelope import Envelope, State, decode_envelope, text_of
-from autoglm.core.errors import DuplicateId, NotFound
+from autoglm.core.errors import DuplicateId, InvalidField, NotFound, UnknownRecipient
 from autoglm.core.ports import Log
 
 ACTION = "action"
@@ -78,18 +78,30 @@ class Intake:
                 note="the channel's `senders` do not name it",
             )  # fmt: skip
             return
+        if await self._log.get(envelope.id) is not None:  # its "OK" was for what nobody had confirmed then
+            log.info("repeat_left", channel=self._settings.name, envelope_id=envelope.id)
+            return
         original = await self._original(envelope)
-        if original is not None:
-            await self._mailbox.report(original, "acknowledged", by=original.to)
-            envelope = msgspec.structs.replace(envelope, to=original.from_)
         event = event_of(envelope) if original is None else None
         try:
-            if event is not None:
+            if original is not None:
+                await self._answer(original, envelope)
+            elif event is not None:
                 await self._notifier.submit(event, sender=envelope.from_)
             else:
                 await self._mailbox.send(envelope, sender=envelope.from_)
         except DuplicateId:  # the vendor hands the same message out again, in other words
             log.info("repeat_left", channel=self._settings.name, envelope_id=envelope.id)
+
+    async def _answer(self, original: Envelope, envelope: Envelope) -> None:
+        """Both or none: the acknowledgement, and the answer to whoever is answered."""
+        ack = receipt_record(original.id, original.from_, "acknowledged", by=original.to)
+        try:
+            answer = msgspec.structs.replace(envelope, to=original.from_)
+            await self._mailbox.send(answer, sender=envelope.from_, beside=[ack])
+        except (UnknownRecipient, InvalidField):  # such as a model or a channel that takes no answers
+            await self._log.append(ack)
+            await self._mailbox.send(envelope, sender=envelope.from_)
 
     async def report(self, ticket: str, delivery: Delivery) -> None:
         state = _STATES.get(delivery.outcome)
@@ -101,10 +113,15 @@ class Intake:
             envelope, _ = await self._mailbox.get(id)
         except NotFound:  # retention took it
             return
-        if state == "failed":
+        if state == "failed" and not await self._has_failed(envelope):
             await self._dead.put(envelope, delivery, 1)
         record = delivery_record(envelope.id, envelope.from_, state, delivery, by=envelope.to, attempt=0)
         await self._log.append(record)
+
+    async def _has_failed(self, envelope: Envelope) -> bool:
+        """The vendor says so again: an operator may have dropped the dead letter, or sent it again."""
+        _, record = await self._mailbox.get(envelope.id)
+        return any(step.state == "failed" for step in await self._mailbox.receipts(envelope, record))
 
     async def message_of(self, ticket: str) -> str | None:
         return await message_of(self._log, self._settings.name, ticket)

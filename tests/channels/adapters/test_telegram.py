@@ -16,7 +16,7 @@ from autoglm.channels.channel import Cannot, Resources
 from autoglm.channels.pieces import utf16_units
 from autoglm.channels.settings import parse_channel
 from autoglm.channels.web import Answer
-from autoglm.core.errors import StorageFull
+from autoglm.core.errors import StorageFull, UnknownRecipient
 from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
 from eventually import until
 from fakes.telegram import BLOCKED, BOT, CHAT, GROUP, MOVED, SUPERGROUP, TOKEN, FakeTelegram
@@ -245,6 +245,17 @@ async def test_an_update_is_confirmed_only_after_the_inbox_has_it(vendor: FakeTe
         await until(lambda: vendor.offsets[-1] is not None)
         await until(lambda: not vendor.updates)
     assert [envelope.content for envelope in inbox.taken] == ["kept"]
+
+
+async def test_what_leads_nowhere_holds_nothing_up(vendor: FakeTelegram) -> None:
+    inbox, bot = KeptInbox(), channel(vendor)
+    inbox.refusal = UnknownRecipient("model:auto", "no instance serves it")
+    async with listening(bot, inbox):
+        vendor.writes("nowhere")
+        await until(lambda: vendor.offsets[-1:] not in ([], [None]))
+        inbox.refusal = None
+        vendor.writes("kept")
+        await until(lambda: [envelope.content for envelope in inbox.taken] == ["kept"])
 
 
 async def test_what_cannot_be_read_holds_nothing_up(vendor: FakeTelegram) -> None:

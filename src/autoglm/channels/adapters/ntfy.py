@@ -24,7 +24,7 @@ from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.channels.wording import cut_to_pieces, json_bytes
 from autoglm.core.envelope import Envelope, ImagePart, JsonPart, check_texts, text_of
-from autoglm.core.errors import HubError, InvalidField
+from autoglm.core.errors import HubError, InvalidField, UnknownRecipient
 
 MESSAGE_BYTES = 4096
 TITLE_BYTES = 250
@@ -191,10 +191,9 @@ class Ntfy:
                                to=self._settings.incoming_to)  # fmt: skip
         try:
             check_texts(envelope)
-        except InvalidField as error:  # it would come again for ever
-            log.warning("ntfy_message_left", channel=self._name, reason=str(error))
-            return
-        await inbox.take(envelope)
+            await inbox.take(envelope)
+        except (InvalidField, UnknownRecipient) as error:  # it would come again for ever, and nothing after it
+            log.error("ntfy_message_left", channel=self._name, reason=str(error))
 
     async def _request(self, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
         return await self._web.request(

@@ -25,7 +25,7 @@ from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web
 from autoglm.core.envelope import Envelope, Kind, check_texts
-from autoglm.core.errors import HubError, InvalidField
+from autoglm.core.errors import HubError, InvalidField, UnknownRecipient
 
 POLL_S = 50
 UPDATES_BYTES = 16 << 20
@@ -187,10 +187,9 @@ class Telegram:
         )
         try:
             check_texts(envelope)
-        except InvalidField as error:  # it would come again for ever
-            log.warning("telegram_message_left", channel=self._name, reason=str(error))
-        else:
             await inbox.take(envelope)
+        except (InvalidField, UnknownRecipient) as error:  # it would come again for ever, and nothing after it
+            log.error("telegram_message_left", channel=self._name, reason=str(error))
         if incoming.callback:
             try:
                 await self._call("answerCallbackQuery", {"callback_query_id": incoming.callback, "text": "✓"})
