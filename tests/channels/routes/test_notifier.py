@@ -489,3 +489,27 @@ mute = { labels = { what = "press" } }
     async with desk(tmp_path, config) as hub:
         await hub.closed(await hub.raise_event("Press", kind="alert", labels={"what": "press"}))
         assert await hub.texts("user:alice") == ["No power"]
+
+
+async def test_with_too_many_open_ends_of_alerts_and_urgent_events_are_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoglm.channels.routes.notifier.MAX_CASES", 2)
+    async with desk(tmp_path, ALERTS) as hub:
+        for press in "12":
+            await hub.raise_event(press, kind="alert", labels={"press": press})
+        await hub.has_mail("user:alice", 2)
+        for press, state in (("3", "firing"), ("4", "firing"), ("4", "resolved")):
+            await hub.raise_event(press, kind="alert", labels={"press": press}, state=state)
+        await hub.raise_event("fire", priority=9)
+        await hub.has_mail("user:alice", 3)
+        assert await hub.texts("user:alice") == ["1", "2", "fire"]
+        for press in "12":
+            await hub.raise_event(f"{press} over", kind="alert", labels={"press": press}, state="resolved")
+        await hub.has_mail("user:alice", 5)
+        fire = (await hub.mail("user:alice"))[2]
+        await hub.mailbox.report(fire, "acknowledged", by="user:alice")
+        await hub.taken()
+        await hub.has_mail("user:alice", 6)
+        texts = await hub.texts("user:alice")
+    assert ("3" in texts, "4" in texts) == (True, False)

@@ -15,6 +15,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from autoglm.channels.mailbox import Mailbox
+from autoglm.channels.outbox.lane import URGENT
 from autoglm.channels.receipts import Receipt
 from autoglm.channels.routes.case import Case
 from autoglm.channels.routes.decision import Decision, Members, Way, decide, ways
@@ -30,7 +31,8 @@ from autoglm.core.ports import KeyValue, Log, NewRecord, Record
 EVENTS = "events"
 """The subject of all events."""
 MAX_CASES = 5_000
-"""Events about which something is still to be done; while there are more, nothing new is taken up."""
+"""Events about which something is still to be done. While there are more, only ends of alerts are taken up, and what is
+urgent until there are twice as many."""
 MAX_FIRING = 5_000
 """Alerts that are remembered as firing, for `[[inhibit]]`."""
 _CURSOR = "notifier/cursor"
@@ -129,11 +131,16 @@ class Notifier:
         self._again: dict[tuple[str, str], _Again] = {}
         """By (route, id of the first event) the cases of events that were told of before a restart."""
         self._read_seq = 0
+        self._ahead: set[int] = set()
+        """Numbers of events beyond `_read_seq` that are taken up."""
+        self._peeked_seq = 0
+        self._over: dict[str, int] = {}
+        """By alert the number of an end in `_ahead`."""
         self._start_seq = 0
         self._saved: _Cursor | None = None
         self._room = anyio.Event()
         self.counts: dict[tuple[str, str], int] = {}
-        """Events taken up, by (kind, `told`, `silenced`, `inhibited` or `unrouted`)."""
+        """Events taken up, by (kind, `told`, `silenced`, `inhibited`, `unrouted` or `over`)."""
 
     # --- for the gateway ---
 
@@ -237,20 +244,46 @@ class Notifier:
             tasks.start_soon(self._save_often)
             while True:
                 while len(self._open) >= MAX_CASES:
-                    self._room = anyio.Event()
-                    await self._room.wait()
+                    await self._look_ahead(tasks)
                 for record in await self._log.next(EVENTS, after=self._read_seq, limit=_PAGE, timeout_s=_MAX_REST_S):
-                    await self._take(record, tasks)
+                    if record.seq not in self._ahead:
+                        await self._take(record, tasks)
+                    self._ahead.discard(record.seq)
                     self._read_seq = record.seq
+                if self._over and self._read_seq >= self._peeked_seq:
+                    self._over.clear()
+
+    async def _look_ahead(self, tasks: TaskGroup) -> None:
+        """Until there is room: what makes room, and what cannot wait for it."""
+        self._room = anyio.Event()
+        async with anyio.create_task_group() as looking:
+            looking.start_soon(self._look, tasks)
+            await self._room.wait()
+            looking.cancel_scope.cancel()
+
+    async def _look(self, tasks: TaskGroup) -> None:
+        while True:
+            after = self._peeked_seq = max(self._peeked_seq, self._read_seq)
+            for record in await self._log.next(EVENTS, after=after, limit=_PAGE, timeout_s=_MAX_REST_S):
+                event = msgspec.json.decode(record.body, type=Event)
+                if _is_over(event) or (event.priority >= URGENT and len(self._open) < 2 * MAX_CASES):
+                    await self._take(record, tasks)
+                    self._ahead.add(record.seq)
+                if _is_over(event):
+                    self._over[event.alert_key] = record.seq
+                self._peeked_seq = record.seq
 
     async def _take(self, record: Record, tasks: TaskGroup) -> None:
         event = msgspec.json.decode(record.body, type=Event)
+        if self._over and self._over.get(event.alert_key, 0) > record.seq:  # its end was taken up before it
+            self.counts[event.kind, "over"] = self.counts.get((event.kind, "over"), 0) + 1
+            return
         entry = _Open(event, record.seq)
         earlier = await self.notices.of_event(event.id) if record.seq <= self._start_seq else []
         decision = self.decide(event)
         self._note_firing(event)
         self._count(event, decision)
-        is_over = event.kind == "alert" and event.state == "resolved"
+        is_over = _is_over(event)
         names = {*decision.routes, *(notice.route for notice in earlier)}
         if is_over:  # who heard the beginning hears the end, whatever a route asks for
             names |= {notice.route for notice in await self.notices.of_alert(event)}
@@ -445,6 +478,10 @@ class Notifier:
             self._saved = cursor
         except (StorageFull, QueueFull) as error:
             log.warning("notifier_cursor_delayed", reason=str(error))
+
+
+def _is_over(event: Event) -> bool:
+    return event.kind == "alert" and event.state == "resolved"
 
 
 def _count_down(counts: dict[Key, int], key: Key) -> None:
