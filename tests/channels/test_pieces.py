@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoglm.channels import pieces
 from autoglm.channels.pieces import Measure, cut, truncated, utf8_bytes, utf16_units
 
 FAMILY, FLAG, WAVE = "👨\u200d👩\u200d👧", "🇨🇳", "👋🏽"
@@ -54,3 +55,20 @@ def test_what_is_truncated_says_so(text: str, limit: int) -> None:
 
 def test_half_a_surrogate_pair_does_not_end_it() -> None:
     assert cut("\ud83d" * 100, 64, numbered=False)
+
+
+def test_a_text_of_flags_takes_work_by_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was by the square of it: 1 MB of flags stopped the hub for two minutes."""
+    is_region, looks = pieces._is_region, [0]
+
+    def counted(character: str) -> bool:
+        looks[0] += 1
+        return is_region(character)
+
+    monkeypatch.setattr(pieces, "_is_region", counted)
+    counts = []
+    for flags in (2_000, 8_000):
+        looks[0] = 0
+        assert "".join(cut("🇨🇳" * flags, 512, numbered=False)) == "🇨🇳" * flags
+        counts.append(looks[0])
+    assert counts[1] < 6 * counts[0]

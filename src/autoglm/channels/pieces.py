@@ -67,7 +67,7 @@ def _fitting(text: str, start: int, limit: int, measure: Measure) -> int:
         else:
             high = middle - 1
     end = low
-    while start < end < len(text) and _is_inside(text, end):
+    while start < end < len(text) and _is_inside(text, end, start):
         end -= 1
     return end if end > start else max(low, start + 1)  # one visible character that is over the limit: cut it
 
@@ -76,13 +76,16 @@ def _natural_end(text: str, start: int, end: int) -> int:
     least = start + int((end - start) * _LEAST_SHARE)
     places = [found.end() for found in _BREAKS.finditer(text, least, end)]
     for place in reversed(places):
-        if not _is_inside(text, place):
+        if not _is_inside(text, place, start):
             return place
     return end
 
 
-def _is_inside(text: str, at: int) -> bool:
-    """True when a cut before text[at] would break what is seen as one character. After UAX 29, its usual cases."""
+def _is_inside(text: str, at: int, start: int) -> bool:
+    """True when a cut before text[at] would break what is seen as one character. After UAX 29, its usual cases.
+
+    start: of the piece, where no character is broken: looking further back would take a text of flags for ever.
+    """
     before, after = text[at - 1], text[at]
     if _JOINER in (before, after) or (before == "\r" and after == "\n"):
         return True
@@ -92,7 +95,7 @@ def _is_inside(text: str, at: int) -> bool:
         return True
     if _is_region(before) and _is_region(after):
         run = 0
-        while run < at and _is_region(text[at - 1 - run]):
+        while run < at - start and _is_region(text[at - 1 - run]):
             run += 1
         return run % 2 == 1
     return False

@@ -31,11 +31,10 @@ class Window:
 
     def room(self, now_s: float) -> int | None:
         """How many requests may start now; None where there is no limit."""
-        rooms = (
-            (starts.maxlen or 0) - sum(1 for start in starts if start > now_s - seconds)
-            for starts, seconds in self._windows
-        )
-        return min(rooms, default=None)
+        for starts, seconds in self._windows:  # once over, they stay so: forgotten, for there may be a million
+            while starts and starts[0] <= now_s - seconds:
+                starts.popleft()
+        return min(((starts.maxlen or 0) - len(starts) for starts, _ in self._windows), default=None)
 
     def take(self, now_s: float) -> None:
         """One starts now."""
