@@ -17,6 +17,7 @@ from autoglm.channels.delivery import (
     transient,
     unauthorized,
 )
+from autoglm.channels.tickets import message_of
 from autoglm.core.clock import now_ms
 from autoglm.core.errors import StorageFull
 from channels.outbox.office import EAGER, office, robot, settings
@@ -411,7 +412,9 @@ async def test_a_digest_that_is_refused_finds_the_message_to_blame(tmp_path: Pat
         channel.answers.extend([accepted(), NEVER])
         channel.gate.set()
         ends = await hub.ends(*ids)
+        steps = await hub.steps(ids[1])
     assert [end.state for end in ends] == ["sent", "sent", "failed", "sent"]
+    assert [(step.state, step.code) for step in steps] == [("queued", "40058"), ("sent", "")]
 
 
 async def test_wait_makes_no_digest(tmp_path: Path) -> None:
@@ -555,6 +558,21 @@ async def test_a_drain_waits_for_what_is_on_its_way_and_begins_nothing(tmp_path:
         assert [step.state for step in await hub.steps(ids[0])] == ["sent"]
         assert await hub.steps(ids[1]) == []
     assert channel.tried == ["one"]
+
+
+async def test_a_part_that_the_vendor_took_is_not_sent_again_after_a_kill(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(windows=((1, 0.5),), parallel=1), piece_bytes=64)
+    channel.answers.append(accepted("t-0"))
+    async with office(tmp_path, (channel, settings(on_doubt="fail", overflow="wait"))) as hub:
+        id = await hub.post("x" * 100, id="m")
+        with anyio.fail_after(5.0):  # until it is written down; the second part waits for the vendor's limit
+            while await message_of(hub.store.log, "c", "t-0") is None:
+                await anyio.sleep(0.01)
+    async with office(tmp_path, (channel, settings(on_doubt="fail", overflow="wait"))) as hub:
+        (end,) = await hub.ends(id)
+        assert (end.state, end.code) == ("sent", "")
+        assert await message_of(hub.store.log, "c", "t-0") == "m"
+    assert [key for _, _, key in channel.sent] == ["m.0", "m.1"]
 
 
 async def test_a_message_whose_parts_are_fewer_after_a_restart_goes_on(tmp_path: Path) -> None:

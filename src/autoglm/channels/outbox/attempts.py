@@ -24,6 +24,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """Of a message in several parts, from 0."""
     time: int
     """Milliseconds of the Unix epoch."""
+    is_answered: bool = False
+    """The vendor took this part; others follow."""
     version: int = 1
 
 
@@ -50,6 +52,17 @@ def attempt_record(messages: tuple[str, ...], channel: str, target: str, *, numb
     )
 
 
+def answer_record(message: str, channel: str, target: str, *, number: int, part: int) -> NewRecord:
+    """That the vendor took a part which is not the last: it is not sent again, however long the next one waits."""
+    attempt = Attempt(
+        messages=(message,), channel=channel, target=target, number=number, part=part, time=now_ms(), is_answered=True
+    )  # fmt: skip
+    return NewRecord(
+        id=f"attempt {message} {number} {part} answered", digest=b"attempt", subjects=(_subject_of(message),),
+        body=msgspec.json.encode(attempt),
+    )  # fmt: skip
+
+
 async def find(log: Log, id: str) -> Found:
     """What is known of a message that another run of the hub may have tried."""
     steps = [_receipt(record.body) for record in await log.read(subject_of_message(id), limit=_MOST)]
@@ -59,6 +72,8 @@ async def find(log: Log, id: str) -> Found:
     if not attempts:
         return Found(Tried())
     last = attempts[-1]
+    if last.is_answered:
+        return Found(Tried(last.number, last.part + 1))
     tried = Tried(last.number, last.part if len(last.messages) == 1 else 0)
     if any(step.attempt == last.number for step in steps):
         return Found(tried)

@@ -10,7 +10,7 @@ import structlog
 from autoglm.channels.backoff import pause_s
 from autoglm.channels.channel import Cannot, Channel, Parcel
 from autoglm.channels.delivery import Delivery, Words, permanent, transient
-from autoglm.channels.outbox.attempts import attempt_record, find
+from autoglm.channels.outbox.attempts import answer_record, attempt_record, find
 from autoglm.channels.outbox.dead_letters import DeadLetters
 from autoglm.channels.outbox.lane import Lane, Tried
 from autoglm.channels.receipts import delivery_record
@@ -107,7 +107,6 @@ class Carrier:
             words = Words("the channel's adapter makes nothing of this message", "渠道适配器未能由该消息生成内容")
             await self._settle(lane, letter, permanent("empty", words), [])
             return
-        tickets: list[str] = []
         delivery = None
         letter = letter._replace(tried=letter.tried._replace(attempts=letter.tried.attempts + 1))
         first = min(letter.tried.parts, len(parcels) - 1)  # of larger parts after a change of the settings
@@ -123,11 +122,11 @@ class Carrier:
             if delivery.outcome in ("retry", "permanent"):
                 await self._failed(lane, [letter], delivery, outgoing)
                 return
-            if delivery.ticket:
-                tickets.append(delivery.ticket)
+            if part + 1 < len(parcels):
+                await self._note_answer(lane, letter, delivery, part)
         assert delivery is not None, "a message has a part at least"
         self._worked(lane, delivery)
-        await self._settle(lane, letter, delivery, tickets)
+        await self._settle(lane, letter, delivery, [delivery.ticket] if delivery.ticket else [])
 
     async def carry_digest(self, lane: Lane, letters: Sequence[Letter], parcel: Parcel, outgoing: Outgoing) -> None:
         """Send several messages as one."""
@@ -142,6 +141,8 @@ class Carrier:
             return
         delivery = await self._send(outgoing.channel, parcel, f"{letters[0].envelope.id}.digest-{number}")
         if delivery.outcome == "permanent":  # one of them is to blame: each by itself
+            ends = [_receipt(letter, "queued", delivery, now_ms()) for letter in letters]
+            await self._written(partial(self._log.append_all, ends))  # after a crash none of them is in doubt
             for letter in letters:
                 lane.retry(letter.seq, letter.envelope.priority, 0.0, Tried(attempts=number, is_alone=True))
             self._count(lane, delivery)
@@ -168,6 +169,14 @@ class Carrier:
         ids = tuple(letter.envelope.id for letter in letters)
         number = letters[0].tried.attempts
         await self._log.append(attempt_record(ids, lane.channel, letters[0].target, number=number, part=part))
+
+    async def _note_answer(self, lane: Lane, letter: Letter, delivery: Delivery, part: int) -> None:
+        """Write down that the vendor has this part, and its ticket: the next may wait for its limit."""
+        id = letter.envelope.id
+        records = [answer_record(id, lane.channel, letter.target, number=letter.tried.attempts, part=part)]
+        if delivery.ticket:
+            records.append(ticket_record(lane.channel, delivery.ticket, id))
+        await self._written(partial(self._log.append_all, records))
 
     async def _send(self, channel: Channel, parcel: Parcel, key: str) -> Delivery:
         try:
