@@ -346,6 +346,40 @@ async def test_a_lane_that_has_nothing_to_send_counts_no_more(
         assert await hub.steps(again) == []
 
 
+@pytest.fixture
+def few_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoglm.channels.outbox.outbox.MAX_LANES", 3)
+    monkeypatch.setattr("autoglm.channels.outbox.outbox.LEAST_LANES", 1)
+
+
+@pytest.mark.usefixtures("few_lanes")
+async def test_many_targets_of_a_channel_that_is_down_stop_no_other(tmp_path: Path) -> None:
+    down = ScriptedChannel(Limits(parallel=1))
+    down.gate = anyio.Event()
+    async with office(tmp_path, (down, settings("c")), (ScriptedChannel(), settings("d"))) as hub:
+        ids = [await hub.post(f"m{number}", f"channel:c/{number % 8}") for number in range(20)]
+        await hub.ends(await hub.post("goes", "channel:d/t"))
+        assert len(hub.outbox.states()) <= 4
+        down.gate.set()
+        assert {end.state for end in await hub.ends(*ids)} == {"sent"}
+    assert sorted(down.texts) == sorted(f"m{number}" for number in range(20))
+
+
+@pytest.mark.usefixtures("few_lanes")
+async def test_what_found_no_lane_goes_out_after_a_restart(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(parallel=1))
+    channel.gate = anyio.Event()
+    async with office(tmp_path, (channel, settings("c"))) as hub:
+        ids = [await hub.post(f"m{number}", f"channel:c/{number}") for number in range(8)]
+        await hub.read(ids[-1])
+        await hub.outbox.drain(0.01)
+    channel.gate = None
+    async with office(tmp_path, (channel, settings("c"))) as hub:
+        assert {end.state for end in await hub.ends(*ids)} == {"sent"}
+        await hub.settled()
+    assert sorted(channel.texts) == sorted(f"m{number}" for number in range(8))
+
+
 async def test_a_lane_at_its_limit_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     channel = ScriptedChannel(Limits(windows=((2, 600.0),), parallel=1))
     channel.answers.extend([BUSY, BUSY])

@@ -4,6 +4,7 @@ A lane that is stopped stops nobody else; a message that fails stops nobody behi
 What is waiting is in the log. In memory are numbers; on disk, beside the log, how far the outbox has come.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -29,7 +30,9 @@ from autoglm.core.errors import HubError, QueueFull, StorageFull
 from autoglm.core.ports import KeyValue, Log, Record
 
 MAX_LANES = 5_000
-"""Lanes with work; while there are more, nothing new is taken up."""
+"""Lanes with work. While there are more, a channel gets no further ones, but for its LEAST_LANES."""
+LEAST_LANES = 100
+"""Of each channel, so that the many targets of one that is down hold up no other."""
 _CURSOR = "outbox/cursor"
 _MAX_OPEN = 2_000
 _SAVE_S = 5.0
@@ -92,7 +95,11 @@ class Outbox:
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._changed: dict[tuple[str, str], anyio.Event] = {}
         self._read_seq = 0
-        self._room = anyio.Event()
+        self._lane_counts: Counter[str] = Counter()
+        """By channel."""
+        self._parked: dict[str, int] = {}
+        """By channel that has no more lanes, the number from which on its messages are in the log only."""
+        self._unparking: set[str] = set()
         self._is_draining = False
         self._saved: Cursor | None = None
         self._starts: dict[tuple[str, str], tuple[float, tuple[float, ...]]] = {}
@@ -146,9 +153,6 @@ class Outbox:
 
     async def _follow(self, tasks: TaskGroup) -> None:
         while True:
-            while len(self._lanes) >= MAX_LANES:
-                self._room = anyio.Event()
-                await self._room.wait()
             records = await self._log.next(OUTBOX, after=self._read_seq, limit=_PAGE, timeout_s=_MAX_REST_S)
             for record in records:
                 self._take(record, tasks)
@@ -157,11 +161,16 @@ class Outbox:
     def _take(self, record: Record, tasks: TaskGroup) -> None:
         envelope = decode_envelope(record.body)
         channel, target = target_of(envelope)
+        if channel in self._parked:
+            return
         outgoing = self._channels.get(channel)
         limits = None if outgoing is None else outgoing.channel.limits(target)
         is_account = limits is not None and limits.per == "channel"
         key = (channel, "" if is_account else target)
         if (entry := self._lanes.get(key)) is None:
+            if len(self._lanes) >= MAX_LANES and self._lane_counts[channel] >= LEAST_LANES:
+                self._parked[channel] = record.seq
+                return
             window = Window(() if limits is None else limits.windows)
             _, starts = self._starts.pop(key, (0.0, ()))
             for start_s in starts:
@@ -172,19 +181,42 @@ class Outbox:
                 1 if limits is None else limits.parallel, 0 if limits is None else limits.digest_bytes,
             )  # fmt: skip
             self._lanes[key] = entry
+            self._lane_counts[channel] += 1
             self._changed[key] = anyio.Event()
             entry.lane.add(record.seq, envelope.priority, envelope.thread)
-            tasks.start_soon(self._drive, key, entry)
+            tasks.start_soon(self._drive, key, entry, tasks)
             return
         entry.lane.add(record.seq, envelope.priority, envelope.thread)
         self._wake(key)
+
+    def _has_room(self, channel: str) -> bool:
+        """For half of all lanes, so that the log is not read again for each."""
+        return len(self._lanes) <= MAX_LANES // 2 or self._lane_counts[channel] <= LEAST_LANES // 2
+
+    async def _unpark(self, channel: str, tasks: TaskGroup) -> None:
+        """Take up what was left in the log, as far as there are lanes."""
+        while (start := self._parked.get(channel)) is not None:
+            upto = self._read_seq  # what comes while this reads is left in the log, too
+            records = await self._log.read(subject_of_channel(channel), after=start - 1, limit=_PAGE)
+            found = [record for record in records if record.seq <= upto]
+            del self._parked[channel]
+            for record in found:
+                self._take(record, tasks)
+                if channel in self._parked:
+                    break
+            else:
+                if found or self._read_seq > upto:
+                    self._parked[channel] = (found[-1].seq if found else upto) + 1
+                continue
+            break
+        self._unparking.discard(channel)
 
     def _wake(self, key: tuple[str, str]) -> None:
         self._changed[key].set()
 
     # --- out ---
 
-    async def _drive(self, key: tuple[str, str], entry: _Lane) -> None:
+    async def _drive(self, key: tuple[str, str], entry: _Lane, all_tasks: TaskGroup) -> None:
         """Keep one lane going until nothing is left in it. Its limit is remembered after that."""
         lane = entry.lane
         swept_s = monotonic_s()
@@ -202,8 +234,12 @@ class Outbox:
                     with anyio.move_on_after(self._rest_s(entry, now_s)):
                         await self._changed[key].wait()
             del self._lanes[key], self._changed[key]  # before anything else runs: a message would go to a dead lane
+            self._lane_counts[key[0]] -= 1
             self._remember(key, lane.window)
-            self._room.set()
+            for channel in self._parked.keys() - self._unparking:
+                if self._has_room(channel):
+                    self._unparking.add(channel)
+                    all_tasks.start_soon(self._unpark, channel, all_tasks)
 
     def _remember(self, key: tuple[str, str], window: Window) -> None:
         now_s = monotonic_s()
@@ -324,12 +360,16 @@ class Outbox:
 
     async def _refill(self, lane: Lane) -> None:
         while (start := lane.begin_refill()) is not None:
-            upto = self._read_seq  # what is taken up while this reads may be missing in it, and was left in the log
+            upto = self._taken_upto(lane)  # what is taken up while this reads may be missing, and was left in the log
             records = await self._log.read(lane.subject, after=start - 1, limit=_PAGE)
             found = [(record.seq, decode_envelope(record.body)) for record in records if record.seq <= upto]
             # A short page of large messages may be followed by others: only an empty one is the end.
-            left = found[-1][0] + 1 if found else upto + 1 if self._read_seq > upto else None
+            left = found[-1][0] + 1 if found else upto + 1 if self._taken_upto(lane) > upto else None
             lane.refill([(seq, envelope.priority, envelope.thread) for seq, envelope in found], left=left)
+
+    def _taken_upto(self, lane: Lane) -> int:
+        parked = self._parked.get(lane.channel)
+        return self._read_seq if parked is None else min(parked - 1, self._read_seq)
 
     async def _sweep(self, entry: _Lane) -> None:
         """While a lane is paused nothing is tried; what is too old is given up all the same."""
@@ -387,7 +427,8 @@ class Outbox:
     def _cursor(self) -> Cursor:
         lanes = [entry.lane for entry in self._lanes.values()]
         open_seqs = sorted(seq for lane in lanes for seq in lane.open_seqs())
-        left = min((lane.left for lane in lanes if lane.left is not None), default=None)
+        lefts = [lane.left for lane in lanes if lane.left is not None]
+        left = min([*lefts, *self._parked.values()], default=None)
         upto = self._read_seq if left is None else min(left - 1, self._read_seq)
         if len(open_seqs) > _MAX_OPEN:
             upto = min(upto, open_seqs[_MAX_OPEN] - 1)
