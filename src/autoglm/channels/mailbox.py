@@ -26,7 +26,7 @@ from autoglm.core.ports import Appended, KeyValue, Log, NewRecord, Record, Waite
 
 WORK = "work"
 """The subject of messages that a model shall answer."""
-_is_reserved = re.compile(r"stream|answer-[0-9a-f]{40}").fullmatch
+_is_reserved = re.compile(r"stream|answer-[0-9a-f]{40}|notice-[0-9a-f]{32}").fullmatch
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -55,18 +55,19 @@ class Mailbox:
     # --- out ---
 
     async def send(
-        self, envelope: Envelope, *, sender: str, payer: Payer | None = None, beside: Sequence[NewRecord] = ()
-    ) -> Sent:
+        self, envelope: Envelope, *, sender: str, payer: Payer | None = None, beside: Sequence[NewRecord] = (),
+        is_own: bool = False,
+    ) -> Sent:  # fmt: skip
         """Store a message; returns once it is on disk. `sender` is used where the envelope has no `from`.
 
         payer: who pays for it when it goes to a model; None where the sender's address has to tell.
-        beside: records that are stored with it, or not at all.
+        beside: records that are stored with it, or not at all. is_own: the id may be one of the hub's own.
         Raises UnknownRecipient, InvalidField, DuplicateId, StorageFull.
         """
         now = now_ms()
         stamped = _stamped(envelope, sender, now)
         try:
-            subjects = self._checked_subjects(stamped, now)
+            subjects = self._checked_subjects(stamped, now, is_own=is_own)
         except HubError:
             # What was accepted stays accepted: its recipient may be gone by the time of a repeat.
             repeated = await self._repeated(stamped) if envelope.id else None
@@ -109,12 +110,12 @@ class Mailbox:
             return None
         return Sent(envelope.id, record.seq, False)
 
-    def _checked_subjects(self, envelope: Envelope, now: int) -> tuple[str, ...]:
+    def _checked_subjects(self, envelope: Envelope, now: int, *, is_own: bool = False) -> tuple[str, ...]:
         if envelope.expires_at is not None and envelope.expires_at <= now:
             raise InvalidField("expires_at", f"is in the past; this hub's clock says {now}")
         if envelope.kind == "receipt":
             raise InvalidField("kind", "receipts are made by the hub; use /api/messages/{id}/ack")
-        if _is_reserved(envelope.id) is not None:
+        if not is_own and _is_reserved(envelope.id) is not None:
             raise InvalidField("id", f"{envelope.id!r} is one of the hub's own; choose another")
         return self._subjects(envelope)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from autoglm.channels.delivery import Words, permanent
@@ -513,3 +514,25 @@ async def test_with_too_many_open_ends_of_alerts_and_urgent_events_are_taken_up(
         await hub.has_mail("user:alice", 6)
         texts = await hub.texts("user:alice")
     assert ("3" in texts, "4" in texts) == (True, False)
+
+
+async def test_nobody_takes_the_place_of_a_notice(tmp_path: Path) -> None:
+    """Its id follows from the event's, which may be known before it comes."""
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        await hub.raise_event(id="alarm-1")
+        (notice,) = await hub.has_mail("user:alice")
+        with pytest.raises(InvalidField, match="own"):
+            forged = msgspec.structs.replace(notice, id="notice-" + "0" * 32, to="user:mallory")
+            await hub.mailbox.send(forged, sender="user:mallory")
+
+
+async def test_a_repeat_of_an_event_that_has_expired_meanwhile_is_a_repeat(tmp_path: Path) -> None:
+    async with desk(tmp_path, "") as hub:
+        expires_at = now_ms() + 200
+        await hub.raise_event(id="e", expires_at=expires_at)
+        with anyio.fail_after(5.0):
+            while now_ms() <= expires_at:
+                await anyio.sleep(0.02)
+        await hub.raise_event(id="e", expires_at=expires_at)
+        with pytest.raises(InvalidField, match="in the past"):
+            await hub.raise_event("another", id="e", expires_at=expires_at)

@@ -85,7 +85,7 @@ class Notices:
         note = _note(notice, events)
         try:
             envelope = _message(notice, route, events, priority, "zh" if person is None else person.language)
-            sent = await self._mailbox.send(envelope, sender=events[0].from_, beside=[note])
+            sent = await self._mailbox.send(envelope, sender=events[0].from_, beside=[note], is_own=True)
             return notice if sent.is_new else await self._first(notice)
         except DuplicateId:  # sent before, in words that a change of the settings made different
             return await self._first(notice)

@@ -147,12 +147,16 @@ class Notifier:
     async def submit(self, event: Event, *, sender: str) -> SentEvent:
         """Store an event; returns once it is on disk. Raises DuplicateId, InvalidField, StorageFull."""
         now = now_ms()
-        if event.expires_at is not None and event.expires_at <= now:
-            raise InvalidField("expires_at", f"is in the past; this hub's clock says {now}")
         stamped = msgspec.structs.replace(
             event, id=event.id or uuid7(), from_=event.from_ or sender, timestamp=event.timestamp or now
         )  # fmt: skip
-        appended = await self._log.append(_record(stamped))
+        new = _record(stamped)
+        if event.expires_at is not None and event.expires_at <= now:
+            known = await self._log.get(new.id)  # what was accepted stays accepted, for a client that missed the answer
+            if known is None or _record(msgspec.json.decode(known.body, type=Event)).digest != new.digest:
+                raise InvalidField("expires_at", f"is in the past; this hub's clock says {now}")
+            return SentEvent(stamped.id, known.seq, False)
+        appended = await self._log.append(new)
         return SentEvent(stamped.id, appended.seq, appended.is_new)
 
     def decide(self, event: Event) -> Decision:
