@@ -221,7 +221,7 @@ class Outbox:
         lane = entry.lane
         swept_s = monotonic_s()
         async with anyio.create_task_group() as tasks:
-            while not lane.is_idle:
+            while True:
                 self._changed[key] = anyio.Event()
                 await self._refill(lane)
                 if lane.is_idle:

@@ -47,4 +47,4 @@ class Window:
 
     def starts(self) -> tuple[float, ...]:
         """All that are remembered, for `take` of another one with the same windows."""
-        return tuple(max((starts for starts, _ in self._windows), key=len, default=()))
+        return max((tuple(starts) for starts, _ in self._windows), key=len, default=())
