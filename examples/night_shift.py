@@ -14,6 +14,7 @@ import io
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,11 +137,18 @@ async def run(folder: Path) -> None:
                 broker = hub.broker
                 assert broker is not None, "the settings have one"
                 night.tell(f"the hub is up; its MQTT broker is {broker.program}")
+                await anyio.to_thread.run_sync(listens, client)  # a broker keeps nothing for who never came
                 await anyio.to_thread.run_sync(press, broker.device_url)
                 await night.passes()
                 if hub.models:
                     await anyio.to_thread.run_sync(night.sum_up)
                 client.close()
+
+
+def listens(client: Client) -> None:
+    """Returns once the hub hears what is published."""
+    while not all(channel["health"]["ok"] for channel in client.channels(check=True) if channel["kind"] == "mqtt"):
+        time.sleep(0.1)
 
 
 def press(url: str) -> None:
