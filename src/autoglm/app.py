@@ -46,6 +46,7 @@ from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
 from autoglm.gateway.openapi import openapi
 from autoglm.gateway.page import Page
+from autoglm.gateway.push import PushGateway
 from autoglm.gateway.router import Route, Router
 from autoglm.gateway.server import Server, bind, make_server
 from autoglm.gateway.settings import GatewaySettings
@@ -299,7 +300,7 @@ class Hub:
         self._providers: list[Provider] = []
         self._add_instances()
         self._groups = Groups(store.keyvalue)
-        self._directory = directory = Directory(self._channels(), partial(_read_blob, store.blobs))
+        self._directory = directory = Directory(self._channels(), partial(_read_blob, store.blobs), store.keyvalue)
         self._mailbox = Mailbox(
             store.log, store.keyvalue, self._groups, self._serves_model, directory.check_message
         )  # fmt: skip
@@ -381,6 +382,7 @@ class Hub:
             *ChannelsGateway(
                 self._keys, directory, outbox, self._mailbox, self._inbox_of, max_body_bytes=limit
             ).routes(),
+            *PushGateway(self._keys, store.keyvalue, directory, max_body_bytes=limit).routes(),
         ]
         self._sockets = SocketGateway(self._keys, self._mailbox, self._messages)
         self._front = Front(

@@ -46,3 +46,14 @@ def test_a_missing_ray_comes_with_the_command_that_brings_it(monkeypatch: pytest
     monkeypatch.setattr("autoglm.doctor.capabilities.find_spec", lambda package: package != "ray")
     workers = found()["ray_workers"]
     assert (workers.available, workers.fix) == (False, "pip install 'autoglm-hub[ray]'")
+
+
+def test_push_is_there_with_its_channel_and_says_where_it_works() -> None:
+    absent = found()["push"]
+    assert (absent.available, "web-push" in absent.fix) == (False, True)
+    push = found(channel_kinds=frozenset({"web-push"}))["push"]
+    assert (push.available, push.fix) == (True, "")
+    assert "push service" in push.why
+    exposed = found(channel_kinds=frozenset({"web-push"}), is_exposed=True)["push"]
+    assert (exposed.available, "on this machine only" in exposed.why, "tls" in exposed.fix) == (True, True, True)
+    assert not push.seen_from(inside_wechat=True).available

@@ -7,6 +7,7 @@ import msgspec
 
 from autoglm.channels.delivery import Delivery, Words, permanent
 from autoglm.core.envelope import Envelope
+from autoglm.core.ports import KeyValue
 
 
 class Parcel(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +130,8 @@ class Resources(NamedTuple):
     """Of the `[[channel]]`."""
     read_blob: Callable[[str], Awaitable[bytes | None]]
     """The bytes of a file part by its id (sha256); None when it is not here."""
+    keyvalue: KeyValue | None = None
+    """For what a channel keeps of its own, under a prefix of its own; the hub always gives it."""
 
 
 def no_target(channel: str, target: str, known: Sequence[str]) -> Cannot:

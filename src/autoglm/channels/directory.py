@@ -16,6 +16,7 @@ from autoglm.channels.settings import ChannelSettings
 from autoglm.core.crash import crash
 from autoglm.core.envelope import Envelope
 from autoglm.core.errors import InvalidField, UnknownRecipient
+from autoglm.core.ports import KeyValue
 
 _FIRST_RESTART_S = 1.0
 _LONGEST_RESTART_S = 60.0
@@ -37,11 +38,12 @@ class ChannelHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 class Directory:
     def __init__(
-        self, settings: Sequence[ChannelSettings], read_blob: Callable[[str], Awaitable[bytes | None]]
-    ) -> None:
+        self, settings: Sequence[ChannelSettings], read_blob: Callable[[str], Awaitable[bytes | None]],
+        keyvalue: KeyValue,
+    ) -> None:  # fmt: skip
         """Makes the channels, without I/O. Raises MissingExtra."""
         self.outgoing: Mapping[str, Outgoing] = {
-            entry.name: Outgoing(_made(entry, read_blob), entry) for entry in settings
+            entry.name: Outgoing(_made(entry, Resources(entry.name, read_blob, keyvalue)), entry) for entry in settings
         }
 
     def check_message(self, envelope: Envelope) -> None:
@@ -86,10 +88,10 @@ class Directory:
             await outgoing.channel.aclose()
 
 
-def _made(entry: ChannelSettings, read_blob: Callable[[str], Awaitable[bytes | None]]) -> Channel:
+def _made(entry: ChannelSettings, resources: Resources) -> Channel:
     found = channel_class(entry.kind)
     assert found is not None, "the settings were checked"
-    return found(entry, Resources(entry.name, read_blob))
+    return found(entry, resources)
 
 
 async def _keep_running(outgoing: Outgoing, inbox: Inbox) -> None:

@@ -26,6 +26,7 @@ KINDS: dict[str, str] = {
     "mail": "mail.channel:MailChannel",
     "sms-aliyun": "sms_aliyun.channel:SmsAliyun",
     "sms-tencent": "sms_tencent.channel:SmsTencent",
+    "web-push": "web_push.channel:WebPush",
     "webhook": "webhook.channel:Webhook",
     "mqtt": "mqtt:Mqtt",
     "wecom-robot": "wecom_robot:WeComRobot",

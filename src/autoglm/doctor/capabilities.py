@@ -48,14 +48,17 @@ _INSIDE_WECHAT: dict[str, dict[str, Any]] = {
         "instead_zh": "点右上角菜单，选择“在浏览器打开”",
     },
     "push": {
+        "available": False,
         "why": "WeChat's browser has no Web Push",
         "why_zh": "微信内置浏览器不支持 Web Push",
         "instead": "keep the page open, or use another channel",
         "instead_zh": "请保持页面打开，或改用其他渠道",
+        "fix": "",
     },
 }
 
 
+WEB_PUSH = "web-push"
 _MAIL, _MAIL_ZH = "messages between people and devices work", "人与设备之间的消息仍可使用"
 _ADDRESS = "an [[instance]] at an address: vLLM, Ollama, GLM by key"
 _ADDRESS_ZH = "用地址配置 [[instance]]：vLLM、Ollama、GLM 密钥"
@@ -120,12 +123,7 @@ def capabilities(read_facts: Callable[[], Facts]) -> list[Capability]:
             "an Official Account's template messages", "公众号模板消息",
         ),
         _channel(facts, "wecom_robot", "wecom-robot", "a WeCom group robot", "企业微信群机器人"),
-        Capability(
-            name="push", available=False,
-            why="Web Push is not part of this version yet", why_zh="此版本尚未包含 Web Push",
-            instead="SSE (/api/messages/stream) or the WebSocket while the page is open",
-            instead_zh="页面打开时使用 SSE（/api/messages/stream）或 WebSocket",
-        ),
+        _push(facts),
         Capability(
             name="file_download", available=True,
             why="the page offers plain files", why_zh="页面提供普通文件下载",
@@ -158,6 +156,27 @@ def _encrypted_transport(facts: Facts) -> Capability:
         instead="an SSH tunnel or a VPN", instead_zh="SSH 隧道或 VPN",
         fix="gateway.tls_certificate_file and gateway.tls_key_file in autoglm.toml",
     )  # fmt: skip
+
+
+def _push(facts: Facts) -> Capability:
+    if WEB_PUSH not in facts.channel_kinds:
+        return Capability(
+            name="push", available=False,
+            why="no channel of the kind web-push is set up", why_zh="未配置 web-push 类型的渠道",
+            instead="SSE (/api/messages/stream) or the WebSocket while the page is open",
+            instead_zh="页面打开时使用 SSE（/api/messages/stream）或 WebSocket",
+            fix=f'write a [[channel]] with kind = "{WEB_PUSH}" (docs/channels)',
+        )  # fmt: skip
+    why = "in browsers where it is switched on in the console's settings; the browser and the hub must both reach the"
+    why_zh = "发到已在控制台“设置”中开启通知的浏览器；浏览器和本机都须能访问浏览器厂商的推送服务"
+    if facts.is_exposed:
+        return Capability(
+            name="push", available=True,
+            why=f"{why} push service of the browser's maker; without TLS, on this machine only",
+            why_zh=f"{why_zh}；未启用 TLS 时仅限本机上的浏览器",
+            fix="for others: gateway.tls_certificate_file and gateway.tls_key_file in autoglm.toml",
+        )  # fmt: skip
+    return Capability(name="push", available=True, why=f"{why} push service of the browser's maker", why_zh=why_zh)
 
 
 def _missing(facts: Facts) -> dict[str, str]:

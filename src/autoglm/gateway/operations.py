@@ -19,6 +19,7 @@ from autoglm.gateway.groups import GroupBody, GroupList
 from autoglm.gateway.intents import IntentList, KnownIntent, NewExamples, TriedText
 from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S, Ack, Acked, Receipts
 from autoglm.gateway.posting import Accepted
+from autoglm.gateway.push import NewSubscription, PushBrowser, PushBrowsers, PushKey
 from autoglm.gateway.state import Capabilities, Drained, Health, InstanceState, Me, Pool, Readiness
 from autoglm.gateway.tasks import NewTask, SubmittedTask, Task, TaskList
 from autoglm.inference.engine.whatif import WhatIf
@@ -410,6 +411,27 @@ _CHANNELS = (
     ),
 )  # fmt: skip
 
+_PUSH = (
+    Operation(
+        "GET", "/api/push/key", "pushKey", "push", "The key that a browser needs to subscribe",
+        (_ok("`applicationServerKey` for `PushManager.subscribe`", PushKey),), (*_KEY, *_WRITE, "not_found"),
+    ),
+    Operation(
+        "GET", "/api/push/subscriptions", "listPushSubscriptions", "push", "The browsers of the key's own address",
+        (_ok("The oldest first; endpoints are secrets, and left out", PushBrowsers),), (*_KEY, *_WRITE),
+    ),
+    Operation(
+        "POST", "/api/push/subscriptions", "subscribeToPush", "push", "Notifications go to this browser from now on",
+        (_ok("It is on disk; again is once", PushBrowser),), (*_KEY, *_BODY, *_WRITE, "forbidden", "not_found"),
+        request=NewSubscription,
+    ),
+    Operation(
+        "DELETE", "/api/push/subscriptions/{id}", "unsubscribeFromPush", "push", "No more notifications there",
+        (Answer(204, "It is gone", {}),), (*_KEY, *_WRITE, "invalid_field", "not_found"),
+        (Parameter("id", "path", {"type": "string", "minLength": 1}, "As it was answered"),),
+    ),
+)  # fmt: skip
+
 _MODEL: Schema = {
     "type": "string", "minLength": 1, "maxLength": 256, "examples": ["auto"],
     "description": "`auto` lets the hub choose",
@@ -498,6 +520,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *_MESSAGES,
     *_EVENTS,
     *_CHANNELS,
+    *_PUSH,
     *_TASKS,
     *_DECISIONS,
     *_INTENTS,

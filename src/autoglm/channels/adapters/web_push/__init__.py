@@ -1,0 +1,1 @@
+"""Web Push: notifications in browsers, by their makers' push services."""
