@@ -18,6 +18,8 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: true,
   },
+  // A service worker acts for what lies beside and below it, and keeps its address from version to version.
+  worker: { rollupOptions: { output: { entryFileNames: "push-worker.js" } } },
   server: { host: "127.0.0.1", proxy: { "/api": hub, "/v1": hub } },
   test: { environment: "node", include: ["src/**/*.test.{ts,tsx}"], isolate: false, maxWorkers: 2 },
 });

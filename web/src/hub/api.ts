@@ -14,11 +14,12 @@ export class HubApi {
   ) {}
 
   /** A reply with a good status. Aborting raises the browser's AbortError. */
-  async open(path: string, options: { body?: unknown; signal?: AbortSignal } = {}): Promise<Response> {
+  async open(path: string, options: { body?: unknown; signal?: AbortSignal; method?: "DELETE" } = {}): Promise<Response> {
     const { body, signal } = options;
     const headers = new Headers({ authorization: `Bearer ${this.key}` });
     if (body !== undefined) headers.set("content-type", "application/json");
-    const request: RequestInit = { headers, cache: "no-store", method: body === undefined ? "GET" : "POST" };
+    const method = options.method ?? (body === undefined ? "GET" : "POST");
+    const request: RequestInit = { headers, cache: "no-store", method };
     if (body !== undefined) request.body = JSON.stringify(body);
     if (signal) request.signal = signal;
     let response: Response;

@@ -16,12 +16,22 @@ interface Props {
   onDiscard: (id: string) => void;
 }
 
+export function cardId(id: string): string {
+  return `mail-${id}`;
+}
+
 export const MailCard = memo(function MailCard({ mail, original, onAcknowledge, onReply, onDiscard }: Props) {
   const { text } = useLanguage();
   const { message } = mail;
   const label = mail.isMine ? text.mailTo(message.to) : text.mailFrom(message.from);
   return (
-    <article className="card mail" aria-label={label} data-mine={mail.isMine && !mail.isReceived}>
+    <article
+      id={cardId(message.id)}
+      className="card mail"
+      tabIndex={-1}
+      aria-label={label}
+      data-mine={mail.isMine && !mail.isReceived}
+    >
       <MailHead mail={mail} />
       {original && <p className="quote hint">{text.replyTo(textOf(original.message.content).slice(0, 80))}</p>}
       <MailContent message={message} />

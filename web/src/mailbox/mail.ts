@@ -1,5 +1,6 @@
 import type { Envelope, Message, MessageState, Receipt } from "../hub/frames";
 import { fieldsOf, textOr, type Failure } from "../hub/problem";
+import { bodyOf, type Shown } from "../push/notice";
 
 /** `queued`: kept on this device until the hub takes it. `refused`: the hub said no, and asking again will not help. */
 export type Delivery = "queued" | "accepted" | "refused";
@@ -28,6 +29,13 @@ export function outgoing(message: Envelope): Mail {
 
 export function received(message: Message): Mail {
   return { ...blank(message), seq: message.seq, isReceived: true };
+}
+
+/** What a notification said of a message that this key may not read: it can be answered, and not acknowledged. */
+export function glimpsed(shown: Shown, to: string): Mail {
+  const { id, from, time, thread } = shown;
+  const message: Envelope = { id, from, to, content: bodyOf(shown), timestamp: time };
+  return blank(thread === null ? message : { ...message, thread });
 }
 
 function blank(message: Envelope): Mail {

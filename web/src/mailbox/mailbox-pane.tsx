@@ -6,7 +6,7 @@ import { ComposeForm } from "./compose-form";
 import { ConnectionNotice } from "./connection-notice";
 import { DraftCard } from "./draft-card";
 import { isUnread, newestFirst, type Mail } from "./mail";
-import { MailCard } from "./mail-card";
+import { cardId, MailCard } from "./mail-card";
 import type { MailboxSession } from "./session";
 
 const SHOWN_AT_FIRST = 50;
@@ -15,9 +15,11 @@ interface Props {
   session: MailboxSession;
   models: readonly string[];
   isShown: boolean;
+  /** The message that a notification was about; a new object for each click. */
+  opened: { id: string } | null;
 }
 
-export function MailboxPane({ session, models, isShown }: Props) {
+export function MailboxPane({ session, models, isShown, opened }: Props) {
   const text = useText();
   const { connection, mails, drafts } = useStore(session.store);
   const [shown, setShown] = useState(SHOWN_AT_FIRST);
@@ -26,6 +28,13 @@ export function MailboxPane({ session, models, isShown }: Props) {
   const visible = useMemo(() => sorted.slice(0, shown), [sorted, shown]);
   const writing = [...drafts.values()].reverse();
   useReading(session, visible, isShown);
+  const place = opened === null ? -1 : sorted.findIndex((mail) => mail.message.id === opened.id);
+  if (place >= shown) setShown(place + 1);
+  useEffect(() => {
+    const card = opened === null ? null : document.getElementById(cardId(opened.id));
+    card?.scrollIntoView({ block: "center" });
+    card?.focus({ preventScroll: true });
+  }, [opened]);
   // The same functions each time, so that a word of a draft does not render every card anew.
   const acknowledge = useCallback((id: string) => session.confirm([id], "acknowledged"), [session]);
   const discard = useCallback((id: string) => session.discard(id), [session]);

@@ -29,6 +29,8 @@ export type MailboxAction =
   | { type: "wanted"; ids: readonly string[]; state: Confirmation }
   | { type: "not_confirmed"; id: string }
   | { type: "discarded"; id: string }
+  /** Somebody wants to see a message that did not come to this mailbox, but in a notification. */
+  | { type: "opened"; mail: Mail }
   /** The hub has another log than before; only what still waits to be sent is worth keeping. */
   | { type: "log_changed" };
 
@@ -63,6 +65,8 @@ export function mailboxReducer(state: MailboxState, action: MailboxAction): Mail
       mails.delete(action.id);
       return { ...state, mails };
     }
+    case "opened":
+      return state.mails.has(action.mail.message.id) ? state : bounded(put(state, action.mail));
     case "log_changed": {
       const waiting = [...state.mails].filter(([, mail]) => mail.delivery === "queued");
       return { ...state, mails: new Map(waiting), drafts: new Map(), lastSeq: 0 };

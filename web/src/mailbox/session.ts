@@ -5,8 +5,9 @@ import type { Shelf } from "../hub/shelf";
 import { HubSocket, type Connection } from "../hub/socket";
 import { Store } from "../hub/store";
 import { uuid4 } from "../hub/uuid";
+import type { Shown } from "../push/notice";
 import { MailCache } from "./cache";
-import { newestFirst, owesConfirmation, type Confirmation, type Mail } from "./mail";
+import { glimpsed, newestFirst, owesConfirmation, received, type Confirmation, type Mail } from "./mail";
 import { mailboxReducer, type MailboxAction, type MailboxState } from "./mailbox";
 import { Outbox, type Outgoing } from "./outbox";
 
@@ -90,6 +91,15 @@ export class MailboxSession {
     if (ids.length === 0) return;
     this.#dispatch({ type: "wanted", ids, state });
     for (const id of ids) this.#confirmOne(this.store.state.mails.get(id));
+  }
+
+  /** Have a message in the list that a notification was about; from the hub, else as far as the notification goes. */
+  async open(id: string, shown: Shown | null): Promise<void> {
+    if (this.store.state.mails.has(id)) return;
+    const body = await this.api.json(`api/messages/${encodeURIComponent(id)}`).catch(() => null);
+    const frame = body === null ? null : readFrame(JSON.stringify({ type: "message", message: body }));
+    if (frame?.type === "message") this.#dispatch({ type: "opened", mail: received(frame.message) });
+    else if (shown !== null) this.#dispatch({ type: "opened", mail: glimpsed(shown, this.address) });
   }
 
   /** Take a refused message out of the list. */

@@ -9,6 +9,8 @@ import { PoolWatch } from "../hub/watch";
 import { isUnread } from "../mailbox/mail";
 import { MailboxPane } from "../mailbox/mailbox-pane";
 import { MailboxSession } from "../mailbox/session";
+import { hearOfOpened } from "../push/opened";
+import { PushSwitch } from "../push/push-switch";
 import { useText } from "../text/language";
 import { Logo } from "./logo";
 import { SettingsMenu } from "./settings-menu";
@@ -27,7 +29,7 @@ interface Props {
 /** The page itself: a header, and a pane for each of its two tabs. Both panes live on while one is hidden. */
 export function Console({ api, hubKey, address, shelf, onUnauthorized, onForget }: Props) {
   const text = useText();
-  const [{ chat, mailbox, watch }] = useState(() => {
+  const [{ chat, mailbox, watch, push }] = useState(() => {
     const url = new URL("api/ws", document.baseURI).href.replace(/^http/, "ws");
     const place = { url, key: hubKey, address };
     const mails = new MailboxSession(api, place, shelf, onUnauthorized);
@@ -35,11 +37,13 @@ export function Console({ api, hubKey, address, shelf, onUnauthorized, onForget 
       chat: new ChatSession(api, new Archive(shelf, address)),
       mailbox: mails,
       watch: new PoolWatch(api, mails.drop),
+      push: new PushSwitch(api, shelf, address),
     };
   });
   useEffect(() => {
     mailbox.start();
     watch.start();
+    push.resume();
     window.addEventListener("pagehide", chat.keep);
     return () => {
       window.removeEventListener("pagehide", chat.keep);
@@ -47,19 +51,29 @@ export function Console({ api, hubKey, address, shelf, onUnauthorized, onForget 
       mailbox.stop();
       watch.stop();
     };
-  }, [chat, mailbox, watch]);
+  }, [chat, mailbox, watch, push]);
 
   const pool = useStore(watch.store);
   const { connection, mails } = useStore(mailbox.store);
   const unread = [...mails.values()].filter(isUnread).length;
   const [tab, setTab] = useState<Tab>(() => (shelf.get("tab") === "mailbox" ? "mailbox" : "chat"));
   useEffect(() => void shelf.put("tab", tab), [shelf, tab]);
+  const [opened, setOpened] = useState<{ id: string } | null>(null);
+  useEffect(
+    () =>
+      hearOfOpened(({ id, shown }) => {
+        setTab("mailbox");
+        void mailbox.open(id, shown).then(() => setOpened({ id }));
+      }),
+    [mailbox],
+  );
   useEffect(() => {
     document.title = unread > 0 ? `(${unread > 99 ? "99+" : unread}) ${text.product}` : text.product;
   }, [unread, text]);
   const forget = () => {
     chat.forget();
     mailbox.forget();
+    void push.forget();
     onForget();
   };
 
@@ -73,7 +87,7 @@ export function Console({ api, hubKey, address, shelf, onUnauthorized, onForget 
         <Tabs tab={tab} unread={unread} onTab={setTab} />
         <div className="top-end">
           <StatusPill {...{ connection, pool, address }} onRetry={mailbox.reconnect} />
-          <SettingsMenu shelf={shelf} onForget={forget} />
+          <SettingsMenu {...{ shelf, push }} onForget={forget} />
         </div>
       </header>
       <main>
@@ -81,7 +95,7 @@ export function Console({ api, hubKey, address, shelf, onUnauthorized, onForget 
           <ChatPane session={chat} pool={pool} shelf={shelf} isShown={tab === "chat"} />
         </div>
         <div id="panel-mailbox" role="tabpanel" aria-labelledby="tab-mailbox" hidden={tab !== "mailbox"}>
-          <MailboxPane session={mailbox} models={pool.models} isShown={tab === "mailbox"} />
+          <MailboxPane session={mailbox} models={pool.models} isShown={tab === "mailbox"} opened={opened} />
         </div>
       </main>
     </div>

@@ -1,6 +1,8 @@
 import { useState } from "react";
 import type { Shelf } from "../hub/shelf";
 import { keptTheme, THEMES, wear, type Theme } from "../look/theme";
+import { PushSetting } from "../push/push-setting";
+import type { PushSwitch } from "../push/push-switch";
 import { useLanguage, type Language } from "../text/language";
 import { Icon } from "./icons";
 
@@ -11,11 +13,13 @@ const LANGUAGES: readonly [Language, string][] = [
 
 interface Props {
   shelf: Shelf;
+  /** Absent where nobody has signed in. */
+  push?: PushSwitch;
   /** Absent where there is no key to forget. */
   onForget?: () => void;
 }
 
-export function SettingsMenu({ shelf, onForget }: Props) {
+export function SettingsMenu({ shelf, push, onForget }: Props) {
   const { text } = useLanguage();
   return (
     <>
@@ -28,9 +32,17 @@ export function SettingsMenu({ shelf, onForget }: Props) {
       >
         <Icon name="settings" />
       </button>
-      <div id="settings" popover="auto" className="popover" role="dialog" aria-label={text.settings}>
+      <div
+        id="settings"
+        popover="auto"
+        className="popover"
+        role="dialog"
+        aria-label={text.settings}
+        onToggle={(event) => event.newState === "open" && void push?.look()}
+      >
         <LanguageChoice />
         <ThemeChoice shelf={shelf} />
+        {push && <PushSetting push={push} />}
         {onForget && (
           <div className="setting">
             <button type="button" className="danger" onClick={() => window.confirm(text.forgetQuestion) && onForget()}>

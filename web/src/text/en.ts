@@ -29,6 +29,27 @@ export const en = {
   language: "Language",
   theme: "Appearance",
   themes: { system: "System", light: "Light", dark: "Dark" },
+  push: "Notifications",
+  pushTurnOn: "Switch on in this browser",
+  pushTurnOff: "Switch off in this browser",
+  pushBusy: "One moment…",
+  pushStates: {
+    unknown: "Not known yet.",
+    on: "On: messages to you show up as notifications, also while this page is closed.",
+    off: "Off. They come by the push service of the browser's maker, so both the browser and the hub need the internet.",
+    insecure:
+      "Not possible here: browsers allow them only over HTTPS, or on the hub's own machine at http://127.0.0.1. While this page is open, messages show at once.",
+    unsupported:
+      "This browser has none. On an iPhone or iPad, add this page to the Home Screen and open it from there. While this page is open, messages show at once.",
+    not_set_up: "Not possible: the hub is not set up for them.",
+    blocked: "Blocked for this page. Allow notifications in the browser's settings for this site, then come back here.",
+  },
+  pushTroubles: {
+    service:
+      "The browser could not register with its maker's push service. That needs the internet; where the service is blocked, keep this page open or use another channel.",
+    worker:
+      "The browser does not take this page's service worker. Does it trust the hub's certificate? An exception made by hand is not enough.",
+  },
 
   // status
   status: "Status",

@@ -28,6 +28,23 @@ export const zh: Texts = {
   language: "语言",
   theme: "外观",
   themes: { system: "跟随系统", light: "浅色", dark: "深色" },
+  push: "通知",
+  pushTurnOn: "在此浏览器中开启",
+  pushTurnOff: "在此浏览器中关闭",
+  pushBusy: "请稍候…",
+  pushStates: {
+    unknown: "尚不清楚。",
+    on: "已开启：发给你的消息会显示为通知，页面关闭时也能收到。",
+    off: "未开启。通知经浏览器厂商的推送服务送达，浏览器和中枢都需要能上互联网。",
+    insecure: "此处无法使用：浏览器只允许在 HTTPS 页面，或在中枢所在机器上以 http://127.0.0.1 打开的页面使用通知。页面打开时，消息会即时显示。",
+    unsupported: "此浏览器不支持通知。在 iPhone 或 iPad 上，请先把本页添加到主屏幕，再从主屏幕打开。页面打开时，消息会即时显示。",
+    not_set_up: "无法使用：中枢尚未配置。",
+    blocked: "此页面的通知已被禁止。请在浏览器的网站设置中允许通知，再回到这里。",
+  },
+  pushTroubles: {
+    service: "浏览器无法注册到其厂商的推送服务。注册需要互联网；若该服务被屏蔽，请保持页面打开，或改用其他渠道。",
+    worker: "浏览器不接受本页的 Service Worker。它信任中枢的证书吗？手动忽略证书警告是不够的。",
+  },
 
   status: "状态",
   connection: "连接",

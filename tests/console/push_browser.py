@@ -1,0 +1,107 @@
+"""What Chromium cannot have here: its maker's push service. Ours takes its place; all else is the browser's."""
+
+import json
+from typing import Any
+
+from playwright.async_api import BrowserContext, CDPSession, Page, Worker
+
+from console.visit import Visit
+from eventually import until
+from fakes.push_service import Browser
+
+_SUBSCRIBES = """
+(json) => {
+  const make = (options) => ({
+    endpoint: json.endpoint, options, toJSON: () => json,
+    unsubscribe: async () => { sessionStorage.removeItem("subscribed"); return true; },
+  });
+  PushManager.prototype.subscribe = async function (options) {
+    if (Notification.permission !== "granted") throw new DOMException("no permission", "NotAllowedError");
+    sessionStorage.setItem("subscribed", JSON.stringify(options));
+    return make(options);
+  };
+  PushManager.prototype.getSubscription = async function () {
+    const options = sessionStorage.getItem("subscribed");
+    return options === null ? null : make(JSON.parse(options));
+  };
+}
+"""
+_SHOWN = """
+async ({count, said}) => {
+  let all;
+  for (let round = 0; round < 500; round++) {
+    const registration = await navigator.serviceWorker.getRegistration();
+    all = (await registration.getNotifications())
+        .map(({title, body, tag, renotify, requireInteraction}) => ({title, body, tag, renotify, requireInteraction}));
+    if (all.length === count && (said === null || all.some(({body}) => body === said))) return all;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error("what is shown instead: " + JSON.stringify(all));
+}
+"""
+_CLICK = """
+async () => {
+  const [notification] = await self.registration.getNotifications();
+  self.dispatchEvent(new NotificationEvent("notificationclick", {notification}));
+}
+"""
+_NOTES_WINDOW = """
+() => {
+  self.opened = new Promise((resolve) => { self.clients.openWindow = async (url) => { resolve(url); return null; }; });
+}
+"""
+"""A window opens for a real click only, which no test can make on a notification of the system."""
+
+
+async def subscribe_at(context: BrowserContext, browser: Browser) -> None:
+    """`PushManager` of all pages to come gives subscriptions of this browser of the fake."""
+    await context.add_init_script(f"({_SUBSCRIBES})({json.dumps(browser.subscription())})")
+
+
+class PushedTo:
+    """The page's service worker, as the browser runs it."""
+
+    def __init__(self, visit: Visit) -> None:
+        self._page: Page = visit.page
+        self._devtools: CDPSession | None = None
+        self._registrations: list[str] = []
+
+    async def push(self, data: Any) -> None:
+        """As if the browser's push service had brought it, decrypted. Returns once it was handed over."""
+        if self._devtools is None:
+            self._devtools = await self._page.context.new_cdp_session(self._page)
+            self._devtools.on("ServiceWorker.workerRegistrationUpdated", self._note)
+            await self._devtools.send("ServiceWorker.enable")
+            await until(lambda: self._registrations)
+        origin = "/".join(self._page.url.split("/")[:3])
+        text = data if isinstance(data, str) else json.dumps(data)
+        place = {"origin": origin, "registrationId": self._registrations[-1]}
+        await self._devtools.send("ServiceWorker.deliverPushMessage", {**place, "data": text})
+
+    async def shown(self, count: int = 1) -> list[dict[str, Any]]:
+        """The notifications, once there are so many."""
+        found: list[dict[str, Any]] = await self._page.evaluate(_SHOWN, {"count": count, "said": None})
+        return found
+
+    async def shows(self, body: str) -> dict[str, Any]:
+        """The one notification, once it says that."""
+        [found] = await self._page.evaluate(_SHOWN, {"count": 1, "said": body})
+        return dict(found)
+
+    async def click(self) -> None:
+        await self._worker.evaluate(_CLICK)
+
+    async def note_window(self) -> None:
+        """What the worker would open from now on is noted instead."""
+        await self._worker.evaluate(_NOTES_WINDOW)
+
+    async def opened(self) -> str:
+        """The address of the window, once the worker opens one."""
+        return str(await self._worker.evaluate("() => self.opened"))
+
+    @property
+    def _worker(self) -> Worker:
+        return self._page.context.service_workers[-1]
+
+    def _note(self, event: dict[str, Any]) -> None:
+        self._registrations += [one["registrationId"] for one in event["registrations"] if not one["isDeleted"]]

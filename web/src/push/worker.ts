@@ -1,0 +1,72 @@
+/** The page's service worker: it shows what is pushed. It keeps nothing, and no request of the page goes through it. */
+import { bodyOf, fragmentOf, isUrgent, readNotice, readShown, shownWith, tagOf, type Shown } from "./notice";
+
+declare const self: ServiceWorkerGlobalScope;
+
+/** Not in every version of the types. */
+interface Options extends NotificationOptions {
+  renotify?: boolean;
+}
+
+let last: Promise<void> = Promise.resolve();
+/** What was clicked, for a page that it opened: that one asks as soon as it can. */
+let clicked: Shown | null = null;
+
+self.addEventListener("install", () => void self.skipWaiting());
+
+self.addEventListener("push", (event) => {
+  // One after the other: pieces of one message come together.
+  last = last.then(() => show(event.data)).catch(showThatSomethingCame);
+  event.waitUntil(last);
+});
+
+self.addEventListener("notificationclick", (event) => {
+  event.notification.close();
+  clicked = readShown(event.notification.data);
+  event.waitUntil(open(clicked));
+});
+
+self.addEventListener("message", (event) => {
+  if (event.data === "clicked" && clicked !== null) event.source?.postMessage({ type: "open", shown: clicked });
+});
+
+self.addEventListener("pushsubscriptionchange", (event) => {
+  // The page tells the hub of the new one when it opens next; until then the hub says that the old one has ended.
+  const { oldSubscription } = event as Event & { oldSubscription?: PushSubscription };
+  const options = oldSubscription?.options;
+  if (options) (event as ExtendableEvent).waitUntil(self.registration.pushManager.subscribe(options));
+});
+
+async function show(data: PushMessageData | null): Promise<void> {
+  const notice = readNotice(data?.json());
+  if (notice === null) return showThatSomethingCame();
+  const tag = tagOf(notice);
+  const [before] = await self.registration.getNotifications({ tag });
+  const known = readShown(before?.data);
+  const shown = shownWith(notice, known);
+  const options: Options = {
+    tag,
+    body: bodyOf(shown),
+    data: shown,
+    timestamp: notice.time,
+    renotify: known?.id !== notice.id, // a repeat, and a further piece, make no sound
+    requireInteraction: isUrgent(notice),
+  } as Options;
+  await self.registration.showNotification(notice.from, options);
+}
+
+/** Browsers take push away from a page that shows nothing. */
+async function showThatSomethingCame(): Promise<void> {
+  await self.registration.showNotification("AutoGLM Hub", { tag: "something" });
+}
+
+async function open(shown: Shown | null): Promise<void> {
+  const pages = await self.clients.matchAll({ type: "window", includeUncontrolled: true });
+  const page = pages.find(({ url }) => url.startsWith(self.registration.scope));
+  if (page) {
+    page.postMessage({ type: "open", shown });
+    await page.focus();
+    return;
+  }
+  await self.clients.openWindow(self.registration.scope + (shown === null ? "" : fragmentOf(shown.id)));
+}
