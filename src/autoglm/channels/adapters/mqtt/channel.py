@@ -23,6 +23,9 @@ from autoglm.core.tasks import one_task_group
 log = structlog.get_logger()
 
 
+_SUBSCRIBED_WITHIN_S = 5.0
+
+
 class Mqtt:
     """Satisfies `Channel`."""
 
@@ -61,6 +64,12 @@ class Mqtt:
     async def check(self) -> Health:
         if (failure := await self._link.ready()) is not None:
             return Health(ok=False, reason=failure.reason, code=failure.code)
+        with anyio.move_on_after(_SUBSCRIBED_WITHIN_S) as waiting:
+            while not self._link.hears:  # noqa: ASYNC110  # a moment after the connection, and asked seldom
+                await anyio.sleep(0.01)
+        if waiting.cancelled_caught:
+            words = Words("the broker does not answer the subscription", "服务器没有应答订阅请求")
+            return Health(ok=False, reason=words, code="no_suback")
         for pattern, code in self._link.refused_filters.items():
             words = Words(f"the broker does not let us subscribe to {pattern!r}", f"服务器不允许订阅 {pattern!r}")
             return Health(ok=False, reason=words, code=str(code))

@@ -90,6 +90,11 @@ class Link:
         self.refused_filters: dict[str, int] = {}
         """Filters that the broker did not grant, with its reason code."""
 
+    @property
+    def hears(self) -> bool:
+        """Whether the broker has answered the subscription: what is published from now on comes in."""
+        return not self._settings.topics or self._is_subscribed or bool(self.refused_filters)
+
     # --- for the channel ----------------------------------------------------------------------------
 
     @property
