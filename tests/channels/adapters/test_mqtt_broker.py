@@ -91,7 +91,7 @@ async def test_what_the_inbox_refuses_stays_with_the_broker(broker: Mosquitto, v
             inbox.refusal = StorageFull("/data")
             await until(lambda: mqtt._intake._messages >= 20)
             inbox.refusal = None
-            await until(lambda: len(inbox.taken) == 100)
+            await until(lambda: len(inbox.taken) == 100, 60.0)  # pauses grow up to 30 s
         async with running(broker.port, version=version) as (_, after):
             device.publish("plant/7/alarm", "last")
             await until(lambda: after.taken)
