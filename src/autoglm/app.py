@@ -41,6 +41,9 @@ from autoglm.gateway.decisions import DecisionsGateway
 from autoglm.gateway.events import EventsGateway
 from autoglm.gateway.front import Front
 from autoglm.gateway.intents import IntentsGateway
+from autoglm.gateway.interop.apprise import AppriseGateway
+from autoglm.gateway.interop.ntfy import NtfyGateway
+from autoglm.gateway.interop.reception import Reception
 from autoglm.gateway.messages import MessagesGateway
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
@@ -368,6 +371,7 @@ class Hub:
             openapi=openapi,
             version=__version__,
         )  # fmt: skip
+        reception = Reception(self._keys, self._notifier, self._messages.check_open)
         routes = [
             *(Route("POST", path, lambda exchange, _: openai.handle(exchange)) for path in APIS),
             Route("GET", "/v1/models", lambda exchange, _: openai.models(exchange)),
@@ -375,6 +379,8 @@ class Hub:
             *self._messages.routes(),
             *self._tasks.routes(),
             *self._events.routes(),
+            *AppriseGateway(reception, max_body_bytes=limit).routes(),
+            *NtfyGateway(reception, max_body_bytes=limit).routes(),
             *DecisionsGateway(self._keys, self._ledger, engine, settings.engine, max_body_bytes=limit).routes(),
             *IntentsGateway(self._keys, self._reader, self._taught, max_body_bytes=limit).routes(),
             *state.routes(),

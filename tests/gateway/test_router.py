@@ -59,7 +59,7 @@ def test_dots_in_a_path_never_leave_the_page(hub: HubProcess) -> None:
         ("/api/messages/x", "GET, HEAD, OPTIONS"),
         ("/api/groups/ops", "DELETE, GET, HEAD, OPTIONS, PUT"),
         ("/healthz", "GET, HEAD, OPTIONS"),
-        ("/", "GET, HEAD, OPTIONS"),
+        ("/", "GET, HEAD, OPTIONS, POST, PUT"),
     ],
 )
 def test_a_wrong_method_is_told_which_are_right(hub: HubProcess, path: str, allowed: str) -> None:

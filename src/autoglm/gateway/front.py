@@ -100,6 +100,9 @@ class Front:
             await handler(exchange, variables)
         elif lacks_v1(path):
             raise UnknownPath(path[:200], "OpenAI's API is under /v1, so the client's base_url ends in /v1")
+        elif self._router.has(exchange):  # what other programs' clients call, beside the page's paths
+            handler, variables = self._router.find(exchange)
+            await handler(exchange, variables)
         else:
             await self._page.serve(exchange)
 

@@ -17,6 +17,10 @@ from autoglm.gateway.decisions import DecisionAccount, DecisionList, NewFeedback
 from autoglm.gateway.events import MAX_EVENTS, EventList, SilenceList, Trial
 from autoglm.gateway.groups import GroupBody, GroupList
 from autoglm.gateway.intents import IntentList, KnownIntent, NewExamples, TriedText
+from autoglm.gateway.interop.apprise import Notified
+from autoglm.gateway.interop.notification import KEY_PATTERN, NewNotification
+from autoglm.gateway.interop.ntfy import WORDS
+from autoglm.gateway.interop.publication import TOPIC_PATTERN, NewPublication, Published
 from autoglm.gateway.messages import MAX_LIMIT, MAX_WAIT_S, Ack, Acked, Receipts
 from autoglm.gateway.posting import Accepted
 from autoglm.gateway.push import NewSubscription, PushBrowser, PushBrowsers, PushKey
@@ -357,6 +361,55 @@ _EVENTS = (
     ),
 )  # fmt: skip
 
+_TELL = (*_KEY, *_BODY, *_WRITE, "forbidden", "unknown_path", "method_not_allowed")
+_TOPIC = Parameter("name", "path", {"type": "string", "pattern": TOPIC_PATTERN}, "A topic", example="backups")
+_PUBLISHED = (_ok("ntfy's answer; `x-autoglm-warning: no-route` where no route takes it", Published),)
+
+
+def _apprise(path: str, operation_id: str) -> Operation:
+    name = Parameter(
+        "name", "path", {"type": "string", "pattern": KEY_PATTERN}, "A configuration of Apprise's API; here a label",
+        example="ops",
+    )  # fmt: skip
+    return Operation(
+        "POST", path, operation_id, "interop", "Apprise API's call: an event, for the routes",
+        (
+            _ok("It is on disk, and a route takes it", Notified),
+            _ok("It is on disk, and no route takes it: nobody is told", Notified, 424),
+        ),
+        _TELL, (name,) if "{" in path else (), request=NewNotification,
+    )  # fmt: skip
+
+
+_INTEROP = (
+    _apprise("/api/notify", "notify"),
+    _apprise("/api/notify/{name}", "notifyByKey"),
+    _apprise("/notify", "notifyAtRoot"),
+    _apprise("/notify/{name}", "notifyAtRootByKey"),
+    *(
+        Operation(
+            method, "/", f"publishJson{'' if method == 'POST' else 'ByPut'}", "interop",
+            "ntfy's publication as JSON: an event, for the routes", _PUBLISHED, _TELL, request=NewPublication,
+        )
+        for method in ("POST", "PUT")
+    ),
+    *(
+        Operation(
+            method, "/{name}", f"publish{'' if method == 'POST' else 'ByPut'}", "interop",
+            "ntfy's publication: the body is the text, headers or parameters say the rest", _PUBLISHED, _TELL,
+            (_TOPIC,), request={}, request_is_required=False,
+        )
+        for method in ("PUT", "POST")
+    ),
+    *(
+        Operation(
+            "GET", f"/{{name}}/{word}", f"{word}ByGet", "interop", "ntfy's publication by parameters alone",
+            _PUBLISHED, _TELL, (_TOPIC,),
+        )
+        for word in WORDS
+    ),
+)  # fmt: skip
+
 _HOOK = ("invalid_field", "not_found", "unauthorized", "forbidden", "unknown_recipient", "duplicate_id")
 _CHANNEL = Parameter("name", "path", {"type": "string", "minLength": 1}, "A channel of the settings", example="wecom")
 _CHANNELS = (
@@ -519,6 +572,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *_MODELS,
     *_MESSAGES,
     *_EVENTS,
+    *_INTEROP,
     *_CHANNELS,
     *_PUSH,
     *_TASKS,

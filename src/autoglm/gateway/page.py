@@ -46,7 +46,9 @@ class Page:
         if exchange.method not in ("GET", "HEAD"):
             if not is_index:
                 raise UnknownPath(exchange.path[:200])
-            await answer_without_handler(["GET"], exchange)(exchange, {})
+            # POST and PUT of "/" are an endpoint, and do not come here.
+            methods = ["GET", "POST", "PUT"] if exchange.path == "/" else ["GET"]
+            await answer_without_handler(methods, exchange)(exchange, {})
             return
         if is_index and not (self._folder / "index.html").exists():
             exchange.respond(200, _NO_PAGE, [(b"content-type", b"text/html; charset=utf-8"), *_HEADERS])

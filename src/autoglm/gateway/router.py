@@ -20,6 +20,16 @@ class Route(NamedTuple):
     handler: Handler
     takes_rest: bool = False
     """True when the last variable stands for all that is left, plain slashes and all: clients do not encode them."""
+    fits: Callable[[str], object] | None = None
+    """What each variable must be like, as it came; where one is not, the path is none of this route."""
+    may_end_in_slash: bool = False
+
+
+class _Match(NamedTuple):
+    methods: dict[str, Handler]
+    route: str
+    variables: dict[str, str]
+    """As they came."""
 
 
 class Router:
@@ -28,42 +38,53 @@ class Router:
     def __init__(self, routes: list[Route]) -> None:
         self.routes = routes
         self._fixed: dict[str, dict[str, Handler]] = {}
-        self._variable: list[tuple[list[str], dict[str, Handler], str]] = []
-        self._rest: set[str] = set()
+        self._variable: list[tuple[list[str], dict[str, Handler], Route]] = []
+        """With the first route of each template, which says how its variables are read."""
         for route in routes:
             if "{" not in route.template:
-                self._fixed.setdefault(route.template, {})[route.method] = route.handler
+                methods = self._fixed.setdefault(route.template, {})
+                methods[route.method] = route.handler
+                if route.may_end_in_slash:
+                    self._fixed[f"{route.template}/"] = methods
                 continue
-            if route.takes_rest:
-                self._rest.add(route.template)
             segments = route.template.split("/")
             known = next((methods for known, methods, _ in self._variable if known == segments), None)
             if known is None:
-                self._variable.append((segments, {route.method: route.handler}, route.template))
+                self._variable.append((segments, {route.method: route.handler}, route))
             else:
                 known[route.method] = route.handler
 
     def find(self, exchange: Exchange) -> tuple[Handler, dict[str, str]]:
-        """The handler and the path's variables. Raises UnknownPath, MethodNotAllowed; notes the route."""
+        """The handler and the path's variables. Raises UnknownPath, MethodNotAllowed, InvalidField; notes the route."""
+        match = self._match(exchange)
+        if match is None:
+            raise UnknownPath(exchange.path[:200])
+        exchange.route = match.route
+        handler = _pick(match.methods, exchange)
+        return handler, {name: _decoded(name, value) for name, value in match.variables.items()}
+
+    def has(self, exchange: Exchange) -> bool:
+        """True where an endpoint takes this very method at this path."""
+        match = self._match(exchange)
+        return match is not None and ("GET" if exchange.is_head else exchange.method) in match.methods
+
+    def _match(self, exchange: Exchange) -> _Match | None:
         methods = self._fixed.get(exchange.path)
         if methods is not None:
-            exchange.route = exchange.path
-            return _pick(methods, exchange), {}
+            return _Match(methods, exchange.path, {})
         raw_path = exchange.head.raw_path.decode("ascii", "replace")
-        for template, variable_methods, name in self._variable:
-            segments = raw_path.split("/", len(template) - 1 if name in self._rest else -1)
+        for template, variable_methods, route in self._variable:
+            path = raw_path.removesuffix("/") if route.may_end_in_slash else raw_path
+            segments = path.split("/", len(template) - 1 if route.takes_rest else -1)
             if len(template) == len(segments) and all(
-                theirs if ours.startswith("{") else ours == theirs
+                theirs and (route.fits is None or route.fits(theirs)) if ours.startswith("{") else ours == theirs
                 for ours, theirs in zip(template, segments, strict=True)
             ):
-                exchange.route = name
-                handler = _pick(variable_methods, exchange)
-                return handler, {
-                    ours[1:-1]: _decoded(ours[1:-1], theirs)
-                    for ours, theirs in zip(template, segments, strict=True)
-                    if ours.startswith("{")
+                variables = {
+                    ours[1:-1]: theirs for ours, theirs in zip(template, segments, strict=True) if ours.startswith("{")
                 }
-        raise UnknownPath(exchange.path[:200])
+                return _Match(variable_methods, route.template, variables)
+        return None
 
 
 def _pick(methods: dict[str, Handler], exchange: Exchange) -> Handler:
