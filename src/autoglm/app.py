@@ -25,6 +25,7 @@ from autoglm.channels.intake import Intake
 from autoglm.channels.mailbox import Mailbox
 from autoglm.channels.outbox.carrier import Outgoing
 from autoglm.channels.outbox.outbox import Outbox
+from autoglm.channels.questions import Questions
 from autoglm.channels.routes.notifier import Notifier
 from autoglm.channels.settings import ChannelSettings, parse_channel
 from autoglm.core.errors import PULL, NotFound, QueueFull, SettingsError, StorageFull, StoreBroken
@@ -41,15 +42,14 @@ from autoglm.gateway.decisions import DecisionsGateway
 from autoglm.gateway.events import EventsGateway
 from autoglm.gateway.front import Front
 from autoglm.gateway.intents import IntentsGateway
-from autoglm.gateway.interop.apprise import AppriseGateway
-from autoglm.gateway.interop.ntfy import NtfyGateway
-from autoglm.gateway.interop.reception import Reception
+from autoglm.gateway.interop.routes import interop_routes
 from autoglm.gateway.messages import MessagesGateway
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
 from autoglm.gateway.openapi import openapi
 from autoglm.gateway.page import Page
 from autoglm.gateway.push import PushGateway
+from autoglm.gateway.questions import QuestionsGateway
 from autoglm.gateway.router import Route, Router
 from autoglm.gateway.server import Server, bind, make_server
 from autoglm.gateway.settings import GatewaySettings
@@ -333,9 +333,8 @@ class Hub:
             metrics.sources.append(lambda: budget_metrics(budgets))
         if cache is not None:
             metrics.sources.append(lambda: cache_metrics(cache))
-        notifier, intakes = self._notifier, self._inboxes
         if settings.channel or settings.route:
-            metrics.sources.append(lambda: channel_metrics(directory, outbox, notifier, intakes))
+            metrics.sources.append(lambda: channel_metrics(directory, outbox, self._notifier, self._inboxes))
         self._tracing = self._open_tracing(metrics)
         openai = OpenAIGateway(
             self._keys, dispatcher, metrics, max_body_bytes=limit, strip=strip,
@@ -343,6 +342,9 @@ class Hub:
         )  # fmt: skip
         self._messages = MessagesGateway(self._keys, self._mailbox, deltas, max_body_bytes=limit)
         self._events = EventsGateway(self._keys, self._notifier, max_body_bytes=limit)
+        self._questions = QuestionsGateway(
+            self._keys, Questions(store.log, self._mailbox, self._notifier.reach), max_body_bytes=limit
+        )  # fmt: skip
         self._tasks = TasksGateway(self._keys, self._mailbox, self._correspondent, max_body_bytes=limit)
 
         def facts() -> Facts:
@@ -371,7 +373,6 @@ class Hub:
             openapi=openapi,
             version=__version__,
         )  # fmt: skip
-        reception = Reception(self._keys, self._notifier, self._messages.check_open)
         routes = [
             *(Route("POST", path, lambda exchange, _: openai.handle(exchange)) for path in APIS),
             Route("GET", "/v1/models", lambda exchange, _: openai.models(exchange)),
@@ -379,8 +380,8 @@ class Hub:
             *self._messages.routes(),
             *self._tasks.routes(),
             *self._events.routes(),
-            *AppriseGateway(reception, max_body_bytes=limit).routes(),
-            *NtfyGateway(reception, max_body_bytes=limit).routes(),
+            *self._questions.routes(),
+            *interop_routes(self._keys, self._notifier, self._messages.check_open, max_body_bytes=limit),
             *DecisionsGateway(self._keys, self._ledger, engine, settings.engine, max_body_bytes=limit).routes(),
             *IntentsGateway(self._keys, self._reader, self._taught, max_body_bytes=limit).routes(),
             *state.routes(),
@@ -494,6 +495,7 @@ class Hub:
         self._scheduler.is_draining = True
         self._tasks.is_draining = True
         self._events.is_draining = True
+        self._questions.drain()
         self._messages.drain()
 
     def _write_state(self) -> None:

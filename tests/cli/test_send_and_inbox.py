@@ -84,6 +84,30 @@ def test_waiting_for_a_person_ends_with_the_acknowledgement(hub: HubProcess, dat
     assert (process.returncode, out) == (0, f"acknowledged by {to}\n")
 
 
+def test_a_question_waits_for_one_of_its_answers(hub: HubProcess, data: Path) -> None:
+    to = fresh_address()
+    with started("send", to, "Stop?", "--choice", "yes", "--choice", "no", "--wait", data=data) as process:
+        assert process.stderr is not None
+        id = process.stderr.readline().split()[1]
+        assert autoglm("inbox", to, "--ack", data=data).status == 0
+        assert autoglm("send", "user:admin", "2", "--reply-to", id, "--from", to, data=data).status == 0
+        out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "no\n")
+
+
+def test_a_question_that_nobody_answers_fails(data: Path) -> None:
+    options = ("--choice", "yes", "--wait", "--expires-in", "1s", "--json")
+    finished = autoglm("send", fresh_address(), "Stop?", *options, data=data)
+    assert (finished.status, json.loads(finished.out)["state"]) == (1, "expired")
+    assert "nobody answered the question" in finished.err
+
+
+@pytest.mark.parametrize("options", [(), ("--wait", "--kind", "alert"), ("--wait", "--thread", "t")])
+def test_what_makes_no_question_is_wrong_usage(data: Path, options: tuple[str, ...]) -> None:
+    finished = autoglm("send", "user:a", "Stop?", "--choice", "yes", *options, data=data)
+    assert (finished.status, finished.out) == (2, "")
+
+
 def test_waiting_ends_when_the_message_expires(data: Path) -> None:
     finished = autoglm("send", fresh_address(), "x", "--wait", "--expires-in", "2s", data=data)
     assert finished.status == 1

@@ -6,6 +6,7 @@ import structlog
 from autoglm.channels.delivery import Delivery
 from autoglm.channels.mailbox import Mailbox
 from autoglm.channels.outbox.dead_letters import DeadLetters
+from autoglm.channels.questions import open_question
 from autoglm.channels.receipts import delivery_record, receipt_record
 from autoglm.channels.routes.event import event_of
 from autoglm.channels.routes.notifier import Notifier
@@ -16,8 +17,6 @@ from autoglm.core.envelope import Envelope, State, decode_envelope, text_of
 from autoglm.core.errors import DuplicateId, InvalidField, NotFound, UnknownRecipient
 from autoglm.core.ports import Log
 
-ACTION = "action"
-"""The label of a button that was pressed: `ack`, `approve`, `deny`."""
 _AGREEMENT_ZH = (
     "收到",
     "已收到",
@@ -49,6 +48,7 @@ _AGREEMENT_EN = (
 )
 _AGREEMENT = frozenset((*_AGREEMENT_ZH, *_AGREEMENT_EN))
 _LOOKED_BACK = 20
+_LONGEST_ANSWER = 200
 _AGREED_WITHIN_MS = 24 * 3_600_000
 _STATES: dict[str, State] = {"delivered": "delivered", "read": "read", "permanent": "failed"}
 
@@ -97,7 +97,7 @@ class Intake:
         """Both or none: the acknowledgement, and the answer to whoever is answered."""
         ack = receipt_record(original.id, original.from_, "acknowledged", by=original.to)
         try:
-            answer = msgspec.structs.replace(envelope, to=original.from_)
+            answer = msgspec.structs.replace(envelope, to=original.from_, reply_to=original.id)
             await self._mailbox.send(answer, sender=envelope.from_, beside=[ack])
         except (UnknownRecipient, InvalidField):  # such as a model or a channel that takes no answers
             await self._log.append(ack)
@@ -148,11 +148,17 @@ class Intake:
         return original.to.startswith(f"channel:{self._settings.name}/@")
 
     async def _waiting_for(self, envelope: Envelope) -> Envelope | None:
-        """Vendors whose replies name no message: a word of agreement is for the last event that nobody confirmed."""
-        if envelope.kind != "chat" or not is_agreement(text_of(envelope.content)):
+        """Vendors whose replies name no message: one of the answers that a question offers is for that question, a
+        word of agreement for the last event that nobody confirmed."""
+        text = text_of(envelope.content)
+        if envelope.kind != "chat" or not 0 < len(text) <= _LONGEST_ANSWER:
             return None
         for record in reversed(await self._log.read_last(f"to:{envelope.from_}", limit=_LOOKED_BACK)):
             message = decode_envelope(record.body)
+            if await open_question(self._log, message, text):
+                return message
+            if not is_agreement(text):
+                continue
             if message.kind in ("event", "alert") and record.time_ms > now_ms() - _AGREED_WITHIN_MS:
                 steps = await self._mailbox.receipts(message, record)
                 if not any(step.state == "acknowledged" for step in steps):

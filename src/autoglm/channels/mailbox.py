@@ -146,6 +146,8 @@ class Mailbox:
                 raise UnknownRecipient(envelope.to, "this hub is not joined to another site")
             case "user" | "device":
                 pass
+        if envelope.reply_to is not None and not envelope.from_.startswith("model:"):
+            subjects.append(subject_of_replies(envelope.reply_to))
         if envelope.thread is not None and (person := _who_talks_with_a_model(envelope)) is not None:
             subjects.append(_thread_subject(person, envelope.thread))
         return tuple(subjects)
@@ -325,6 +327,11 @@ class Mailbox:
             await self._log.append(
                 receipt_record(envelope.id, envelope.from_, "expired", by=envelope.to, time_ms=envelope.expires_at)
             )
+
+
+def subject_of_replies(id: str) -> str:
+    """Where what people and programs answer to a message is read."""
+    return f"replies:{id}"
 
 
 def _no_channel(envelope: Envelope) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoglm.cli.answers import print_answer
 from autoglm.cli.letters import content_text, letter, shown
 from autoglm.cli.options import Duration, HubChoice, hub_options, json_option
 from autoglm.cli.pipe import is_terminal, piped_text
@@ -43,12 +44,15 @@ class Label(click.ParamType[tuple[str, str]]):
 @click.option("--expires-in", type=Duration(), help="After this time it is not handed out any more: 90s, 10m, 2h, 1d.")
 @click.option("--id", metavar="ID", help="Your own id: sending the same message twice under it stores it once.")
 @click.option("--wait", is_flag=True, help="Wait for the answer or the acknowledgement, and print it.")
+@click.option(
+    "--choice", "choices", multiple=True, metavar="TEXT", help="An answer to choose from; may be repeated. With --wait."
+)
 @hub_options
 @json_option
 def send(
     *, to: str, text: str | None, from_: str | None, kind: str | None, priority: int | None,
     labels: tuple[tuple[str, str], ...], reply_to: str | None, thread: str | None, expires_in: float | None,
-    id: str | None, wait: bool, hub: HubChoice, as_json: bool,
+    id: str | None, wait: bool, choices: tuple[str, ...], hub: HubChoice, as_json: bool,
 ) -> None:  # fmt: skip
     """Send a message to an address: user:alice, group:ops, device:press-7, model:auto. It is on the hub's disk when
     the command ends, and is stored once even when the connection was lost on the way. TEXT is read from standard input
@@ -58,9 +62,21 @@ def send(
     Example:
       autoglm send user:alice "The press is down." --priority 9 --label line=3
       autoglm send model:auto "What is a quorum?" --wait
+      autoglm send user:alice "Stop press 7?" --choice yes --choice no --wait --expires-in 10m
       journalctl -u press -n 20 | autoglm send group:ops - --kind log --expires-in 2h
     """
     content = content_of(text)
+    if choices:
+        if not wait or kind or reply_to or thread:
+            raise click.UsageError("--choice goes with --wait, and without --kind, --reply-to and --thread")
+        with hub.client() as client:
+            asked = client.ask_person(
+                to, content, choices=choices, expires_in_s=None if expires_in is None else max(1, int(expires_in)),
+                priority=priority, labels=dict(labels), from_=from_, id=id,
+            )  # fmt: skip
+            click.echo(f"accepted  {asked.id}  seq {asked.seq}", err=True)
+            print_answer(client, asked.id, as_json)
+        return
     expires_at = None if expires_in is None else now_ms() + int(expires_in * 1000)
     with hub.client() as client:
         sent = client.send(

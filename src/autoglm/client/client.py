@@ -224,6 +224,31 @@ class Client:
         """Not repeated by itself: a second time there would be no such group."""
         self._connection.call("DELETE", f"/api/groups/{_quoted(name)}", is_repeatable=False)
 
+    # --- questions to people ---
+
+    def ask_person(
+        self, to: str, question: str, *, choices: Sequence[str] = (), expires_in_s: int | None = None,
+        priority: int | None = None, labels: Mapping[str, str] | None = None, from_: str | None = None,
+        id: str | None = None,
+    ) -> Sent:  # fmt: skip
+        """Ask a person, a group or a channel's target; `question` has the answer. Asked once however often it is tried.
+
+        choices: answers to choose from. expires_in_s: so long an answer counts, a day when absent.
+        """
+        optional = {
+            "choices": list(choices) or None, "expires_in_s": expires_in_s, "priority": priority,
+            "labels": dict(labels) if labels else None, "from": from_,
+        }  # fmt: skip
+        body: Json = {"id": id or uuid7(), "to": to, "question": question}
+        body |= {name: value for name, value in optional.items() if value is not None}
+        status, asked = self._connection.call("POST", "/api/questions", body=body)
+        return Sent(asked["id"], asked["seq"], status == 202)
+
+    def question(self, id: str, *, wait_s: float = 0.0) -> Json:
+        """`{"id", "state", "answer", "error", ...}`; waits up to wait_s, 60 at most, while its state is `open`."""
+        params = {"wait": wait_s} if wait_s else None
+        return self._get(f"/api/questions/{_quoted(id)}", params, timeout_s=30.0 + wait_s)
+
     # --- events ---
 
     def notify(

@@ -4,6 +4,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from autoglm.auth.settings import TENANT_PATTERN
 from autoglm.channels.groups import Group
+from autoglm.channels.questions import NewQuestion, Question
 from autoglm.channels.routes.event import Event
 from autoglm.channels.routes.notifier import EventAccount
 from autoglm.channels.routes.silences import NewSilence, Silence
@@ -361,6 +362,22 @@ _EVENTS = (
     ),
 )  # fmt: skip
 
+_QUESTIONS = (
+    Operation(
+        "POST", "/api/questions", "askPerson", "questions", "Ask a person, by each way that leads there",
+        (
+            _ok("It was asked before, with equal content", Accepted),
+            _ok("It is on disk", Accepted, 202),
+        ),
+        (*_KEY, *_BODY, *_WRITE, "forbidden", "unknown_recipient", "duplicate_id"), request=NewQuestion,
+    ),
+    Operation(
+        "GET", "/api/questions/{id}", "getQuestion", "questions", "The answer, or what became of the question",
+        (_ok("With each message and its steps; `wait` for the answer", Question),),
+        (*_KEY, *_WRITE, "invalid_field", "not_found"), (_ID, _WAIT),
+    ),
+)  # fmt: skip
+
 _TELL = (*_KEY, *_BODY, *_WRITE, "forbidden", "unknown_path", "method_not_allowed")
 _TOPIC = Parameter("name", "path", {"type": "string", "pattern": TOPIC_PATTERN}, "A topic", example="backups")
 _PUBLISHED = (_ok("ntfy's answer; `x-autoglm-warning: no-route` where no route takes it", Published),)
@@ -572,6 +589,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *_MODELS,
     *_MESSAGES,
     *_EVENTS,
+    *_QUESTIONS,
     *_INTEROP,
     *_CHANNELS,
     *_PUSH,

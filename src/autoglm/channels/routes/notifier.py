@@ -24,6 +24,7 @@ from autoglm.channels.routes.notices import Notice, Notices
 from autoglm.channels.routes.settings import InhibitSettings, PersonSettings, RouteSettings
 from autoglm.channels.routes.silences import Silences
 from autoglm.core.clock import now_ms
+from autoglm.core.envelope import Envelope, text_of
 from autoglm.core.errors import InvalidField, NotFound, QueueFull, StorageFull
 from autoglm.core.ids import uuid7
 from autoglm.core.ports import KeyValue, Log, NewRecord, Record
@@ -175,6 +176,17 @@ class Notifier:
         priority = event.priority if route.priority is None else route.priority
         found = ways(wanted, event, priority, people=self._people, members=self._members, now_ms=now_ms())
         return [(way.to, way.reason or "the route names it") for way in found]
+
+    def reach(self, message: Envelope) -> list[str]:
+        """Where its recipient wants to be reached beside the mailbox, as for an event of this priority now."""
+        event = Event(
+            content=text_of(message.content), from_=message.from_, to=message.to, labels=message.labels,
+            priority=message.priority,
+        )  # fmt: skip
+        found = ways(
+            (message.to,), event, message.priority, people=self._people, members=self._members, now_ms=now_ms()
+        )
+        return [way.to for way in found if way.to != message.to]
 
     async def get(self, id: str) -> Event:
         """Raises NotFound."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from autoglm.channels.channel import Cannot
+from autoglm.channels.choices import action_of_choice, choices_of
 from autoglm.channels.delivery import Words, permanent, too_large
 from autoglm.channels.pieces import utf16_units
 from autoglm.channels.wording import cut_to_pieces
@@ -40,7 +41,7 @@ def calls_of(envelope: Envelope, *, has_button: bool) -> list[dict[str, Any]]:
     texts: list[dict[str, Any]] = [
         {"method": "sendMessage", "fields": {"text": piece, **_kept(own, "reply_markup")}} for piece in _texts(envelope)
     ]
-    markup = own.get("reply_markup") or (_button(envelope.id) if has_button else None)
+    markup = own.get("reply_markup") or _choices(envelope) or (_button(envelope.id) if has_button else None)
     if texts and markup:
         texts[-1]["fields"]["reply_markup"] = markup
     calls = [*texts, *_uploads(envelope, _kept(own, "reply_markup", "parse_mode", "entities", "link_preview_options"))]
@@ -70,6 +71,13 @@ def _texts(envelope: Envelope) -> list[str]:
     if not text.strip():
         return []
     return cut_to_pieces(text, TEXT_UNITS, measure=utf16_units, most=_PIECES)
+
+
+def _choices(envelope: Envelope) -> dict[str, Any] | None:
+    """A button for each answer that a question offers."""
+    choices = enumerate(choices_of(envelope), 1)
+    rows = [[{"text": choice, "callback_data": action_of_choice(number)}] for number, choice in choices]
+    return {"inline_keyboard": rows} if rows else None
 
 
 def _button(envelope_id: str) -> dict[str, Any]:

@@ -1,0 +1,21 @@
+"""All that other programs' clients call, for the composition root."""
+
+from collections.abc import Callable
+
+from autoglm.auth.keys import KeyRing
+from autoglm.channels.routes.notifier import Notifier
+from autoglm.gateway.interop.apprise import AppriseGateway
+from autoglm.gateway.interop.ntfy import NtfyGateway
+from autoglm.gateway.interop.reception import Reception
+from autoglm.gateway.router import Route
+
+
+def interop_routes(
+    keys: KeyRing, notifier: Notifier, check_open: Callable[[], None], *, max_body_bytes: int
+) -> list[Route]:
+    """check_open: raises Draining once the shutdown has begun."""
+    reception = Reception(keys, notifier, check_open)
+    return [
+        *AppriseGateway(reception, max_body_bytes=max_body_bytes).routes(),
+        *NtfyGateway(reception, max_body_bytes=max_body_bytes).routes(),
+    ]
