@@ -21,6 +21,7 @@ COMMANDS = {
     "models": "List, fetch and remove model files",
     "pool": "Show the instances",
     "route": "What the hub understands, and where it sends it",
+    "mcp": "Serve the hub's tools to agents",
     "budgets": "Show what is used of the budgets",
     "config": "Check and show settings",
     "backup": "Save everything into one file",
