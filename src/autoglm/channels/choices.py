@@ -27,6 +27,12 @@ def action_of_choice(number: int) -> str:
     return f"{_CHOICE}:{number}"
 
 
+def words_of_action(action: str) -> str:
+    """What somebody is shown of a button that was pressed: the number of a choice, else the action."""
+    name, _, number = action.partition(":")
+    return number if name == _CHOICE else action
+
+
 def words_of(reply: Envelope) -> str:
     """What a reply says: its text, or the action of the button that was pressed."""
     text = text_of(reply.content).strip()
@@ -34,9 +40,7 @@ def words_of(reply: Envelope) -> str:
     if not action:
         return text
     # Some adapters have the whole in the label, others its first word; the text has the whole there.
-    whole = text if action == _CHOICE else action
-    name, _, number = whole.partition(":")
-    return number if name == _CHOICE else action
+    return words_of_action(text if action == _CHOICE else action)
 
 
 def choice_of(choices: list[str], words: str) -> str | None:

@@ -218,6 +218,12 @@ async def test_an_alert_has_buttons_that_name_it(vendor: WeComAiBots, rig: Rig) 
     assert (card["button_list"][0]["key"], found.ticket) == ("ack", task_of("m-1", "alice"))
 
 
+async def test_a_question_has_a_button_for_each_answer_that_it_offers(vendor: WeComAiBots, rig: Rig) -> None:
+    await rig.send(message("Stop?", labels={"choices": '["Yes", "No"]'}))
+    card = vendor.shown[0][1]["template_card"]
+    assert [one["key"] for one in card["button_list"]] == ["choice:1", "choice:2"]
+
+
 async def test_limits_are_those_of_a_conversation(rig: Rig) -> None:
     assert rig.channel.limits("alice").windows == ((30, 60.0), (1000, 3600.0))
 

@@ -258,6 +258,16 @@ async def test_an_alert_has_buttons_that_name_it(vendor: WeComApps, rig: Rig) ->
     assert card["task_id"] == task_of("m-1", "alice") != task_of("m-1", "bob")
 
 
+async def test_a_question_has_a_button_for_each_answer_that_it_offers(vendor: WeComApps, rig: Rig) -> None:
+    await rig.send(message("Stop?", labels={"choices": '["Yes", "No"]'}))
+    await rig.send(message("Which?", labels={"choices": str(list("abcdefg")).replace("'", '"')}))
+    (_, body), (_, plain) = vendor.shown
+    assert [(one["key"], one["text"]) for one in body["template_card"]["button_list"]] == [
+        ("choice:1", "Yes"), ("choice:2", "No"),
+    ]  # fmt: skip
+    assert plain["msgtype"] == "text", "a card has room for six"
+
+
 async def test_a_long_alert_goes_whole_before_its_card(vendor: WeComApps, rig: Rig) -> None:
     text = "压机停了。" * 100
     await rig.send(message(text, kind="alert"))
@@ -320,6 +330,13 @@ async def heard(inner: str, inbox: KeptInbox | None = None) -> tuple[HookReply, 
     inbox = inbox or KeptInbox()
     app: Hooked = channel(None, buttons={"ack": "Got it"})
     return await app.hook(call(inner), inbox), inbox
+
+
+async def test_a_pressed_choice_shows_its_number() -> None:
+    reply, inbox = await heard(press("t1", "choice:2"))
+    (found,) = inbox.taken
+    assert (found.content, found.labels["action"]) == ("2", "choice:2")
+    assert reply.status == 200
 
 
 async def test_the_address_is_verified_by_the_bare_echo() -> None:

@@ -7,12 +7,16 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from autoglm.channels.choices import action_of_choice, choices_of
 from autoglm.channels.pieces import truncated
+from autoglm.core.envelope import Envelope
 
 CARD_CHARACTERS = 160
 """What a card shows of its text; the vendor's advice."""
 BUTTON_CHARACTERS = 10
 TITLE_CHARACTERS = 26
+BUTTONS = 6
+"""The vendor's limit for a card."""
 _WITH_TASK = ("button_interaction", "vote_interaction", "multiple_interaction")
 
 Form = dict[str, Any]
@@ -36,6 +40,14 @@ def with_task(form: Form, task_id: str) -> Form:
     if not isinstance(card, dict) or card.get("card_type") not in _WITH_TASK or card.get("task_id"):
         return form
     return {**form, "template_card": {**card, "task_id": task_id}}
+
+
+def buttons_of(envelope: Envelope, configured: Mapping[str, str]) -> Mapping[str, str]:
+    """The answers that a question offers, where a card has room for them; else what the settings say."""
+    choices = choices_of(envelope)
+    if not 0 < len(choices) <= BUTTONS:
+        return configured
+    return {action_of_choice(number): choice for number, choice in enumerate(choices, 1)}
 
 
 def button_card(text: str, task_id: str, buttons: Mapping[str, str]) -> Form:

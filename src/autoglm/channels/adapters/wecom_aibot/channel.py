@@ -13,7 +13,7 @@ import anyio
 import structlog
 
 from autoglm.channels.adapters.wechat.answers import of_code
-from autoglm.channels.adapters.wechat.cards import Form, task_in
+from autoglm.channels.adapters.wechat.cards import Form, buttons_of, task_in
 from autoglm.channels.adapters.wechat.crypto import BadCall, decrypt_file
 from autoglm.channels.adapters.wechat.media import Media, bytes_of
 from autoglm.channels.adapters.wecom_aibot.forms import TEXT_BYTES, addressee, forms_of
@@ -36,6 +36,7 @@ from autoglm.channels.adapters.wecom_aibot.session import Lost, Session
 from autoglm.channels.adapters.wecom_aibot.settings import WeComAiBotSettings
 from autoglm.channels.backoff import BackOff
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources
+from autoglm.channels.choices import words_of_action
 from autoglm.channels.delivery import Delivery, Words, accepted, permanent
 from autoglm.channels.web import NoAnswer, Web
 from autoglm.core.envelope import Envelope
@@ -87,7 +88,7 @@ class WeComAiBot:
         if addressee(target) is None:
             raise Cannot(permanent("unknown_target", _nobody(target)))
         buttons = self._settings.buttons if envelope.kind in self._settings.buttons_for else {}
-        forms = forms_of(envelope, target, buttons=buttons)
+        forms = forms_of(envelope, target, buttons=buttons_of(envelope, buttons))
         return [Parcel(target=target, body=(form, envelope.reply_to or "")) for form in forms]
 
     async def send(self, parcel: Parcel, key: str) -> Delivery:
@@ -189,7 +190,7 @@ class WeComAiBot:
         elif (press := press_in(body)) is not None:
             key, task = press
             answers = await inbox.message_of(task) if task else None
-            words = self._settings.buttons.get(key, key)
+            words = self._settings.buttons.get(key) or words_of_action(key)
             await inbox.take(pressed(self._name, to, body, action=key, words=words, reply_to=answers))
         else:
             log.debug("event_left", channel=self._name, cmd=frame.cmd[:64])

@@ -4,7 +4,7 @@ Source: developer.work.weixin.qq.com/document/path/90236 (sending), /path/90930 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 from urllib.parse import quote
 from xml.sax.saxutils import escape
@@ -15,7 +15,7 @@ import structlog
 from autoglm.channels.adapters.wechat.answers import Fields, Refused
 from autoglm.channels.adapters.wechat.api import Api
 from autoglm.channels.adapters.wechat.callback import Callback, refusal
-from autoglm.channels.adapters.wechat.cards import Form, task_in
+from autoglm.channels.adapters.wechat.cards import Form, buttons_of, task_in
 from autoglm.channels.adapters.wechat.crypto import BadCall
 from autoglm.channels.adapters.wechat.elements import Element
 from autoglm.channels.adapters.wechat.incoming import message_of, pressed
@@ -25,6 +25,7 @@ from autoglm.channels.adapters.wecom_app.forms import TEXT_BYTES, addressee, for
 from autoglm.channels.adapters.wecom_app.repeats import Repeats
 from autoglm.channels.adapters.wecom_app.settings import WeComAppSettings
 from autoglm.channels.channel import Cannot, Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources
+from autoglm.channels.choices import words_of_action
 from autoglm.channels.delivery import Delivery, Words, accepted, permanent
 from autoglm.channels.web import Answer, Web
 from autoglm.core.envelope import Envelope
@@ -58,7 +59,9 @@ class WeComApp:
     def compose(self, envelope: Envelope, target: str) -> Sequence[Parcel]:
         if addressee(target) is None:
             raise Cannot(permanent("unknown_target", _no_member(target)))
-        buttons = self._settings.buttons if envelope.kind in self._settings.buttons_for else {}
+        buttons: Mapping[str, str] = self._settings.buttons if envelope.kind in self._settings.buttons_for else {}
+        if self._settings.token is not None:  # else no press would be heard
+            buttons = buttons_of(envelope, buttons)
         forms = forms_of(envelope, target, format=self._settings.format, buttons=buttons)
         return [Parcel(target=target, body=form) for form in forms]
 
@@ -105,7 +108,7 @@ class WeComApp:
         event, key = body.get("Event"), body.get("EventKey")
         match event:
             case "template_card_event" | "click":
-                words = self._settings.buttons.get(key, key)
+                words = self._settings.buttons.get(key) or words_of_action(key)
                 choices = [item.text for item in _options(body)]
                 answers = await inbox.message_of(body.get("TaskId")) if body.get("TaskId") else None
                 content = "\n".join((words, *choices))
