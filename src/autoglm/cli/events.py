@@ -76,7 +76,5 @@ def ack(id: str, hub: HubChoice, as_json: bool) -> None:
     """
     with hub.client() as client:
         account = client.acknowledge_event(id)
-    words = f"{id} is acknowledged by {account['acknowledged_by']}" if account["acknowledged_by"] else (
-        f"{id} reached nobody, so there is nothing to acknowledge"
-    )  # fmt: skip
+    words = f"{id} is acknowledged by {account['acknowledged_by']}"
     click.echo(json.dumps(account, ensure_ascii=False) if as_json else shown(words))

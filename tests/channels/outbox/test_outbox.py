@@ -197,6 +197,19 @@ async def test_a_long_text_goes_on_at_the_part_that_failed(tmp_path: Path) -> No
     assert [key for _, _, key in channel.sent] == ["m.0", "m.1", "m.2"]
 
 
+async def test_what_is_urgent_goes_between_the_parts_of_a_long_message(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(windows=((2, 0.5),), parallel=1), piece_bytes=64)
+    async with office(tmp_path, (channel, settings(overflow="wait"))) as hub:
+        long = await hub.post("x" * 64 * 5, id="long")
+        await until(lambda: channel.tried)
+        await hub.ends(await hub.post("urgent", priority=9))
+        assert len(channel.sent) <= 4
+        (end,) = await hub.ends(long)
+    assert (end.state, end.attempt) == ("sent", 1)
+    keys = [key for _, _, key in channel.sent if key.startswith("long")]
+    assert keys == [f"long.{part}" for part in range(len(keys))]
+
+
 async def test_a_message_that_expires_while_it_waits_says_so_and_is_not_sent(tmp_path: Path) -> None:
     channel = ScriptedChannel(Limits(parallel=1))
     channel.answers.append(throttled("45009", Words("too many", "过多"), 600.0))
@@ -418,7 +431,7 @@ async def test_what_is_over_the_limit_goes_out_in_a_digest(tmp_path: Path) -> No
 
 
 async def test_urgent_messages_and_those_of_threads_stay_themselves(tmp_path: Path) -> None:
-    channel = ScriptedChannel(robot(count=2, per_s=0.3, digest_bytes=2000))
+    channel = ScriptedChannel(robot(count=2, per_s=2.0, digest_bytes=2000))
     channel.gate = anyio.Event()
     async with office(tmp_path, (channel, settings())) as hub:
         ids = [await hub.post("first")]
@@ -434,7 +447,7 @@ async def test_urgent_messages_and_those_of_threads_stay_themselves(tmp_path: Pa
 
 
 async def test_a_digest_that_is_refused_finds_the_message_to_blame(tmp_path: Path) -> None:
-    channel = ScriptedChannel(robot(count=2, per_s=0.2, digest_bytes=2000))
+    channel = ScriptedChannel(robot(count=2, per_s=1.0, digest_bytes=2000))
     channel.gate = anyio.Event()
     async with office(tmp_path, (channel, settings())) as hub:
         ids = [await hub.post("first")]

@@ -124,6 +124,10 @@ class Carrier:
                 return
             if part + 1 < len(parcels):
                 await self._note_answer(lane, letter, delivery, part)
+                if lane.gives_way(monotonic_s(), letter.envelope.priority):
+                    known = Tried(attempts=letter.tried.attempts - 1, parts=part + 1)
+                    lane.put_back(letter.seq, letter.envelope.priority, known)
+                    return
         assert delivery is not None, "a message has a part at least"
         self._worked(lane, delivery)
         await self._settle(lane, letter, delivery, [delivery.ticket] if delivery.ticket else [])

@@ -113,6 +113,12 @@ class Lane:
         self.running.add(seq)
         return seq
 
+    def gives_way(self, now_s: float, priority: int) -> bool:
+        """Whether a message in parts lets go of its place: at the vendor's limit, or for what is more urgent."""
+        self._wake(now_s)
+        is_next = bool(self._ready) and 9 - (self._ready[0] >> _SEQ_BITS) > priority
+        return is_next or self.window.wait_s(now_s) > 0
+
     def ready(self, now_s: float, limit: int) -> list[int]:
         """The next numbers in their order, without taking them."""
         self._wake(now_s)

@@ -336,7 +336,7 @@ class Outbox:
         """The messages of a digest, which run now, and the digest; None when none is to be made."""
         lane = entry.lane
         seqs = lane.ready(now_s, _MAX_DIGEST)
-        if entry.lane.tried.get(seqs[0], _UNTRIED).is_alone:
+        if (known := entry.lane.tried.get(seqs[0], _UNTRIED)).is_alone or known.parts:
             return None
         lane.take(set(seqs))
         letters = [letter for seq in seqs if (letter := await self._carrier.letter(lane, seq, outgoing)) is not None]

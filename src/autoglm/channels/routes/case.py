@@ -2,8 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-import anyio
-
 from autoglm.channels.routes.event import Event
 from autoglm.channels.routes.notices import Notice, Notices, Progress, rank
 from autoglm.channels.routes.settings import RouteSettings
@@ -27,6 +25,8 @@ class Case:
         self._sent: list[Notice] = []
 
     async def run(self) -> None:
+        if await self._are_noticed():  # before anybody was told
+            return
         first = self.events[0]
         addresses = self.route.to
         if self.route.to_addressee and first.to is not None:
@@ -74,13 +74,12 @@ class Case:
             after = max([after, *(record.seq for record in records)])
 
     async def _wait(self, after: int, timeout_s: float) -> list[Record]:
-        if any(not notice.error for notice in self._sent):
-            return await self._notices.wait(self._sent, after=after, timeout_s=timeout_s)
-        await anyio.sleep(timeout_s)
-        return []
+        return await self._notices.wait(self._sent, self.events, after=after, timeout_s=timeout_s)
 
     async def _progress(self) -> Progress:
-        """Of this case's messages; an acknowledgement on another route of the same event counts, too."""
+        """Of this case's messages; an acknowledgement on another route, or of the events themselves, counts, too."""
+        if await self._are_noticed():
+            return Progress(rank=rank("acknowledged"), has_all_failed=False)
         own = await self._notices.progress(self._sent)
         if own.rank >= rank("acknowledged"):
             return own
@@ -88,6 +87,13 @@ class Case:
         others = [notice for notice in all_notices if notice.route != self.route.name]
         other = await self._notices.progress(others)
         return other if other.rank >= rank("acknowledged") else own
+
+    async def _are_noticed(self) -> bool:
+        """Somebody has noticed each of the events, by `POST /api/events/{id}/ack`."""
+        for event in self.events:
+            if not await self._notices.acknowledged_by(event.id):
+                return False
+        return True
 
     async def _is_acknowledged(self) -> bool:
         return (await self._progress()).rank >= rank("acknowledged")

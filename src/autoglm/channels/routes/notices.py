@@ -111,6 +111,16 @@ class Notices:
             _receipt(record.body) for record in await self._log.read(subject_of_message(notice.message), limit=_MOST)
         ]
 
+    async def acknowledge(self, id: str, *, by: str) -> None:
+        """Somebody has noticed the event, told of or not yet. The first one counts."""
+        subjects = (_ack_subject(id),)
+        await self._log.append(NewRecord(id=f"ack {id}", digest=b"ack", subjects=subjects, body=by.encode()))
+
+    async def acknowledged_by(self, id: str) -> str:
+        """Who has noticed the event itself; empty when nobody has. Its messages tell more."""
+        record = await self._log.get(f"ack {id}")
+        return "" if record is None else record.body.decode()
+
     async def progress(self, notices: Sequence[Notice]) -> Progress:
         furthest, alive, by = 0, 0, ""
         for notice in notices:
@@ -125,10 +135,17 @@ class Notices:
                     by = step.by
         return Progress(rank=furthest, has_all_failed=bool(notices) and not alive and furthest < 4, by=by)
 
-    async def wait(self, notices: Sequence[Notice], *, after: int, timeout_s: float) -> list[Record]:
-        """The next receipts of these messages."""
+    async def wait(
+        self, notices: Sequence[Notice], events: Sequence[Event], *, after: int, timeout_s: float
+    ) -> list[Record]:
+        """The next receipts of these messages, and acknowledgements of these events."""
         subjects = {subject_of_message(notice.message) for notice in notices if not notice.error}
+        subjects |= {_ack_subject(event.id) for event in events}
         return await self._log.next(*subjects, after=after, timeout_s=timeout_s)
+
+
+def _ack_subject(id: str) -> str:
+    return f"acks:{id}"
 
 
 def text_of_notice(route: RouteSettings, events: Sequence[Event], language: str) -> tuple[str, str]:

@@ -202,7 +202,7 @@ class Notifier:
         progress = await self.notices.progress(notices)
         is_open = self._is_open(id)
         return EventAccount(
-            event=event, is_open=is_open, acknowledged_by=progress.by,
+            event=event, is_open=is_open, acknowledged_by=progress.by or await self.notices.acknowledged_by(id),
             is_over=not is_open and progress.has_all_failed,
             notices=[NoticeAccount(notice=one, steps=await self.notices.steps(one)) for one in notices],
         )  # fmt: skip
@@ -215,7 +215,8 @@ class Notifier:
             notices = await self.notices.of_event(event.id)
             progress = await self.notices.progress(notices)
             found.append(EventSummary(
-                event=event, is_open=self._is_open(event.id), acknowledged_by=progress.by,
+                event=event, is_open=self._is_open(event.id),
+                acknowledged_by=progress.by or await self.notices.acknowledged_by(event.id),
                 told=tuple(dict.fromkeys(notice.to for notice in notices)),
             ))  # fmt: skip
         return found
@@ -228,13 +229,19 @@ class Notifier:
                 account = await self.account(id)
                 if account.acknowledged_by or account.is_over:
                     return account
-                subjects = {f"notices:{id}", *(f"receipts:{one.notice.message}" for one in account.notices)}
+                subjects = {
+                    f"notices:{id}",
+                    f"acks:{id}",
+                    *(f"receipts:{one.notice.message}" for one in account.notices),
+                }
                 found = await self._log.next(*subjects, after=after, timeout_s=1.0)
                 after = max([after, *(record.seq for record in found)])
         return await self.account(id)
 
     async def acknowledge(self, id: str, *, by: str) -> EventAccount:
-        """Somebody has noticed: nobody is told any more. Raises NotFound."""
+        """Somebody has noticed: nobody is told any more, or at all. Raises NotFound."""
+        await self.get(id)
+        await self.notices.acknowledge(id, by=by)
         for notice in await self.notices.of_event(id):
             if not notice.error:
                 envelope, _ = await self._mailbox.get(notice.message)
