@@ -6,7 +6,7 @@ from collections.abc import Callable
 import anyio
 
 
-def wait_until(condition: Callable[[], object], timeout_s: float = 10.0, *, every_s: float = 0.005) -> None:
+def wait_until(condition: Callable[[], object], timeout_s: float = 20.0, *, every_s: float = 0.005) -> None:
     """Raises AssertionError when the condition does not hold in time."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
@@ -14,7 +14,7 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 10.0, *, ever
         time.sleep(every_s)
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 10.0, *, every_s: float = 0.002) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 20.0, *, every_s: float = 0.002) -> None:
     """The same for tests that run on the event loop."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():

@@ -44,7 +44,7 @@ class Office:
     async def steps(self, id: str) -> list[Receipt]:
         return (await self.mailbox.receipts(*await self.mailbox.get(id)))[1:]
 
-    async def ends(self, *ids: str, timeout_s: float = 10.0) -> list[Receipt]:
+    async def ends(self, *ids: str, timeout_s: float = 30.0) -> list[Receipt]:
         """The last step of each message, once each has one that is no `queued`."""
         with anyio.fail_after(timeout_s):
             return [await self._end(id) for id in ids]
@@ -60,7 +60,7 @@ class Office:
                     return step
 
     async def has_step(self, id: str) -> None:
-        with anyio.fail_after(10.0):
+        with anyio.fail_after(30.0):
             await self.store.log.next(subject_of_message(id), after=0, timeout_s=60.0)
 
     async def read(self, id: str) -> None:

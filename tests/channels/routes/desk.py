@@ -56,14 +56,14 @@ class Desk:
 
     async def has_mail(self, address: str, count: int = 1) -> list[Envelope]:
         """Once there are so many."""
-        with anyio.fail_after(10.0):
+        with anyio.fail_after(30.0):
             while len(found := await self.mail(address)) < count:
                 await self.store.log.next(f"to:{address}", after=await self.store.log.last_seq(), timeout_s=0.05)
         return found
 
     async def account(self, id: str, holds: Callable[[EventAccount], object]) -> EventAccount:
         """Once it is so."""
-        with anyio.fail_after(10.0):
+        with anyio.fail_after(30.0):
             while not holds(account := await self.notifier.account(id)):
                 await self.store.log.next("never", after=0, timeout_s=0.01)
         return account
@@ -76,7 +76,7 @@ class Desk:
     async def taken(self) -> None:
         """All events so far were looked at."""
         last = max([0, *(record.seq for record in await self.store.log.read_last("events", limit=1))])
-        with anyio.fail_after(10.0):
+        with anyio.fail_after(30.0):
             while self.notifier._read_seq < last:
                 await self.store.log.next("never", after=0, timeout_s=0.01)
 
