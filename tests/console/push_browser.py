@@ -29,14 +29,21 @@ _SUBSCRIBES = """
 _SHOWN = """
 async ({count, said}) => {
   let all;
-  for (let round = 0; round < 500; round++) {
+  for (let round = 0; round < 1000; round++) {
     const registration = await navigator.serviceWorker.getRegistration();
     all = (await registration.getNotifications())
         .map(({title, body, tag, renotify, requireInteraction}) => ({title, body, tag, renotify, requireInteraction}));
-    if (all.length === count && (said === null || all.some(({body}) => body === said))) return all;
+    if ((count === null || all.length === count) && (said === null || all.some(({body}) => body === said))) return all;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   throw new Error("what is shown instead: " + JSON.stringify(all));
+}
+"""
+_ACTIVATED = """
+async () => {
+  const {active} = await navigator.serviceWorker.ready;
+  if (active.state === "activated") return;
+  await new Promise((resolve) => active.addEventListener("statechange", resolve, {once: true}));
 }
 """
 _CLICK = """
@@ -59,24 +66,38 @@ async def subscribe_at(context: BrowserContext, browser: Browser) -> None:
 
 
 class PushedTo:
-    """The page's service worker, as the browser runs it."""
+    """The page's service worker, as the browser runs it.
+
+    Chromium takes a notification away after some seconds, unless it is an urgent one: those of tests are. One that is
+    looked for while it is on its way to the screen is lost; hence `push` waits.
+    """
 
     def __init__(self, visit: Visit) -> None:
         self._page: Page = visit.page
         self._devtools: CDPSession | None = None
         self._registrations: list[str] = []
+        self._done = 0
+        """Pushes that the worker has handled to the end."""
 
     async def push(self, data: Any) -> None:
-        """As if the browser's push service had brought it, decrypted. Returns once it was handed over."""
+        """As if the browser's push service had brought it, decrypted. Returns once the worker has shown it."""
         if self._devtools is None:
             self._devtools = await self._page.context.new_cdp_session(self._page)
             self._devtools.on("ServiceWorker.workerRegistrationUpdated", self._note)
+            self._devtools.on("BackgroundService.backgroundServiceEventReceived", self._count)
+            await self._devtools.send("BackgroundService.startObserving", {"service": "pushMessaging"})
+            await self._devtools.send(
+                "BackgroundService.setRecording", {"service": "pushMessaging", "shouldRecord": True}
+            )
             await self._devtools.send("ServiceWorker.enable")
             await until(lambda: self._registrations)
+            await self._page.evaluate(_ACTIVATED)  # a push before then may be dropped
         origin = "/".join(self._page.url.split("/")[:3])
         text = data if isinstance(data, str) else json.dumps(data)
         place = {"origin": origin, "registrationId": self._registrations[-1]}
+        before = self._done
         await self._devtools.send("ServiceWorker.deliverPushMessage", {**place, "data": text})
+        await until(lambda: self._done > before, 20.0)
 
     async def shown(self, count: int = 1) -> list[dict[str, Any]]:
         """The notifications, once there are so many."""
@@ -84,9 +105,9 @@ class PushedTo:
         return found
 
     async def shows(self, body: str) -> dict[str, Any]:
-        """The one notification, once it says that."""
-        [found] = await self._page.evaluate(_SHOWN, {"count": 1, "said": body})
-        return dict(found)
+        """The notification that says so, once one does."""
+        all = await self._page.evaluate(_SHOWN, {"count": None, "said": body})
+        return dict(next(one for one in all if one["body"] == body))
 
     async def click(self) -> None:
         await self._worker.evaluate(_CLICK)
@@ -102,6 +123,9 @@ class PushedTo:
     @property
     def _worker(self) -> Worker:
         return self._page.context.service_workers[-1]
+
+    def _count(self, event: dict[str, Any]) -> None:
+        self._done += event["backgroundServiceEvent"]["eventName"] == "Push event completed"
 
     def _note(self, event: dict[str, Any]) -> None:
         self._registrations += [one["registrationId"] for one in event["registrations"] if not one["isDeleted"]]
