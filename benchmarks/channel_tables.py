@@ -46,3 +46,18 @@ def truth(figures: dict[str, Any], language: Language) -> str:
         for side in ("ours", "apprise")
     ]  # fmt: skip
     return table(heads, rows)
+
+
+def mqtt(figures: dict[str, Any], language: Language) -> str:
+    heads = {
+        "en": ("", "messages/s", "broker, us a message", "hub, us a message"),
+        "zh": ("", "消息/秒", "代理，每条 µs", "中枢，每条 µs"),
+    }[language]
+    names = {
+        "alone": {"en": "Mosquitto alone", "zh": "仅 Mosquitto"},
+        "through_the_hub": {"en": "through the hub", "zh": "经中枢"},
+    }
+    rows: list[list[Cell]] = [
+        [names[way][language], *(figures[way][name] for name in ("per_s", "broker_us", "hub_us"))] for way in names
+    ]
+    return table(heads, rows)

@@ -183,6 +183,7 @@ TABLES: dict[str, Callable[[dict[str, Any], Language], str]] = {
     "local": local_table,
     "delivery": channel_tables.delivery,
     "truth": channel_tables.truth,
+    "mqtt": channel_tables.mqtt,
     "added": routing_tables.added,
     "budgets": routing_tables.budgets,
     "intent": routing_tables.intent,
