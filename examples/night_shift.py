@@ -127,7 +127,7 @@ def main() -> None:
 
 async def run(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        async with town(throttles=1) as around:
+        async with town() as around:
             file = Path(scratch) / "autoglm.toml"
             file.write_text(SETTINGS.format(town=around, password=PASSWORD) + f'\n[models]\nfolder = "{folder}"\n')
             settings = load_settings(file, environ={}).settings
@@ -138,6 +138,8 @@ async def run(folder: Path) -> None:
                 assert broker is not None, "the settings have one"
                 night.tell(f"the hub is up; its MQTT broker is {broker.program}")
                 await anyio.to_thread.run_sync(listens, client)  # a broker keeps nothing for who never came
+                around.robot.clear()  # the check of the channels asked it, too
+                around.throttles = 1
                 await anyio.to_thread.run_sync(press, broker.device_url)
                 await night.passes()
                 if hub.models:

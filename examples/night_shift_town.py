@@ -25,27 +25,30 @@ PASSWORD = "correct horse"
 class Town:
     """`robot` has the robot's messages, `sms` the short ones, `mails` what the mail server took."""
 
-    def __init__(self, throttles: int) -> None:
-        """throttles: so many requests of the robot are told to come back in 2 s."""
+    def __init__(self) -> None:
+        self.throttles = 0
+        """So many requests of the robot are told to come back in 2 s."""
         self.robot: list[str] = []
         self.sms: list[tuple[str, str]] = []
         self.mails: list[Message] = []
         self.web_port = self.smtp_port = self.imap_port = 0
-        self._throttles = throttles
 
     async def web(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The robot's service and the SMS gateway: one request a connection."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        size = next(int(line[16:]) for line in head.split("\r\n") if line.lower().startswith("content-length: "))
-        writer.write(self._answer(head.split(" ")[1], json.loads(await reader.readexactly(size))))
+        sizes = [int(line[16:]) for line in head.split("\r\n") if line.lower().startswith("content-length: ")]
+        body = await reader.readexactly(sizes[0]) if sizes else b"{}"
+        writer.write(self._answer(head.split(" ")[1], json.loads(body)))
         writer.close()
 
     def _answer(self, path: str, body: Any) -> bytes:
+        if not body:  # a look whether it is there
+            return _response(200, {"code": "0"})
         if path == "/sms":
             self.sms.append((body["mobile"], body["content"]))
             return _response(200, {"code": "0", "id": f"sms-{len(self.sms)}"})
-        if self._throttles > 0:
-            self._throttles -= 1
+        if self.throttles > 0:
+            self.throttles -= 1
             return _response(429, {}, "Retry-After: 2\r\n")
         self.robot.append(body["text"]["content"])
         return _response(200, {"errcode": 0, "errmsg": "ok"})
@@ -74,8 +77,8 @@ def _response(status: int, body: dict[str, Any], headers: str = "") -> bytes:
 
 
 @asynccontextmanager
-async def town(throttles: int) -> AsyncIterator[Town]:
-    made = Town(throttles)
+async def town() -> AsyncIterator[Town]:
+    made = Town()
     loop = asyncio.get_running_loop()
     imap = await _imap()
     web = await asyncio.start_server(made.web, "127.0.0.1", 0)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoglm.auth.settings import TENANT_PATTERN
+from autoglm.channels.broker_settings import BROKER_USER_PATTERN
 from autoglm.channels.settings import CHANNEL_NAME_PATTERN, CLOCK_PATTERN
 from autoglm.core.address import MEMBER_PATTERN
 from autoglm.inference.features import INTENT_PATTERN
@@ -21,6 +22,7 @@ PATTERN_WORDS: Mapping[str, str] = {
     r"^(/[!-~]*)?$": "begins with a slash, and has no blanks",
     r"^[!-~]+$": "may have visible ASCII characters only",
     CLOCK_PATTERN: 'must be a time of day such as "22:00"',
+    BROKER_USER_PATTERN: f"may have {_MARKS} . _ @ -, and begins with a letter or a digit",
     MEMBER_PATTERN: "must be the address of a user or a device, such as user:alice",
     CHANNEL_NAME_PATTERN: "may have a-z, 0-9, _ and -, and begins with a letter or a digit",
     r"^[A-Z]{3}$": 'must be three capital letters, such as "CNY"',

@@ -9,13 +9,13 @@ from pydantic import BaseModel, Field, SecretStr, field_validator, model_validat
 from autoglm.channels.adapters.mqtt.topics import filter_flaw
 
 HUB_USER = "autoglm"
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.@-]*$"
+BROKER_USER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.@-]*$"
 
 
 class BrokerUser(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """`[[mqtt_broker.user]]`: who may connect, and to which topics."""
 
-    name: str = Field(max_length=64, pattern=_NAME)
+    name: str = Field(max_length=64, pattern=BROKER_USER_PATTERN)
     """User name; "autoglm" is the hub's own."""
     password: SecretStr = Field(min_length=8, max_length=256)
     """Its password."""
