@@ -408,7 +408,7 @@ async def test_a_lane_at_its_limit_rests(tmp_path: Path, monkeypatch: pytest.Mon
             return await start(*args)
 
         monkeypatch.setattr(hub.outbox, "_start", counted)
-        await anyio.sleep(0.5)
+        await anyio.sleep(0.5)  # how often it looks in a stretch of time is what is asked
     assert looks < 10
 
 
