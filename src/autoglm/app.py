@@ -304,10 +304,11 @@ class Hub:
         self._add_instances()
         self._groups = Groups(store.keyvalue)
         self._directory = directory = Directory(self._channels(), partial(_read_blob, store.blobs), store.keyvalue)
-        self._mailbox = Mailbox(
-            store.log, store.keyvalue, self._groups, self._serves_model, directory.check_message
-        )  # fmt: skip
         self._outbox = outbox = Outbox(store.log, store.keyvalue, directory.outgoing, settings.outbox)
+        self._mailbox = Mailbox(
+            store.log, store.keyvalue, self._groups, self._serves_model, directory.check_message,
+            is_on_its_way=outbox.is_on_its_way,
+        )  # fmt: skip
         self._notifier = Notifier(
             store.log, store.keyvalue, self._mailbox, routes=settings.route, inhibits=settings.inhibit,
             people=settings.person, members=self._members,
@@ -387,7 +388,13 @@ class Hub:
             *state.routes(),
             *BudgetsGateway(self._keys, budgets).routes(),
             *ChannelsGateway(
-                self._keys, directory, outbox, self._mailbox, self._inbox_of, max_body_bytes=limit
+                self._keys,
+                directory,
+                outbox,
+                self._mailbox,
+                notifier=self._notifier,
+                inbox_of=self._inbox_of,
+                max_body_bytes=limit,
             ).routes(),
             *PushGateway(self._keys, store.keyvalue, directory, max_body_bytes=limit).routes(),
         ]

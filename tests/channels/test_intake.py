@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
+import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from autoglm.channels.delivery import Words, delivered, permanent
+from autoglm.channels.delivery import Words, accepted, delivered, permanent
 from autoglm.channels.intake import Intake, is_agreement
 from autoglm.channels.tickets import ticket_record
 from autoglm.core.envelope import Envelope, text_of
-from channels.outbox.office import settings
+from channels.outbox.office import robot, settings
 from channels.routes.desk import Desk, desk
 from channels.scripted_channel import ScriptedChannel
+from eventually import until
 
 OPS = '[[route]]\nname = "ops"\nto = ["channel:c/bob"]\n'
 
@@ -120,7 +122,7 @@ async def test_a_vendors_receipt_finds_its_message(tmp_path: Path) -> None:
         await inbox.report("vendor-1", bounced)
         steps = [(step.state, step.code) for step in (await hub.mailbox.receipts(*await hub.mailbox.get(notice.id)))]
         assert [step for step in steps if step[0] in ("delivered", "failed")] == [("delivered", ""), ("failed", "550")]
-        assert [one.code for one in await hub.outbox.dead_letters.all()] == ["550"]
+        assert [one.code for one in await hub.outbox.dead_letters.newest(10)] == ["550"]
 
 
 async def test_a_bare_ok_that_comes_twice_acknowledges_one_event(tmp_path: Path) -> None:
@@ -150,4 +152,40 @@ async def test_a_failure_that_is_reported_again_makes_no_second_dead_letter(tmp_
         await intake(hub).report("t-1", never)
         await hub.outbox.dead_letters.drop(notice.id)
         await intake(hub).report("t-1", never)
-        assert await hub.outbox.dead_letters.all() == []
+        assert await hub.outbox.dead_letters.newest(10) == []
+
+
+async def digest_of_three(hub: Desk, channel: ScriptedChannel) -> list[Envelope]:
+    """The notices of three events, which went out as one message; an event before them went by itself."""
+    channel.gate = anyio.Event()
+    await hub.raise_event("press 0 is hot")
+    await until(lambda: channel.running)
+    for number in (1, 2, 3):
+        await hub.raise_event(f"press {number} is hot")
+    notices = await hub.has_mail("channel:c/bob", 4)
+    await until(lambda: hub.outbox.states()[0].waiting == 4)
+    channel.gate.set()
+    await until(lambda: len(channel.sent) == 2)
+    assert channel.texts[1].startswith("[3 ")
+    return notices[1:]
+
+
+async def test_an_answer_to_a_digest_is_for_all_that_is_in_it(tmp_path: Path) -> None:
+    channel = ScriptedChannel(robot(count=2, digest_bytes=2000))
+    async with desk(tmp_path, OPS, c=channel) as hub:
+        notices = await digest_of_three(hub, channel)
+        await intake(hub).take(letter("收到", reply_to=notices[0].id))
+        for notice in notices:
+            account = await hub.notifier.account(notice.labels["event"])
+            assert account.acknowledged_by == "channel:c/bob"
+
+
+async def test_a_vendors_receipt_for_a_digest_is_for_all_that_is_in_it(tmp_path: Path) -> None:
+    channel = ScriptedChannel(robot(count=2, digest_bytes=2000))
+    channel.answers.extend([accepted(), accepted("vendor-9")])
+    async with desk(tmp_path, OPS, c=channel) as hub:
+        notices = await digest_of_three(hub, channel)
+        inbox = intake(hub)
+        await until(lambda: not hub.outbox.states())
+        await inbox.report("vendor-9", permanent("550", Words("no such mailbox", "邮箱不存在")))
+        assert {one.message.id for one in await hub.outbox.dead_letters.newest(10)} == {one.id for one in notices}

@@ -103,6 +103,22 @@ def test_a_dead_letter_is_seen_edited_and_sent_again(hub: HubProcess, vendor: We
         assert dead(http) == []
 
 
+def test_an_answer_to_a_notice_that_was_sent_again_counts_for_its_event(vendor: WeComRobots, tmp_path: Path) -> None:
+    vendor.faults.append("permanent")
+    route = '[[route]]\nname = "ops"\nto = ["channel:wecom/ops"]\n'
+    with running_hub(tmp_path / "hub", config(vendor) + route) as hub, hub.client() as http:
+        event = http.post("/api/events", json={"content": "The press is down."}).json()["id"]
+        wait_until(lambda: dead(http))
+        (letter,) = dead(http)
+        id = quote(letter["message"]["id"], safe="")
+        again = http.post(f"/api/outbox/dead/{id}/resend", json={"content": "It is down."}).json()["id"]
+        wait_until(lambda: vendor.texts == ["It is down."])
+        account = http.get(f"/api/events/{event}").json()
+        assert [notice["notice"]["message"] for notice in account["notices"]] == [letter["message"]["id"], again]
+        http.post(f"/api/messages/{quote(again, safe='')}/ack", json={"state": "acknowledged"}).raise_for_status()
+        assert http.get(f"/api/events/{event}").json()["acknowledged_by"] == "channel:wecom/ops"
+
+
 def test_a_dead_letter_can_be_dropped_once(hub: HubProcess, vendor: WeComRobots) -> None:
     vendor.faults.append("permanent")
     with hub.client() as http:

@@ -13,6 +13,7 @@ from autoglm.channels.kinds import channel_class
 from autoglm.channels.mailbox import unknown_channel
 from autoglm.channels.outbox.carrier import Outgoing, target_of
 from autoglm.channels.settings import ChannelSettings
+from autoglm.core.clock import monotonic_s
 from autoglm.core.crash import crash
 from autoglm.core.envelope import Envelope
 from autoglm.core.errors import InvalidField, UnknownRecipient
@@ -20,6 +21,7 @@ from autoglm.core.ports import KeyValue
 
 _FIRST_RESTART_S = 1.0
 _LONGEST_RESTART_S = 60.0
+_RAN_WELL_S = 600.0
 _CHECK_TIMEOUT_S = 20.0
 
 log = structlog.get_logger()
@@ -97,11 +99,12 @@ def _made(entry: ChannelSettings, resources: Resources) -> Channel:
 async def _keep_running(outgoing: Outgoing, inbox: Inbox) -> None:
     failures = 0
     while True:
+        begun_s = monotonic_s()
         try:
             await outgoing.channel.run(inbox)
             return
         except Exception as error:  # noqa: BLE001  # an adapter's bug, or a store that cannot be written
-            failures += 1
+            failures = 1 if monotonic_s() - begun_s > _RAN_WELL_S else failures + 1
             log.error("channel_failed", channel=outgoing.settings.name, error=crash(error))
             await anyio.sleep(pause_s(failures, _FIRST_RESTART_S, _LONGEST_RESTART_S))
 

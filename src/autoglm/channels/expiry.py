@@ -18,6 +18,7 @@ from autoglm.core.ports import KeyValue, Log, NewRecord
 _SUBJECT = "expiring"
 _CURSOR = "mailbox/expiry"
 _SWEEP_S = 1.0
+_AGAIN_MS = 1000
 _SETTLED_A_NOTE = 1000  # expiries between two notes of the cursor; a restart looks at as many again
 _SEQ_BITS = 53
 _SEQ = (1 << _SEQ_BITS) - 1
@@ -53,8 +54,10 @@ class Expiries:
     def add(self, at_ms: int, note_seq: int) -> None:
         heapq.heappush(self._waiting, at_ms << _SEQ_BITS | note_seq)
 
-    async def run(self, expire: Callable[[str], Awaitable[None]]) -> None:
-        """Call `expire` with the id of each message whose time is over, until cancelled. A full disk makes it late."""
+    async def run(self, expire: Callable[[str], Awaitable[bool]]) -> None:
+        """Call `expire` with the id of each message whose time is over, until cancelled; once more where it says False.
+        A full disk makes it late.
+        """
         await self._load()
         while True:
             await anyio.sleep(_SWEEP_S)
@@ -77,10 +80,13 @@ class Expiries:
             for record in records:
                 self.add(msgspec.json.decode(record.body, type=Expiry).at, record.seq)
 
-    async def _settle(self, seq: int, expire: Callable[[str], Awaitable[None]]) -> None:
+    async def _settle(self, seq: int, expire: Callable[[str], Awaitable[bool]]) -> None:
         notes = await self._log.read(_SUBJECT, after=seq - 1, limit=1)
         if notes and notes[0].seq == seq:  # else retention removed it
-            await expire(msgspec.json.decode(notes[0].body, type=Expiry).message)
+            is_settled = await expire(msgspec.json.decode(notes[0].body, type=Expiry).message)
+            if not is_settled:
+                self.add(now_ms() + _AGAIN_MS, seq)
+                return
         self._settled += 1
         if self._settled % _SETTLED_A_NOTE == 0:
             oldest = min((waiting & _SEQ for waiting in self._waiting), default=seq + 1)

@@ -1,10 +1,13 @@
 """What comes in by a channel: checked for its sender, joined to what it answers, and put into the mailbox."""
 
+import contextlib
+
 import msgspec
 import structlog
 
 from autoglm.channels.delivery import Delivery
 from autoglm.channels.mailbox import Mailbox
+from autoglm.channels.outbox.attempts import sent_with
 from autoglm.channels.outbox.dead_letters import DeadLetters
 from autoglm.channels.questions import open_question
 from autoglm.channels.receipts import delivery_record, receipt_record
@@ -94,14 +97,22 @@ class Intake:
             log.info("repeat_left", channel=self._settings.name, envelope_id=envelope.id)
 
     async def _answer(self, original: Envelope, envelope: Envelope) -> None:
-        """Both or none: the acknowledgement, and the answer to whoever is answered."""
-        ack = receipt_record(original.id, original.from_, "acknowledged", by=original.to)
+        """Both or none: the acknowledgement of all that was read together, and the answer to whoever is answered."""
+        acks = [receipt_record(one.id, one.from_, "acknowledged", by=one.to) for one in await self._sent_with(original)]
         try:
             answer = msgspec.structs.replace(envelope, to=original.from_, reply_to=original.id)
-            await self._mailbox.send(answer, sender=envelope.from_, beside=[ack])
+            await self._mailbox.send(answer, sender=envelope.from_, beside=acks)
         except (UnknownRecipient, InvalidField):  # such as a model or a channel that takes no answers
-            await self._log.append(ack)
+            await self._log.append_all(acks)
             await self._mailbox.send(envelope, sender=envelope.from_)
+
+    async def _sent_with(self, envelope: Envelope) -> list[Envelope]:
+        """The messages that went out in one digest with this one, itself among them."""
+        found = []
+        for id in await sent_with(self._log, envelope.id):
+            with contextlib.suppress(NotFound):  # retention took it
+                found.append((await self._mailbox.get(id))[0])
+        return found
 
     async def report(self, ticket: str, delivery: Delivery) -> None:
         state = _STATES.get(delivery.outcome)
@@ -110,13 +121,14 @@ class Intake:
             log.info("receipt_left", channel=self._settings.name, code=delivery.code)
             return
         try:
-            envelope, _ = await self._mailbox.get(id)
+            first, _ = await self._mailbox.get(id)
         except NotFound:  # retention took it
             return
-        if state == "failed" and not await self._has_failed(envelope):
-            await self._dead.put(envelope, delivery, 1)
-        record = delivery_record(envelope.id, envelope.from_, state, delivery, by=envelope.to, attempt=0)
-        await self._log.append(record)
+        for envelope in await self._sent_with(first):
+            if state == "failed" and not await self._has_failed(envelope):
+                await self._dead.put(envelope, delivery, 1)
+            record = delivery_record(envelope.id, envelope.from_, state, delivery, by=envelope.to, attempt=0)
+            await self._log.append(record)
 
     async def _has_failed(self, envelope: Envelope) -> bool:
         """The vendor says so again: an operator may have dropped the dead letter, or sent it again."""

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from autoglm.channels.delivery import Words
 from autoglm.channels.expiry import Expiries, expiry_note
 from autoglm.channels.groups import Groups, how_to_make
+from autoglm.channels.outbox.attempts import words_of_expired
 from autoglm.channels.outbox.subjects import OUTBOX, subject_of_channel
 from autoglm.channels.payers import payer_note, payer_of
 from autoglm.channels.receipts import AckState, Receipt, receipt_record, subject_of_message, subject_of_sender
@@ -42,10 +44,15 @@ class Mailbox:
 
     def __init__(
         self, log: Log, keyvalue: KeyValue, groups: Groups, serves_model: Callable[[str], bool],
-        check_channel: Callable[[Envelope], None] | None = None,
+        check_channel: Callable[[Envelope], None] | None = None, *,
+        is_on_its_way: Callable[[str], bool] = lambda id: False,
     ) -> None:  # fmt: skip
-        """check_channel: raises UnknownRecipient, InvalidField where no channel can carry the message."""
+        """check_channel: raises UnknownRecipient, InvalidField where no channel can carry the message.
+
+        is_on_its_way: whether a channel is sending the message of this id now, and will tell how that ended.
+        """
         self._check_channel = check_channel or _no_channel
+        self._is_on_its_way = is_on_its_way
         self._log = log
         self._keyvalue = keyvalue
         self._serves_model = serves_model
@@ -314,19 +321,25 @@ class Mailbox:
         """Report messages that expire unread, until cancelled. On a full disk the reports wait."""
         await self._expiries.run(self._expire_id)
 
-    async def _expire_id(self, id: str) -> None:
+    async def _expire_id(self, id: str) -> bool:
         record = await self._log.get(id)
-        if record is not None:
-            await self._expire(decode_envelope(record.body))
+        return record is None or await self._expire(decode_envelope(record.body))
 
-    async def _expire(self, envelope: Envelope) -> None:
-        """Append `expired` when the time is over and nobody has the message."""
-        if envelope.expires_at is None or envelope.expires_at > now_ms():
-            return
+    async def _expire(self, envelope: Envelope) -> bool:
+        """Append `expired` when the time is over and nobody has the message. False while that is not known."""
+        if envelope.expires_at is None or envelope.expires_at > now_ms() or self._is_on_its_way(envelope.id):
+            return False
         if not [step for step in await self._steps(envelope.id) if step.state != "queued"]:
-            await self._log.append(
-                receipt_record(envelope.id, envelope.from_, "expired", by=envelope.to, time_ms=envelope.expires_at)
+            words = (
+                await words_of_expired(self._log, envelope.id) if envelope.to.startswith("channel:") else Words("", "")
             )
+            await self._log.append(
+                receipt_record(
+                    envelope.id, envelope.from_, "expired", by=envelope.to, detail=words.en, detail_zh=words.zh,
+                    time_ms=envelope.expires_at,
+                )
+            )  # fmt: skip
+        return True
 
 
 def subject_of_replies(id: str) -> str:

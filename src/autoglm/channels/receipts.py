@@ -47,10 +47,10 @@ def subject_of_sender(address: str) -> str:
 
 
 def receipt_record(
-    id: str, sender: str, state: State, *, by: str = "", detail: str = "", time_ms: int = 0
+    id: str, sender: str, state: State, *, by: str = "", detail: str = "", detail_zh: str = "", time_ms: int = 0
 ) -> NewRecord:
     """The event to append. Its id makes a repeated step the same event; the space keeps it apart from clients' ids."""
-    receipt = Receipt(message=id, state=state, time=time_ms or now_ms(), by=by, detail=detail)
+    receipt = Receipt(message=id, state=state, time=time_ms or now_ms(), by=by, detail=detail, detail_zh=detail_zh)
     return _record(receipt, sender, f"receipt {id} {by} {state}")
 
 

@@ -46,6 +46,8 @@ class ChannelList(msgspec.Struct, frozen=True):
 class OutboxState(msgspec.Struct, frozen=True, kw_only=True):
     lanes: list[LaneState]
     """Those with messages."""
+    crowded: tuple[str, ...]
+    """Channels with more targets than there are lanes: some of their messages wait in the log until one is free."""
     dead_letters: int
 
 
@@ -67,13 +69,14 @@ class NewTry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class ChannelsGateway:
     def __init__(
-        self, keys: KeyRing, directory: Directory, outbox: Outbox, mailbox: Mailbox,
-        inbox_of: Callable[[Outgoing], Inbox], *, max_body_bytes: int,
+        self, keys: KeyRing, directory: Directory, outbox: Outbox, mailbox: Mailbox, *, notifier: Notifier,
+        inbox_of: Callable[[Outgoing], Inbox], max_body_bytes: int,
     ) -> None:  # fmt: skip
         self._keys = keys
         self._directory = directory
         self._outbox = outbox
         self._mailbox = mailbox
+        self._notifier = notifier
         self._inbox_of = inbox_of
         self._max_body_bytes = max_body_bytes
 
@@ -117,15 +120,17 @@ class ChannelsGateway:
 
     async def outbox(self, exchange: Exchange, _: dict[str, str]) -> None:
         exchange.identify(self._keys).require("admin")
-        count = len(await self._outbox.dead_letters.all())
-        exchange.respond_json(200, OutboxState(lanes=self._outbox.states(), dead_letters=count))
+        count = await self._outbox.dead_letters.count()
+        exchange.respond_json(
+            200, OutboxState(lanes=self._outbox.states(), crowded=self._outbox.crowded, dead_letters=count)
+        )
 
     async def dead(self, exchange: Exchange, _: dict[str, str]) -> None:
         exchange.identify(self._keys).require("admin")
         query = exchange.query()
         fields.only(query, ("limit",))
         limit = fields.integer(query, "limit", 100, low=1, high=MAX_LETTERS)
-        exchange.respond_json(200, DeadLetterList((await self._outbox.dead_letters.all())[:limit]))
+        exchange.respond_json(200, DeadLetterList(await self._outbox.dead_letters.newest(limit)))
 
     async def resend(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """As a new message, edited where the body says so. Twice is once: its id follows from the letter."""
@@ -142,7 +147,8 @@ class ChannelsGateway:
             priority=old.priority if change.priority is None else change.priority,
         )  # fmt: skip
         check_texts(new)
-        sent = await self._mailbox.send(new, sender=old.from_)
+        beside = await self._notifier.sent_again(old.id, new)
+        sent = await self._mailbox.send(new, sender=old.from_, beside=beside, is_own=True)
         await self._outbox.dead_letters.drop(old.id)
         accept(exchange, sent.id, sent.seq, is_new=sent.is_new)
 
@@ -184,9 +190,13 @@ def channel_metrics(
         "autoglm_outbox_messages", "Messages that wait or are on their way", labels=["channel"]
     )
     lanes = GaugeMetricFamily("autoglm_outbox_paused_lanes", "Lanes in which nothing goes out now", labels=["channel"])
+    crowded = GaugeMetricFamily(
+        "autoglm_outbox_crowded", "1 while a channel has more targets than there are lanes", labels=["channel"]
+    )
     for channel, count in waiting.items():
         messages.add_metric([channel], count)
-        lanes.add_metric([channel], paused[channel])
+        lanes.add_metric([channel], paused.get(channel, 0))
+        crowded.add_metric([channel], channel in outbox.crowded)
     strangers = CounterMetricFamily(
         "autoglm_channel_refused_senders", "Messages of senders that the settings do not name", labels=["channel"]
     )
@@ -198,4 +208,4 @@ def channel_metrics(
     still_open = GaugeMetricFamily(
         "autoglm_events_open", "Events about which something is still to be done", value=notifier.open_events
     )
-    return attempts, messages, lanes, strangers, events, still_open
+    return attempts, messages, lanes, crowded, strangers, events, still_open

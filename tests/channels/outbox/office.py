@@ -34,8 +34,11 @@ def settings(name: str = "c", **fields: Any) -> ChannelSettings:
 class Office:
     def __init__(self, store: Store, channels: dict[str, Outgoing], outbox_settings: OutboxSettings) -> None:
         self.store = store
-        self.mailbox = Mailbox(store.log, store.keyvalue, Groups(store.keyvalue), lambda name: True, lambda _: None)
         self.outbox = Outbox(store.log, store.keyvalue, channels, outbox_settings)
+        self.mailbox = Mailbox(
+            store.log, store.keyvalue, Groups(store.keyvalue), lambda name: True, lambda _: None,
+            is_on_its_way=self.outbox.is_on_its_way,
+        )  # fmt: skip
 
     async def post(self, text: str, to: str = "channel:c/t", **fields: Any) -> str:
         envelope = msgspec.convert({"to": to, "content": text, "from": "user:a", **fields}, Envelope)

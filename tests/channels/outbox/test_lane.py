@@ -67,10 +67,20 @@ def test_a_retry_waits_for_its_time_and_is_remembered() -> None:
     lane = make_lane()
     lane.add(1, 5, None)
     assert lane.pop(0.0) == 1
-    lane.retry(1, 5, 10.0, Tried(attempts=1))
+    lane.retry(1, 10.0, Tried(attempts=1))
     assert (lane.pop(9.9), lane.next_due_s(), lane.waiting) == (None, 10.0, 1)
     assert lane.pop(10.0) == 1
     assert lane.tried[1].attempts == 1
+
+
+def test_what_ran_keeps_its_priority() -> None:
+    lane = make_lane()
+    for seq, priority in ((1, 3), (2, 9)):
+        lane.add(seq, priority, None)
+    assert (lane.pop(0.0), lane.pop(0.0)) == (2, 1)
+    lane.retry(2, 10.0, Tried(1))
+    lane.put_back(1, Tried())
+    assert lane.pop(10.0) == 2
 
 
 def test_lesser_messages_wait_where_only_urgent_ones_may_go() -> None:
@@ -87,7 +97,7 @@ def test_open_numbers_are_all_that_are_not_settled() -> None:
     for seq, thread in ((1, "a"), (2, "a"), (3, None), (4, None)):
         lane.add(seq, 5, thread)
     running = lane.pop(0.0)
-    lane.retry(lane.pop(0.0) or 0, 5, 10.0, Tried(1))
+    lane.retry(lane.pop(0.0) or 0, 10.0, Tried(1))
     assert running == 1
     assert sorted(lane.open_seqs()) == [1, 2, 3, 4]
     lane.settle(1)

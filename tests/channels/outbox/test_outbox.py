@@ -70,7 +70,7 @@ async def test_a_final_failure_is_a_dead_letter_with_the_vendors_code(tmp_path: 
     async with office(tmp_path, (channel, settings())) as hub:
         id = await hub.post("hello")
         (end,) = await hub.ends(id)
-        (letter,) = await hub.outbox.dead_letters.all()
+        (letter,) = await hub.outbox.dead_letters.newest(10)
     assert (end.state, end.code, end.detail_zh) == ("failed", "40058", "字段有误")
     assert (letter.message.id, letter.code, letter.failure, letter.attempts) == (id, "40058", "permanent", 1)
     assert letter.message.content == "hello"
@@ -170,7 +170,7 @@ async def test_what_cannot_be_delivered_for_long_is_given_up(tmp_path: Path) -> 
     channel.by_text["hello"] = BUSY
     async with office(tmp_path, (channel, settings(give_up_after_s=1.0))) as hub:
         (end,) = await hub.ends(await hub.post("hello"))
-        (letter,) = await hub.outbox.dead_letters.all()
+        (letter,) = await hub.outbox.dead_letters.newest(10)
     assert (end.state, end.code) == ("failed", "busy")
     assert end.detail.startswith("given up after")
     assert letter.failure == "transient"
@@ -222,6 +222,71 @@ async def test_a_message_that_expires_while_it_waits_says_so_and_is_not_sent(tmp
         hub.outbox.hurry()
         await hub.settled()
     assert channel.texts == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "states", "detail"),
+    [(accepted(), ["sent"], ""), (BUSY, ["queued", "expired"], "the vendor is busy")],
+)
+async def test_time_that_runs_out_while_a_request_is_on_its_way_waits_for_its_end(
+    tmp_path: Path, answer: Delivery, states: list[str], detail: str
+) -> None:
+    channel = ScriptedChannel()
+    channel.gate = anyio.Event()
+    channel.answers.append(answer)
+    async with office(tmp_path, (channel, settings())) as hub:
+        expires_at = now_ms() + 300
+        id = await hub.post("late", expires_at=expires_at)
+        await until(lambda: channel.running)
+        notes = hub.mailbox._expiries._waiting
+        await until(lambda: not notes or notes[0] >> 53 > expires_at)  # the mailbox has looked
+        assert await hub.steps(id) == []  # asking does not end it either
+        channel.gate.set()
+        await hub.ends(id)
+        await hub.settled()
+        await until(lambda: not notes)
+        steps = await hub.steps(id)
+    assert [step.state for step in steps] == states
+    assert steps[-1].detail == detail
+
+
+async def test_what_was_in_doubt_when_its_time_ran_out_says_so(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    channel.gate = anyio.Event()
+    async with office(tmp_path, (channel, settings())) as hub:
+        id = await hub.post("late", expires_at=now_ms() + 500)
+        await until(lambda: channel.running)
+    async with office(tmp_path, (channel, settings())) as hub:
+        (end,) = await hub.ends(id)
+    assert (end.state, "may have been delivered" in end.detail, "可能已送达" in end.detail_zh) == (
+        "expired",
+        True,
+        True,
+    )
+
+
+async def test_what_expired_while_it_waited_for_the_limit_is_not_sent(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(windows=((1, 1.0),), parallel=2))
+    async with office(tmp_path, (channel, settings(overflow="wait"))) as hub:
+        await hub.post("first")
+        await until(lambda: channel.sent)
+        id = await hub.post("late", expires_at=now_ms() + 200)
+        (end,) = await hub.ends(id)
+        await hub.settled()
+    assert (end.state, channel.texts) == ("expired", ["first"])
+
+
+async def test_all_that_is_too_old_is_given_up_while_the_lane_is_paused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoglm.channels.outbox.outbox._SWEEP_S", 0.2)
+    channel = ScriptedChannel(Limits(parallel=1))
+    channel.answers.append(throttled("45009", Words("too many", "过多"), 600.0))
+    async with office(tmp_path, (channel, settings(give_up_after_s=1.0))) as hub:
+        ids = [await hub.post(f"m{number}") for number in range(150)]
+        ends = await hub.ends(*ids)
+    assert {(end.state, end.code) for end in ends} == {("failed", "45009")}
+    assert len(channel.tried) == 1
 
 
 async def test_no_more_go_out_at_once_than_the_vendor_takes(tmp_path: Path) -> None:
@@ -372,6 +437,7 @@ async def test_many_targets_of_a_channel_that_is_down_stop_no_other(tmp_path: Pa
         ids = [await hub.post(f"m{number}", f"channel:c/{number % 8}") for number in range(20)]
         await hub.ends(await hub.post("goes", "channel:d/t"))
         assert len(hub.outbox.states()) <= 4
+        assert hub.outbox.crowded == ("c",)
         down.gate.set()
         assert {end.state for end in await hub.ends(*ids)} == {"sent"}
     assert sorted(down.texts) == sorted(f"m{number}" for number in range(20))

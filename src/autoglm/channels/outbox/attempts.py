@@ -36,6 +36,8 @@ class Found(msgspec.Struct, frozen=True):
     is_settled: bool = False
     doubt: Delivery | None = None
     """Its last request went out, and nothing is known of how that ended."""
+    reason: Words = Words("", "")
+    """Why it did not go out so far."""
 
 
 _decode = msgspec.json.Decoder(Attempt).decode
@@ -68,20 +70,37 @@ async def find(log: Log, id: str) -> Found:
     steps = [_receipt(record.body) for record in await log.read(subject_of_message(id), limit=_MOST)]
     if any(step.state != "queued" for step in steps):
         return Found(Tried(), is_settled=True)
+    reason = Words(steps[-1].detail, steps[-1].detail_zh) if steps else Words("", "")
     attempts = [_decode(record.body) for record in await log.read(_subject_of(id), limit=_MOST)]
     if not attempts:
-        return Found(Tried())
+        return Found(Tried(), reason=reason)
     last = attempts[-1]
     if last.is_answered:
-        return Found(Tried(last.number, last.part + 1))
+        return Found(Tried(last.number, last.part + 1), reason=reason)
     tried = Tried(last.number, last.part if len(last.messages) == 1 else 0)
     if any(step.attempt == last.number for step in steps):
-        return Found(tried)
+        return Found(tried, reason=reason)
     words = Words(
         "the hub stopped while a request was on its way; it may have been delivered",
         "发送途中本机停止运行，消息可能已送达",
     )
     return Found(tried, doubt=transient("interrupted", words, is_in_doubt=True))
+
+
+async def words_of_expired(log: Log, id: str) -> Words:
+    """What had become of a message until its time was over; empty when it was never tried."""
+    found = await find(log, id)
+    if found.doubt is not None:
+        return found.doubt.reason
+    if (parts := found.tried.parts) > 0:
+        return Words(f"only its first {parts} parts have gone out", f"只发出了前 {parts} 段")
+    return found.reason
+
+
+async def sent_with(log: Log, id: str) -> tuple[str, ...]:
+    """The ids of all messages of the request by which this one went out last, itself among them."""
+    attempts = await log.read_last(_subject_of(id), limit=1)
+    return _decode(attempts[0].body).messages if attempts else (id,)
 
 
 async def recent(log: Log, limit: int) -> list[Attempt]:

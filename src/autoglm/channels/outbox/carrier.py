@@ -1,6 +1,7 @@
 """Carries one message, or a digest of several, to its channel: one attempt, noted before and after."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import structlog
 from autoglm.channels.backoff import pause_s
 from autoglm.channels.channel import Cannot, Channel, Parcel
 from autoglm.channels.delivery import Delivery, Words, permanent, transient
+from autoglm.channels.outbox.ages import Ages
 from autoglm.channels.outbox.attempts import answer_record, attempt_record, find
 from autoglm.channels.outbox.dead_letters import DeadLetters
 from autoglm.channels.outbox.lane import Lane, Tried
@@ -59,10 +61,20 @@ class Carrier:
         self._log = store
         self._dead = dead
         self._settings = settings
+        self._ages = Ages()
+        self._on_its_way: set[str] = set()
         self.start_seq = 0
         """Messages up to here may have been tried by an earlier run of the hub."""
         self.counts: dict[tuple[str, str], int] = {}
         """Attempts by (channel, how they ended)."""
+
+    def is_on_its_way(self, id: str) -> bool:
+        """Whether a request for this message may be out; how that ended will be written down."""
+        return id in self._on_its_way
+
+    def is_given_up(self, time_ms: int, outgoing: Outgoing, *, in_s: float = 0.0) -> bool:
+        """Whether what the hub took at time_ms is too old now, or will be in in_s."""
+        return self._ages.is_over(time_ms, outgoing.settings.give_up_after_s, in_s=in_s)
 
     async def letter(self, lane: Lane, seq: int, outgoing: Outgoing | None) -> Letter | None:
         """A message that the lane has begun; None when there is nothing to do for it: then it is settled."""
@@ -107,16 +119,23 @@ class Carrier:
             words = Words("the channel's adapter makes nothing of this message", "渠道适配器未能由该消息生成内容")
             await self._settle(lane, letter, permanent("empty", words), [])
             return
+        with self._out([letter]):
+            await self._send_parts(lane, letter, parcels, outgoing)
+
+    async def _send_parts(self, lane: Lane, letter: Letter, parcels: Sequence[Parcel], outgoing: Outgoing) -> None:
         delivery = None
         letter = letter._replace(tried=letter.tried._replace(attempts=letter.tried.attempts + 1))
         first = min(letter.tried.parts, len(parcels) - 1)  # of larger parts after a change of the settings
         for part in range(first, len(parcels)):
             letter = letter._replace(tried=letter.tried._replace(parts=part))
             await lane.window.enter()
+            if part == first and _has_expired(letter):
+                lane.settle(letter.seq)  # the mailbox says so
+                return
             try:
                 await self._note(lane, [letter], part)
             except (StorageFull, QueueFull):  # what cannot be noted is not sent: it could be sent twice
-                lane.retry(letter.seq, letter.envelope.priority, monotonic_s() + _FULL_DISK_S, letter.tried)
+                lane.retry(letter.seq, monotonic_s() + _FULL_DISK_S, letter.tried)
                 return
             delivery = await self._send(outgoing.channel, parcels[part], f"{letter.envelope.id}.{part}")
             if delivery.outcome in ("retry", "permanent"):
@@ -126,7 +145,7 @@ class Carrier:
                 await self._note_answer(lane, letter, delivery, part)
                 if lane.gives_way(monotonic_s(), letter.envelope.priority):
                     known = Tried(attempts=letter.tried.attempts - 1, parts=part + 1)
-                    lane.put_back(letter.seq, letter.envelope.priority, known)
+                    lane.put_back(letter.seq, known)
                     return
         assert delivery is not None, "a message has a part at least"
         self._worked(lane, delivery)
@@ -134,30 +153,38 @@ class Carrier:
 
     async def carry_digest(self, lane: Lane, letters: Sequence[Letter], parcel: Parcel, outgoing: Outgoing) -> None:
         """Send several messages as one."""
+        with self._out(letters):
+            await self._send_digest(lane, letters, parcel, outgoing)
+
+    async def _send_digest(self, lane: Lane, letters: Sequence[Letter], parcel: Parcel, outgoing: Outgoing) -> None:
+        await lane.window.enter()
+        if any(_has_expired(letter) for letter in letters):  # the others make another digest
+            for letter in letters:
+                lane.put_back(letter.seq, letter.tried)
+            return
         number = 1 + max(letter.tried.attempts for letter in letters)
         letters = [letter._replace(tried=Tried(attempts=number)) for letter in letters]
-        await lane.window.enter()
         try:
             await self._note(lane, letters, 0)
         except (StorageFull, QueueFull):
             for letter in letters:
-                lane.retry(letter.seq, letter.envelope.priority, monotonic_s() + _FULL_DISK_S, letter.tried)
+                lane.retry(letter.seq, monotonic_s() + _FULL_DISK_S, letter.tried)
             return
         delivery = await self._send(outgoing.channel, parcel, f"{letters[0].envelope.id}.digest-{number}")
         if delivery.outcome == "permanent":  # one of them is to blame: each by itself
             ends = [_receipt(letter, "queued", delivery, now_ms()) for letter in letters]
             await self._written(partial(self._log.append_all, ends))  # after a crash none of them is in doubt
             for letter in letters:
-                lane.retry(letter.seq, letter.envelope.priority, 0.0, Tried(attempts=number, is_alone=True))
+                lane.retry(letter.seq, 0.0, Tried(attempts=number, is_alone=True))
             self._count(lane, delivery)
             return
         if delivery.outcome == "retry":
             await self._failed(lane, letters, delivery, outgoing)
             return
         self._worked(lane, delivery)
-        for letter in letters:
-            count = len(letters)
-            words = Words(f"it went out in a digest of {count} messages", f"已合并在 {count} 条消息的摘要中发出")
+        count = len(letters)
+        words = Words(f"it went out in a digest of {count} messages", f"已合并在 {count} 条消息的摘要中发出")
+        for letter in letters:  # the ticket is the first one's: the attempt says which others went with it
             await self._settle(
                 lane, letter, _with_reason(delivery, words), [delivery.ticket] if delivery.ticket else []
             )
@@ -167,6 +194,16 @@ class Carrier:
         await self._settle(lane, letter, delivery, [])
 
     # --- one attempt ---
+
+    @contextmanager
+    def _out(self, letters: Sequence[Letter]) -> Iterator[None]:
+        """Meanwhile nobody else says how these ended."""
+        ids = {letter.envelope.id for letter in letters}
+        self._on_its_way |= ids
+        try:
+            yield
+        finally:
+            self._on_its_way -= ids
 
     async def _note(self, lane: Lane, letters: Sequence[Letter], part: int) -> None:
         """Write down that a request goes out now."""
@@ -220,12 +257,13 @@ class Carrier:
                 await self._settle(lane, letter, delivery, [])
                 continue
             due_s = now_s + self._message_pause_s(letter, delivery)  # the lane's own pause holds beside it
-            retry_at_ms = now_ms() + round(1000 * (max(lane.paused_until_s, due_s) - now_s))
-            if retry_at_ms > letter.time_ms + 1000 * outgoing.settings.give_up_after_s:
+            rest_s = max(lane.paused_until_s, due_s) - now_s
+            if self.is_given_up(letter.time_ms, outgoing, in_s=rest_s):
                 await self._settle(lane, letter, given_up(delivery, outgoing.settings.give_up_after_s), [])
                 continue
-            await self._written(partial(self._log.append, _receipt(letter, "queued", delivery, retry_at_ms)))
-            lane.retry(letter.seq, letter.envelope.priority, due_s, letter.tried)
+            receipt = _receipt(letter, "queued", delivery, now_ms() + round(1000 * rest_s))
+            await self._written(partial(self._log.append, receipt))
+            lane.retry(letter.seq, due_s, letter.tried)
 
     def _message_pause_s(self, letter: Letter, delivery: Delivery) -> float:
         if delivery.failure != "transient":
@@ -274,6 +312,11 @@ class Carrier:
             except (StorageFull, QueueFull) as error:
                 log.warning("receipt_delayed", reason=str(error))
                 await anyio.sleep(_FULL_DISK_S)
+
+
+def _has_expired(letter: Letter) -> bool:
+    expires_at = letter.envelope.expires_at
+    return expires_at is not None and expires_at <= now_ms()
 
 
 def target_of(envelope: Envelope) -> tuple[str, str]:

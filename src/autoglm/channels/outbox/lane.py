@@ -33,7 +33,8 @@ class Lane:
         """target: empty when the lane is for all of a channel's. subject: where its messages are in the log."""
         self.channel, self.target, self.subject, self.window = channel, target, subject, window
         self.tried: dict[int, Tried] = {}
-        self.running: set[int] = set()
+        self.running: dict[int, int] = {}
+        """By number the priority."""
         self.left: int | None = None
         """From this number on, messages are in the log only, but for those in `_ahead`."""
         self.paused_until_s = 0.0
@@ -109,9 +110,7 @@ class Lane:
         self._wake(now_s)
         if not self._ready or 9 - (self._ready[0] >> _SEQ_BITS) < from_priority:
             return None
-        seq = heapq.heappop(self._ready) & _SEQ
-        self.running.add(seq)
-        return seq
+        return self._begin(heapq.heappop(self._ready))
 
     def gives_way(self, now_s: float, priority: int) -> bool:
         """Whether a message in parts lets go of its place: at the vendor's limit, or for what is more urgent."""
@@ -130,30 +129,37 @@ class Lane:
 
     def take(self, seqs: set[int]) -> None:
         """These run now, together."""
+        taken = [entry for entry in self._ready if entry & _SEQ in seqs]
         self._ready = [entry for entry in self._ready if entry & _SEQ not in seqs]
         heapq.heapify(self._ready)
-        self.running |= seqs
+        for entry in taken:
+            self._begin(entry)
+
+    def _begin(self, entry: int) -> int:
+        seq = entry & _SEQ
+        self.running[seq] = 9 - (entry >> _SEQ_BITS)
+        return seq
 
     def next_due_s(self) -> float:
         """When the first of those that wait for their next attempt is due; infinity when none does."""
         return self._later[0][0] if self._later else float("inf")
 
-    def retry(self, seq: int, priority: int, due_s: float, tried: Tried) -> None:
-        """It failed for now."""
-        self.running.discard(seq)
+    def retry(self, seq: int, due_s: float, tried: Tried) -> None:
+        """It ran, and failed for now."""
+        priority = self.running.pop(seq)
         self.tried[seq] = tried
         heapq.heappush(self._later, (due_s, seq, priority))
 
-    def put_back(self, seq: int, priority: int, tried: Tried) -> None:
-        """It was taken, and not tried after all."""
-        self.running.discard(seq)
+    def put_back(self, seq: int, tried: Tried) -> None:
+        """It ran, and was not tried after all."""
+        priority = self.running.pop(seq)
         if tried != Tried():
             self.tried[seq] = tried
         heapq.heappush(self._ready, (9 - priority) << _SEQ_BITS | seq)
 
     def settle(self, seq: int) -> None:
         """Nothing is left to do for it; the next of its thread may go."""
-        self.running.discard(seq)
+        self.running.pop(seq, None)
         self.tried.pop(seq, None)
         self._waiting -= 1
         thread = self._thread_of.pop(seq, None)

@@ -112,6 +112,15 @@ class Outbox:
         """Attempts by (channel, how they ended)."""
         return self._carrier.counts
 
+    @property
+    def crowded(self) -> tuple[str, ...]:
+        """The channels some of whose messages wait in the log for a lane."""
+        return tuple(sorted(self._parked))
+
+    def is_on_its_way(self, id: str) -> bool:
+        """Whether a request for this message may be out; how that ended will be written down."""
+        return self._carrier.is_on_its_way(id)
+
     def states(self) -> list[LaneState]:
         now_s = monotonic_s()
         return [_state(entry.lane, now_s) for _, entry in sorted(self._lanes.items())]
@@ -281,7 +290,7 @@ class Outbox:
             await self._carrier.carry(lane, letter, entry.outgoing)
         except HubError as error:  # the store: the message is safe there
             log.error("attempt_not_made", channel=lane.channel, reason=str(error))
-            lane.retry(seq, 0, monotonic_s() + _SAVE_S, lane.tried.get(seq) or _UNTRIED)
+            lane.retry(seq, monotonic_s() + _SAVE_S, lane.tried.get(seq) or _UNTRIED)
         finally:
             self._wake(key)
 
@@ -353,7 +362,7 @@ class Outbox:
             together = []
         for letter in letters:
             if letter not in together:
-                lane.put_back(letter.seq, letter.envelope.priority, letter.tried)
+                lane.put_back(letter.seq, letter.tried)
         return (together, parcels[0]) if together else None
 
     # --- what is left in the log ---
@@ -376,12 +385,12 @@ class Outbox:
         lane, outgoing = entry.lane, entry.outgoing
         if outgoing is None or monotonic_s() >= lane.paused_until_s:
             return
-        limit_ms = now_ms() - round(1000 * outgoing.settings.give_up_after_s)
-        now_s = monotonic_s()
-        for seq in sorted(lane.ready(now_s, _MAX_DIGEST)):
+        for seq in sorted(lane.ready(monotonic_s(), lane.waiting)):
             records = await self._log.read(lane.subject, after=seq - 1, limit=1)
-            if not records or records[0].seq != seq or records[0].time_ms > limit_ms:
+            if not records or records[0].seq != seq:
                 continue
+            if not self._carrier.is_given_up(records[0].time_ms, outgoing):
+                return  # the further ones are younger
             lane.take({seq})
             letter = await self._carrier.letter(lane, seq, outgoing)
             if letter is not None:

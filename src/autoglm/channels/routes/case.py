@@ -84,7 +84,8 @@ class Case:
         if own.rank >= rank("acknowledged"):
             return own
         all_notices = await self._notices.of_event(self.events[0].id)
-        others = [notice for notice in all_notices if notice.route != self.route.name]
+        own_ids = {notice.message for notice in self._sent}  # one that was sent again, as a dead letter, is not there
+        others = [notice for notice in all_notices if notice.message not in own_ids]
         other = await self._notices.progress(others)
         return other if other.rank >= rank("acknowledged") else own
 

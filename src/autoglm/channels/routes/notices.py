@@ -98,6 +98,11 @@ class Notices:
         record = await self._log.get(_note_id(notice))
         return notice if record is None else _decode(record.body)
 
+    async def of_message(self, id: str) -> Notice | None:
+        """The note of a message; None where it tells of no event."""
+        record = await self._log.get(f"notice {id}")
+        return None if record is None else _decode(record.body)
+
     async def of_event(self, id: str) -> list[Notice]:
         return [_decode(record.body) for record in await self._log.read(f"notices:{id}", limit=_MOST)]
 
@@ -142,6 +147,12 @@ class Notices:
         subjects = {subject_of_message(notice.message) for notice in notices if not notice.error}
         subjects |= {_ack_subject(event.id) for event in events}
         return await self._log.next(*subjects, after=after, timeout_s=timeout_s)
+
+
+def sent_again(notice: Notice, message: Envelope, events: Sequence[Event]) -> NewRecord:
+    """The note that this message tells of the same events as one that did not arrive."""
+    again = msgspec.structs.replace(notice, message=message.id, to=message.to, time=now_ms(), error="")
+    return _note(again, events)
 
 
 def _ack_subject(id: str) -> str:

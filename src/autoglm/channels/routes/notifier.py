@@ -4,6 +4,7 @@ Events are records; so are the notices sent about them. A restart reads the open
 notices say: the same message has the same id, so nobody is told twice.
 """
 
+import contextlib
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from autoglm.channels.receipts import Receipt
 from autoglm.channels.routes.case import Case
 from autoglm.channels.routes.decision import Decision, Members, Way, decide, ways
 from autoglm.channels.routes.event import Event
-from autoglm.channels.routes.notices import Notice, Notices
+from autoglm.channels.routes.notices import Notice, Notices, sent_again
 from autoglm.channels.routes.settings import InhibitSettings, PersonSettings, RouteSettings
 from autoglm.channels.routes.silences import Silences
 from autoglm.core.clock import now_ms
@@ -166,6 +167,19 @@ class Notifier:
             event, self._routes, now_ms(), silences=self.silences.all(), inhibits=self._inhibits,
             firing=self._firing.values(),
         )  # fmt: skip
+
+    async def sent_again(self, id: str, message: Envelope) -> list[NewRecord]:
+        """For a message that is sent once more, by another id: what is stored with it, so that an answer to it counts
+        for the events that the first one told of.
+        """
+        notice = await self.notices.of_message(id)
+        if notice is None:
+            return []
+        events = []
+        for event in notice.events:
+            with contextlib.suppress(NotFound):  # retention took it
+                events.append(await self.get(event))
+        return [sent_again(notice, message, events)] if events else []
 
     def route(self, name: str) -> RouteSettings:
         return next(route for route in self._routes if route.name == name)
