@@ -139,11 +139,7 @@ class Intake:
         return await message_of(self._log, self._settings.name, ticket)
 
     def _is_known(self, address: str) -> bool:
-        sender = address.removeprefix(f"channel:{self._settings.name}/")
-        return any(
-            sender.startswith(known.removesuffix("*")) if known.endswith("*") else sender == known
-            for known in self._settings.senders
-        )
+        return self._settings.knows(address.removeprefix(f"channel:{self._settings.name}/"))
 
     async def _original(self, envelope: Envelope) -> Envelope | None:
         """The hub's message that this one answers, if it went to this sender."""

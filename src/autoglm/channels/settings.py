@@ -96,6 +96,13 @@ class ChannelSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docs
             raise ValueError(str(error)) from None
         return address
 
+    def knows(self, sender: str) -> bool:
+        """Whether `senders` names it. sender: as in channel:NAME/SENDER."""
+        return any(
+            sender.startswith(known.removesuffix("*")) if known.endswith("*") else sender == known
+            for known in self.senders
+        )
+
     @model_validator(mode="wrap")
     @classmethod
     def _of_its_kind(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:

@@ -24,9 +24,32 @@ def deep(levels: int, *, lines: int = 0) -> bytes:
     return FROM + opened + b"\r\nhello\r\n" + b"\r\n" * lines
 
 
+def deep_by_bare_crs(levels: int, *, lines: int) -> bytes:
+    """To email.parser a CR alone ends a line, too."""
+    head, _, rest = deep(levels, lines=lines).partition(b"\r\n\r\n")
+    return head + b"\r\n\r\n" + rest.replace(b"\r\n", b"\r")
+
+
 def many_parts(count: int) -> bytes:
     head = FROM + b'Content-Type: multipart/mixed; boundary="b"\r\n\r\n'
     return head + b"".join(b"--b\r\n\r\npart %d\r\n" % number for number in range(count)) + b"--b--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "sender"),
+    [
+        (b"Alice <Alice@Example.org>", "alice@example.org"),
+        ("爱丽丝 <alice@example.org>".encode(), "alice@example.org"),
+        (b"=?utf-8?b?54ix5Li95Lid?= <alice@example.org>", "alice@example.org"),
+        (b"Li, Wei <li@example.org>", "li@example.org"),
+        (b"=?utf-8?q?boss=40example=2Eorg=2C?= <attacker@evil.example>", "attacker@evil.example"),
+        (b"boss@example.org, attacker@evil.example", ""),
+        (b"boss@example.org\r\nFrom: attacker@evil.example", ""),
+    ],
+)
+def test_the_sender_is_the_one_address_of_the_header(header: bytes, sender: str) -> None:
+    """Encoded words are no part of an address (RFC 2047, section 5)."""
+    assert read(b"From: " + header + b"\r\n\r\nhi").sender == sender
 
 
 # --- bombs
@@ -41,6 +64,7 @@ def many_parts(count: int) -> bytes:
         (lambda: FROM + b"X: y\r\n" * 100_000 + b"\r\nhi", "header_too_long"),
         (lambda: b"x" * 1_000_000, "header_too_long"),
         (lambda: deep(1000, lines=10_000), "too_complicated"),
+        (lambda: deep_by_bare_crs(60, lines=100_000), "too_complicated"),
         (lambda: FROM + b"\r\n" * 5_000_000, "too_complicated"),
         (lambda: deep(1100), "broken"),
     ],

@@ -372,15 +372,53 @@ async def test_too_many_of_one_sender_are_set_aside(server: MailboxServer, ca_fi
         ("mx.hub.example; dmarc=fail header.from=example.org", False),
         ("mx.evil.example; dmarc=pass", False),
         ("mx.hub.example; spf=pass (dmarc=pass)", False),
+        ("MX.Hub.Example; dmarc = PASS header.from=Example.ORG", True),
+        ("mx.hub.example; dmarc=pass header.from=evil.example", False),
+        ("mx.hub.example; dmarc=pass", False),
+        # What follows has text of the sender's in it: of the address that the mail came from, and of comments.
+        ('mx.hub.example; spf=pass smtp.mailfrom="; dmarc=pass header.from=example.org "@evil.example', False),
+        ('mx.hub.example; spf=pass smtp.mailfrom="\\"; dmarc=pass header.from=example.org "@evil.example', False),
+        ("mx.hub.example; spf=none (a (b); dmarc=pass header.from=example.org )", False),
+        (
+            "mx.hub.example; spf=pass "
+            "smtp.mailfrom==?us-ascii?q?x=3B_dmarc=3Dpass_header.from=3Dexample.org_?=@evil.example",
+            False,
+        ),
+        ("mx.hub.example; dmarc=pass header.from=example.org; dmarc=fail header.from=example.org", False),
         ("", False),
     ],
 )
 async def test_a_sender_can_have_to_be_confirmed(
     server: MailboxServer, ca_file: Path, results: str, is_taken: bool
 ) -> None:
-    mail = mail_of(Authentication_Results=results)
+    mail = f"Authentication-Results: {results}\r\n".encode() + mail_of().as_bytes()  # as it is, unlike EmailMessage's
     inbox = await taken(server, ca_file, mail, imap={"authenticated_by": "mx.hub.example"})
     assert bool(inbox.taken) is is_taken
+
+
+@pytest.mark.parametrize(
+    "sender",
+    [
+        "=?utf-8?q?boss=40example=2Eorg=2C?= <attacker@evil.example>",
+        "boss@example.org]<attacker@evil.example>",
+        "boss@example.org, attacker@evil.example",
+        "boss@example.org\r\nFrom: attacker@evil.example",
+    ],
+)
+async def test_nobody_confirmed_writes_in_anothers_name(server: MailboxServer, ca_file: Path, sender: str) -> None:
+    """The mail server vouches for evil.example, which wrote so that other readers see somebody else's address."""
+    results = "Authentication-Results: mx.hub.example; dmarc=pass header.from=evil.example"
+    mail = f"{results}\r\nFrom: {sender}\r\nMessage-ID: <q1@evil.example>\r\n\r\napproved\r\n".encode()
+    inbox = await taken(server, ca_file, mail, imap={"authenticated_by": "mx.hub.example"})
+    assert "boss" not in "".join(envelope.from_ for envelope in inbox.taken)
+
+
+async def test_a_mail_of_a_stranger_is_not_marked_as_read(server: MailboxServer, ca_file: Path) -> None:
+    """It is not on the hub's disk: whoever looks into the mailbox must find it."""
+    with capture_logs() as logs:
+        await taken(server, ca_file, mail_of(), senders=["bob@example.org"])
+    assert [entry["reason"] for entry in logs if entry["event"] == "mail_set_aside"] == ["sender_refused"]
+    assert await server.flags() == [{"\\Flagged"}]
 
 
 async def test_a_bomb_is_set_aside_and_the_next_mail_is_taken(server: MailboxServer, ca_file: Path) -> None:

@@ -185,6 +185,12 @@ async def test_the_mail_says_what_it_is(rig: Rig, server: MailServer) -> None:
     assert server.texts == ["Line one\n.\n.dot\nFrom here\n"]
 
 
+async def test_a_clock_beyond_all_dates_keeps_nothing_back(rig: Rig, server: MailServer) -> None:
+    (delivery,) = await rig.send(message("hello", timestamp=2**53 - 1))
+    assert delivery.outcome == "accepted"
+    assert server.mails[0]["Date"] == "Fri, 31 Dec 9999 23:59:59 +0000"
+
+
 async def test_without_a_title_the_first_line_is_the_subject(rig: Rig, server: MailServer) -> None:
     await rig.send(message("\n  The press\tis down.\nSince 07:00."))
     assert server.mails[0]["Subject"] == "The press is down."

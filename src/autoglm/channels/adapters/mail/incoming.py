@@ -65,7 +65,7 @@ class Report(NamedTuple):
 
 class IncomingMail(NamedTuple):
     sender: str
-    """Address in lower case; empty where there is none."""
+    """Address in lower case; empty where there is none, or more than one."""
     message_id: str
     in_reply_to: str
     references: tuple[str, ...]
@@ -78,7 +78,7 @@ class IncomingMail(NamedTuple):
     marks: dict[str, str]
     """Headers that tell who sent it, by their lower-case names."""
     confirmations: tuple[str, ...]
-    """Values of Authentication-Results, the newest first."""
+    """Values of Authentication-Results as they came, the newest first."""
     reports: tuple[Report, ...]
 
 
@@ -98,7 +98,8 @@ def read_mail(raw: bytes, *, attachment_bytes: int) -> IncomingMail:
 
 def check_bounds(raw: bytes) -> None:
     """Raises Unreadable where parsing would take long. Itself linear."""
-    head = re.search(rb"\r?\n\r?\n", raw[: HEADER_BYTES + 4])
+    raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")  # to email.parser a CR alone ends a line, too
+    head = re.search(rb"\n\n", raw[: HEADER_BYTES + 2])
     if head is None and len(raw) > HEADER_BYTES:
         raise Unreadable("header_too_long")
     if any(found.end() - found.start() > FIELD_BYTES for found in _LONG_FIELD.finditer(raw)):
@@ -112,16 +113,14 @@ def _read(message: "Message[str, str]", attachment_bytes: int) -> IncomingMail:
     body = _Body(attachment_bytes)
     body.add(message, 0)
     reports = tuple(_reports(message))
-    addresses = getaddresses(_values(message, "from")[:1])
-    sender = addresses[0][1].lower() if addresses else ""
     in_reply_to = _ids(message, "in-reply-to")
     return IncomingMail(
-        sender=sender if "@" in sender else "", message_id=next(iter(_ids(message, "message-id")), ""),
+        sender=_sender(message), message_id=next(iter(_ids(message, "message-id")), ""),
         in_reply_to=next(iter(in_reply_to), ""), references=_ids(message, "references") or in_reply_to,
         subject=_shown(next(iter(_values(message, "subject")), "")), sent_ms=_sent_ms(message),
         text=body.text(), files=tuple(body.files), left_out=tuple(body.left_out()),
         marks={name: values[0] for name in MARKS if (values := _values(message, name))},
-        confirmations=tuple(_values(message, "authentication-results")), reports=reports,
+        confirmations=tuple(_raw_values(message, "authentication-results")), reports=reports,
     )  # fmt: skip
 
 
@@ -215,18 +214,32 @@ def _from_xtext(text: str) -> str:
     return re.sub(r"\+([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), text)
 
 
+def _sender(message: "Message[str, str]") -> str:
+    """Encoded words are no part of an address (RFC 2047, section 5): once decoded, `=?utf-8?q?boss=40corp.example=2C?=`
+    would be one, before that which the mail server has looked at.
+    """
+    found = [address for _, address in getaddresses(_raw_values(message, "from")) if "@" in address]
+    return found[0].lower() if len(found) == 1 else ""
+
+
 def _values(message: "Message[str, str]", name: str) -> list[str]:
     """All values of a header, decoded, each cut at 8,192 characters."""
+    return [_decoded_header(value) for value in _raw_values(message, name)]
+
+
+def _raw_values(message: "Message[str, str]", name: str) -> list[str]:
+    """As `_values`, with encoded words as they came: for what is read by its structure."""
     found: list[str] = []
     for key, value in message.raw_items():
         if key.lower() == name and len(found) < _MOST_PARTS:
-            found.append(_decoded_header(str(value)[:_VALUE_CHARACTERS]))
+            text = str(value)[:_VALUE_CHARACTERS]
+            if not text.isascii():  # bytes as they came: UTF-8 by RFC 6532, or what a program left unencoded
+                text = decoded(text.encode("utf-8", "surrogateescape"), None)
+            found.append(text)
     return found
 
 
 def _decoded_header(value: str) -> str:
-    if not value.isascii():  # bytes as they came: UTF-8 by RFC 6532, or what a program left unencoded
-        value = decoded(value.encode("utf-8", "surrogateescape"), None)
     if "=?" not in value:
         return value
     try:

@@ -145,6 +145,8 @@ class Intake:
             if error.retryable:
                 raise
             raise Unreadable(error.code) from error  # it would fail each time, and keep all others waiting
+        if not self._settings.knows(mail.sender):  # the inbox has noted and left it
+            raise Unreadable("sender_refused")
         self._rates.count(mail.sender)
 
     def _check_sender(self, mail: IncomingMail) -> None:

@@ -25,6 +25,8 @@ INCOMING_ID = "mail-"
 _SUBJECT_CHARACTERS = 200
 _NAME_CHARACTERS = 120
 _MOST_ATTACHMENTS = 100
+_LAST_S = 253_402_300_799
+"""The end of the year 9999, where dates end; a sender's clock may say more."""
 _is_type = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}/[a-z0-9][a-z0-9.+-]{0,63}").fullmatch
 _AUDIO = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 
@@ -92,7 +94,7 @@ def to_bytes(letter: Letter, sender: str, display_name: str, blobs: Mapping[str,
     mail["From"] = Address(_one_line(display_name, _NAME_CHARACTERS), addr_spec=sender)
     mail["To"] = Address(username=letter.to.rpartition("@")[0], domain=letter.to.rpartition("@")[2])
     mail["Subject"] = letter.subject
-    mail["Date"] = format_datetime(datetime.fromtimestamp(letter.sent_ms / 1000, UTC))
+    mail["Date"] = format_datetime(datetime.fromtimestamp(min(letter.sent_ms / 1000, _LAST_S), UTC))
     mail["Message-ID"] = letter.message_id
     if letter.references:
         mail["In-Reply-To"] = letter.references[-1]

@@ -26,15 +26,45 @@ def loop_reason(mail: IncomingMail, own_address: str) -> str | None:
 
 
 def is_confirmed(mail: IncomingMail, server: str) -> bool:
-    """The mail server says that the sender's domain stands for the mail: DMARC passed. Source: RFC 8601.
+    """The mail server says that the sender's own domain stands for the mail: DMARC passed for it. Source: RFC 8601.
 
     Only the newest header by that server counts: older ones may have come with the mail.
     """
+    domain = mail.sender.rpartition("@")[2]
     for value in mail.confirmations:
-        name, _, results = re.sub(r"\([^()]*\)", "", value).partition(";")
-        if name.split()[:1] == [server] or name.strip().lower() == server.lower():
-            return re.search(r"(?:^|;)\s*dmarc\s*=\s*pass\b", results, re.IGNORECASE) is not None
+        name, *results = _bare(value).lower().split(";")
+        if name.split()[:1] == [server.lower()]:
+            found = [entry for result in results if (entry := _is_dmarc(result)) is not None]
+            return bool(found) and all(entry[1] == "pass" and entry[2] == domain for entry in found)
     return False
+
+
+_is_dmarc = re.compile(
+    r"\s*dmarc(?:\s*/\s*\d+)?\s*=\s*(\w+)(?:\s.*?\bheader\.from\s*=\s*@?([^\s;]+))?.*", re.DOTALL
+).fullmatch
+"""With what came of it, and for which domain."""
+
+
+def _bare(value: str) -> str:
+    """Without comments, which may be nested, and quoted strings: in them is text of whoever sent the mail, such as the
+    part of an address before the @. What is not closed goes on to the end.
+    """
+    kept: list[str] = []
+    depth, is_quoted = 0, False
+    characters = iter(value)
+    for one in characters:
+        if one == "\\":
+            next(characters, "")
+        elif is_quoted:
+            is_quoted = one != '"'
+        elif depth or one == "(":
+            depth += {"(": 1, ")": -1}.get(one, 0)
+        elif one == '"':
+            is_quoted = True
+            kept.append('"')  # keeps what is before and behind it apart
+        else:
+            kept.append(one)
+    return "".join(kept)
 
 
 class SenderRates:
