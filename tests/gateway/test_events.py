@@ -32,6 +32,17 @@ after_s = 3600
 to = ["user:boss"]
 
 [[route]]
+name = "broken"
+match = {{ labels = {{ line = "9" }} }}
+to = ["user:alice"]
+template = "{{{{ event.labels.nothing }}}}"
+
+[[key]]
+name = "robot-1"
+value = "sk-robot-1"
+scopes = ["send:message:*"]
+
+[[route]]
 name = "logs"
 match = {{ kinds = ["log"] }}
 """
@@ -71,6 +82,25 @@ def test_route_test_explains_where_an_event_would_go_and_sends_nothing(hub: HubP
     assert "nobody told: no [[route]] matches" in shown
     assert "to nobody" in autoglm("route", "test", "x", "--kind", "log", data=hub.data_dir).out
     assert vendor.bodies == []
+
+
+def test_a_template_that_fails_is_named_beside_the_decision(hub: HubProcess) -> None:
+    """An alarm of line 9 goes out without its template, and so says the test."""
+    shown = autoglm("route", "test", "down", "--kind", "alert", "--label", "line=9", data=hub.data_dir).out
+    assert "yes  broken: all that it asks for holds" in shown
+    assert "at once to user:alice" in shown
+    assert "its template does not work, so the text goes out without it: template: the template fails:" in shown
+    assert "'dict object' has no attribute 'nothing'" in shown
+    assert "| down" in shown
+
+
+def test_silences_are_for_those_who_may_see_events(hub: HubProcess) -> None:
+    with hub.client() as http:
+        http.headers["Authorization"] = "Bearer sk-robot-1"
+        assert http.post("/api/events", json={"content": "x"}).status_code == 202
+        for path in ("/api/events", "/api/silences"):
+            reply = http.get(path)
+            assert (reply.status_code, reply.json()["code"]) == (403, "forbidden"), path
 
 
 def test_an_alarm_is_told_and_its_acknowledgement_ends_the_wait(hub: HubProcess, vendor: WeComRobots) -> None:

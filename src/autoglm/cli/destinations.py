@@ -66,5 +66,7 @@ def _destinations(route: dict[str, Any]) -> list[str]:
     ]
     if route["repeat_s"]:
         lines.append(f"again every {route['repeat_s']:g} s, until somebody acknowledges")
+    if route["template_error"]:
+        lines.append(f"its template does not work, so the text goes out without it: {route['template_error']}")
     text = [f"| {line}" for line in route["text"].split("\n")]
     return [*lines, *([f"| {route['title']}"] if route["title"] and route["title"] not in route["text"] else []), *text]

@@ -6,7 +6,7 @@ import msgspec
 
 from autoglm.auth.keys import KeyRing
 from autoglm.channels.routes.event import Event, decode_event
-from autoglm.channels.routes.notices import text_of_notice
+from autoglm.channels.routes.notices import told_text
 from autoglm.channels.routes.notifier import EventSummary, Notifier
 from autoglm.channels.routes.settings import RouteSettings
 from autoglm.channels.routes.silences import NewSilence, Silence
@@ -45,6 +45,8 @@ class RouteTrial(msgspec.Struct, frozen=True, kw_only=True):
     title: str = ""
     text: str = ""
     """As it would read, in Chinese where a template asks for the language."""
+    template_error: str = ""
+    """Why the text is not the template's."""
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,16 +145,17 @@ class EventsGateway:
         )  # fmt: skip
 
     def _trial(self, route: RouteSettings, event: Event, reason: str) -> RouteTrial:
-        title, text = text_of_notice(route, [event], "zh")
+        title, text, template_error = told_text(route, [event], "zh")
         return RouteTrial(
             route=route.name, matches=True, reason=reason, title=title, text=text, repeat_s=route.repeat_s,
             to=[Destination(to, why) for to, why in self._notifier.addresses(route, event)],
             then=[LaterStep(step.after_s, step.unless, step.to) for step in route.then],
-            group_wait_s=route.group_wait_s,
+            group_wait_s=route.group_wait_s, template_error=template_error,
         )  # fmt: skip
 
     async def silences(self, exchange: Exchange, _: dict[str, str]) -> None:
-        exchange.identify(self._keys)
+        """For those who may see all events: a silence tells of what is watched, and who looks after it."""
+        exchange.identify(self._keys).require("admin")
         exchange.respond_json(200, SilenceList(self._notifier.silences.all()))
 
     async def silence(self, exchange: Exchange, _: dict[str, str]) -> None:

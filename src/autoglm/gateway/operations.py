@@ -350,7 +350,7 @@ _EVENTS = (
     ),
     Operation(
         "GET", "/api/silences", "listSilences", "events", "The silences in force",
-        (_ok("By their end", SilenceList),), _KEY,
+        (_ok("By their end", SilenceList),), (*_KEY, "forbidden"),
     ),
     Operation(
         "POST", "/api/silences", "addSilence", "events", "For a while, events like these go nowhere",

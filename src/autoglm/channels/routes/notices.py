@@ -168,11 +168,16 @@ def text_of_notice(route: RouteSettings, events: Sequence[Event], language: str)
     return title[:1000], text
 
 
-def _message(notice: Notice, route: RouteSettings, events: Sequence[Event], priority: int, language: str) -> Envelope:
+def told_text(route: RouteSettings, events: Sequence[Event], language: str) -> tuple[str, str, str]:
+    """(title, text, why a template failed). An alarm goes out, however bad its template is, and says so."""
     try:
-        title, text = text_of_notice(route, events, language)
-    except InvalidField as error:  # an alarm goes out, however bad its template is
-        title, text = events[0].title, f"{plain_text(events)}\n\n[{error}]"
+        return *text_of_notice(route, events, language), ""
+    except InvalidField as error:
+        return events[0].title, f"{plain_text(events)}\n\n[{error}]", str(error)
+
+
+def _message(notice: Notice, route: RouteSettings, events: Sequence[Event], priority: int, language: str) -> Envelope:
+    title, text, _ = told_text(route, events, language)
     first = events[0]
     labels = dict(list(first.labels.items())[:_MAX_LABELS]) | {EVENT_LABEL: first.id, "route": route.name}
     if title:
