@@ -54,6 +54,9 @@ class AlertmanagerProcess:
         self._process.kill()
         self._process.wait()
 
+    def log(self) -> str:
+        return (self._folder / "log").read_text()
+
     def alerts(self) -> list[dict[str, Any]]:
         """Those that are active."""
         with urllib.request.urlopen(f"{self.url}/api/v2/alerts", timeout=10) as answer:

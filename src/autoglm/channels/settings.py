@@ -3,6 +3,7 @@
 import re
 from datetime import time
 from typing import Annotated, Any, Literal, Self, cast
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -36,6 +37,18 @@ def check_zone(zone: str) -> str:
 
 Zone = Annotated[str, AfterValidator(check_zone)]
 """A time zone by its IANA name."""
+
+
+def check_url(url: str) -> str:
+    """Raises ValueError, which does not show it, when no request can go there."""
+    try:
+        place = urlsplit(url)
+        can_be_called = place.scheme in ("http", "https") and bool(place.hostname) and place.port != 0
+    except ValueError:  # a port that is no number, or over 65,535
+        can_be_called = False
+    if not can_be_called:
+        raise ValueError("must be an address such as https://erp.example/hooks, with a port of 1 to 65535 if any")
+    return url
 
 
 class LocalHours(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):

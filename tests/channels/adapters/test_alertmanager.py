@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from alertmanager_process import AlertmanagerProcess
 from autoglm.channels.adapters.alertmanager.alerts import posting_of, severity_of
@@ -22,7 +24,7 @@ from autoglm.channels.adapters.alertmanager.overtaken import Overtaken
 from autoglm.channels.channel import Cannot, HookCall, HookReply, Resources
 from autoglm.channels.settings import parse_channel
 from autoglm.core.envelope import Envelope
-from autoglm.core.errors import HubError, InvalidField, InvalidJson, StorageFull
+from autoglm.core.errors import HubError, InvalidField, InvalidJson, StorageFull, UnknownRecipient
 from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
 from fakes.alertmanager import FaultyFront
@@ -206,6 +208,26 @@ async def test_a_message_that_came_from_alertmanager_does_not_go_back(direct: Al
     assert caught.value.delivery.code == "loop"
 
 
+@pytest.mark.parametrize("url", ["http://am:0", "http://am:65536", "http://:9093"])
+def test_an_address_that_cannot_be_called_is_refused_in_the_settings(url: str) -> None:
+    with pytest.raises(ValidationError, match="1 to 65535"):
+        channel(url)
+
+
+@pytest.mark.parametrize("listed", ["[1]", "[{}]", '[{"labels": {}, "annotations": null}]'])
+async def test_a_list_of_what_is_no_alert_is_told(listed: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(response(200, listed.encode()))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        sender = channel(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        assert await send(sender, message(labels={"a": "b", "state": "resolved"})) == "unreadable"
+        await sender.aclose()
+
+
 async def test_a_message_of_nothing_is_refused(direct: Alertmanager) -> None:
     with pytest.raises(Cannot) as caught:
         direct.compose(message(" ", labels={"state": "firing"}), "main")
@@ -298,6 +320,42 @@ async def test_a_full_disk_makes_alertmanager_call_again_and_nothing_is_lost(tmp
         await until(lambda: receiver.inbox.taken, 20)
     assert [reply.status for reply in receiver.replies[:1]] == [503]
     assert [envelope.labels["alertname"] for envelope in receiver.inbox.taken] == ["A"]
+
+
+async def test_what_no_retry_cures_is_told_to_alertmanager_once_and_goes_once_it_can(tmp_path: Path) -> None:
+    """It retries a 5xx within a second; of a 422 it counts a failure, and comes back with the group's next interval."""
+    hooked = channel(hook_token=TOKEN)
+    with calling(tmp_path, hooked, BEARER) as (receiver, alertmanager):
+        receiver.inbox.refusal = UnknownRecipient("user:gone", "no such user")
+        alertmanager.post({"labels": {"alertname": "A"}})
+        await until(lambda: receiver.replies, 20)
+        assert receiver.replies[0].status == 422
+        await until(lambda: "user:gone" in alertmanager.log(), 20)
+        receiver.inbox.refusal = None
+        await until(lambda: receiver.inbox.taken, 20)
+    assert [envelope.labels["alertname"] for envelope in receiver.inbox.taken] == ["A"]
+
+
+async def test_an_alert_that_is_refused_keeps_no_other_back() -> None:
+    class Picky(KeptInbox):
+        async def take(self, envelope: Envelope) -> None:
+            if envelope.labels["alertname"] == "poison":
+                raise InvalidField("content", "is poison")
+            await super().take(envelope)
+
+    inbox = Picky()
+    alerts = [{**ALERT, "labels": {"alertname": name}, "fingerprint": name} for name in ("a", "poison", "b")]
+    reply = await channel(hook_token=TOKEN).hook(posted(call(*alerts)), inbox)
+    assert (reply.status, reply.body) == (422, b"1 of 3 not taken: content: is poison\n")
+    assert [envelope.labels["alertname"] for envelope in inbox.taken] == ["a", "b"]
+
+
+async def test_a_flood_of_wrong_calls_is_one_line_of_the_log() -> None:
+    hooked = channel(hook_token=TOKEN)
+    with capture_logs() as logs:
+        for _ in range(100):
+            await hooked.hook(posted(call(ALERT), "Bearer wrong"), KeptInbox())
+    assert [entry["event"] for entry in logs] == ["hook_calls_refused"]
 
 
 async def test_what_alertmanager_left_out_is_told(tmp_path: Path) -> None:

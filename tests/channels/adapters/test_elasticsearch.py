@@ -155,6 +155,12 @@ def test_an_index_that_cannot_be_is_refused_in_the_settings(vendor: FakeElastics
         channel(vendor, indexes={"main": index})
 
 
+@pytest.mark.parametrize("url", ["http://es:0", "http://es:65536", "http://:9200"])
+def test_an_address_that_cannot_be_called_is_refused_in_the_settings(vendor: FakeElasticsearch, url: str) -> None:
+    with pytest.raises(ValidationError, match="1 to 65535"):
+        channel(vendor, url=url)
+
+
 def test_the_fake_refuses_what_the_real_one_refuses(vendor: FakeElasticsearch) -> None:
     """Without it, the tests above would prove little."""
     authorized = {"Authorization": f"ApiKey {API_KEY}", "Content-Type": "application/x-ndjson"}

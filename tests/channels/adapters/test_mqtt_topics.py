@@ -132,6 +132,8 @@ def test_templates_take_levels_and_the_topic() -> None:
         ({"password": "x"}, "needs a username"),
         ({"url": "mqtt://user:secret@b"}, "pattern"),
         ({"url": "http://b"}, "pattern"),
+        ({"url": "mqtt://b:0"}, "1 to 65535"),
+        ({"url": "mqtt://b:65536"}, "1 to 65535"),
     ],
 )
 def test_settings_that_cannot_work_are_told(fields: dict[str, Any], part: str) -> None:

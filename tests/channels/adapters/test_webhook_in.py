@@ -12,6 +12,7 @@ import standardwebhooks
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from autoglm.channels.adapters.webhook import incoming
@@ -139,6 +140,33 @@ async def test_what_was_changed_on_the_way_is_refused(channel: Webhook) -> None:
     for bad in forged:
         assert (await channel.hook(bad, Nobody())).status == 401
     assert (await channel.hook(good, KeptInbox())).status == 200
+
+
+async def test_with_many_endpoints_a_call_names_its_own() -> None:
+    """Each secret that is tried hashes the body, and anybody may call."""
+    many = {f"press-{number}": {"secret": MES} for number in range(incoming.MAX_TRIED)} | {"erp": {"secret": ERP}}
+    channel = Webhook(settings(endpoints=many), Resources("hooks", no_blob))
+    reply = await channel.hook(call({}), Nobody())
+    assert reply.status == 400
+    assert b"?endpoint=ENDPOINT" in reply.body
+    inbox = KeptInbox()
+    assert (await channel.hook(call({}, query={"endpoint": "erp"}), inbox)).status == 200
+    assert inbox.taken[0].from_ == "channel:hooks/erp"
+    await channel.aclose()
+
+
+def test_no_call_has_many_signatures_checked_by_ed25519() -> None:
+    """Each costs a hash of the body."""
+    key = Ed25519PrivateKey.generate()
+    secrets = parse_secrets("whsk_" + base64.b64encode(key.private_bytes_raw()).decode())
+    good, wrong = sign(secrets, "id", 1, b"x"), sign(secrets, "id", 2, b"x")
+    assert is_signed(secrets, " ".join([*[wrong] * 3, good]), "id", "1", b"x")
+    assert not is_signed(secrets, " ".join([*[wrong] * 4, good]), "id", "1", b"x")
+
+
+def test_no_body_may_be_longer_than_the_hub_reads() -> None:
+    with pytest.raises(ValidationError):
+        settings(incoming_bytes=1_048_577)
 
 
 class Nobody(KeptInbox):

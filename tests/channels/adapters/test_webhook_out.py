@@ -169,6 +169,7 @@ async def test_an_endpoint_without_a_url_takes_nothing() -> None:
         ({"url": "ftp://x.example", "secret": secret(1)}, "https://"),
         ({"url": "https:///hooks", "secret": secret(1)}, "https://"),
         ({"url": "https://x.example:99999", "secret": secret(1)}, "https://"),
+        ({"url": "https://x.example:0", "secret": secret(1)}, "https://"),
     ],
 )
 def test_settings_that_cannot_work_are_told_without_the_secret(endpoint: dict[str, str], wrong: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import (
@@ -23,7 +23,7 @@ from autoglm.channels.delivery import (
     transient,
     unauthorized,
 )
-from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.settings import ChannelSettings, check_url
 from autoglm.channels.vendor_json import vendor_json
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.core.envelope import Envelope, JsonPart, text_of
@@ -66,7 +66,7 @@ class ElasticsearchSettings(ChannelSettings, frozen=True):
     """A `[[channel]]` of the kind elasticsearch."""
 
     kind: Literal["elasticsearch"]
-    url: str = Field(pattern=r"^https?://[^\s?#@]+$")
+    url: Annotated[str, AfterValidator(check_url)] = Field(pattern=r"^https?://[^\s?#@]+$")
     """Address of Elasticsearch or OpenSearch, without a user."""
     indexes: dict[str, IndexName] = Field(min_length=1, max_length=1000)
     """Indexes or data streams by the name that their addresses have."""

@@ -9,23 +9,24 @@ import hmac
 import json
 import time
 from collections.abc import Sequence
-from typing import Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 from urllib.parse import quote
 
 import msgspec
 import structlog
-from pydantic import BaseModel, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 
 from autoglm.channels.adapters.alertmanager.alerts import SEVERITIES, is_meant, moment, posting_of
 from autoglm.channels.adapters.alertmanager.notices import envelopes_of, read_notice
 from autoglm.channels.adapters.alertmanager.overtaken import Overtaken
 from autoglm.channels.channel import Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Words, accepted, transient
-from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.hook_refusals import Refusals
+from autoglm.channels.settings import ChannelSettings, check_url
 from autoglm.channels.vendor_json import vendor_value
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.core.envelope import Envelope
-from autoglm.core.errors import HubError
+from autoglm.core.errors import HubError, InvalidField, PayloadTooLarge, UnknownRecipient
 
 LIST_BYTES = 32 << 20
 """Of Alertmanager's list of active alerts, which is read to resolve one."""
@@ -36,7 +37,7 @@ log = structlog.get_logger(__name__)
 class Server(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """`[channel.servers.NAME]`: an Alertmanager; its address is channel:CHANNEL/NAME."""
 
-    url: str = Field(pattern=r"^https?://[^\s?#]+$")
+    url: Annotated[str, AfterValidator(check_url)] = Field(pattern=r"^https?://[^\s?#]+$")
     """Its address, with the path prefix where it has one."""
     token: SecretStr | None = None
     """For `Authorization: Bearer`."""
@@ -84,6 +85,7 @@ class Alertmanager:
         self._severities = SEVERITIES | settings.severities
         self._web = Web()
         self._overtaken = Overtaken()
+        self._refused = Refusals(resources.name)
 
     def limits(self, target: str) -> Limits:
         """One at a time, so that an alert is resolved after it was raised."""
@@ -128,20 +130,31 @@ class Alertmanager:
         """Alertmanager calls: see `hook`."""
 
     async def hook(self, call: HookCall, inbox: Inbox) -> HookReply:
-        """503 when the inbox refuses: Alertmanager calls again. Raises InvalidJson, InvalidField."""
+        """Alertmanager calls again within a minute for a 5xx only. Other failures it counts and logs, with the words,
+        and calls with the group's next change or `group_interval`: so what never goes is told there, and goes once
+        the settings are put right. Raises InvalidJson, InvalidField.
+        """
         if call.method != "POST":
             return HookReply(405, b"Alertmanager's webhook is a POST\n")
         if not self._is_authentic(call.headers.get("authorization", "")):
-            log.warning("hook_call_refused", channel=self._name)
+            self._refused.note(401, "wrong or missing credentials")
             return HookReply(401, b"wrong or missing credentials; see hook_token in the channel's settings\n")
         notice = read_notice(call.body)
         to = self._settings.incoming_to
-        try:
-            for envelope in envelopes_of(notice, channel=self._name, to=to, severities=self._severities):
+        refusals: list[HubError] = []
+        count = 0
+        for envelope in envelopes_of(notice, channel=self._name, to=to, severities=self._severities):
+            count += 1
+            try:
                 await inbox.take(envelope)
-        except HubError as error:
-            log.warning("alerts_not_taken", channel=self._name, code=error.code)
-            return HookReply(503, f"not taken ({error.code}); try again\n".encode())
+            except (InvalidField, UnknownRecipient, PayloadTooLarge) as error:  # the others are told all the same
+                refusals.append(error)
+            except HubError as error:
+                log.warning("alerts_not_taken", channel=self._name, code=error.code)
+                return HookReply(503, f"not taken ({error.code}); try again\n".encode())
+        if refusals:
+            log.error("alerts_refused", channel=self._name, code=refusals[0].code, count=len(refusals), of=count)
+            return HookReply(422, f"{len(refusals)} of {count} not taken: {refusals[0]}\n".encode())
         return HookReply(200)
 
     async def aclose(self) -> None:
@@ -175,7 +188,7 @@ class Alertmanager:
         if (failed := of_status(answer)) is not None:
             raise NoAnswer(failed)
         active = vendor_value(answer.body)
-        if not isinstance(active, list):
+        if not isinstance(active, list) or not all(map(_is_alert, active)):
             words = Words("Alertmanager's list of alerts cannot be read", "无法解析 Alertmanager 的告警列表")
             raise NoAnswer(transient("unreadable", words))
         meant = [alert for alert in active if is_meant(alert, posting)] or [posting["alert"]]
@@ -204,6 +217,11 @@ class Alertmanager:
             wanted = f"{self._settings.hook_username}:{self._settings.hook_password.get_secret_value()}"
             return hmac.compare_digest(pair, wanted.encode())
         return False
+
+
+def _is_alert(found: object) -> bool:
+    """As `is_meant` reads it."""
+    return isinstance(found, dict) and all(isinstance(found.get(name), dict) for name in ("labels", "annotations"))
 
 
 def _taken(answer: Answer) -> Delivery:

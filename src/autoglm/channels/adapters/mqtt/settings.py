@@ -167,6 +167,17 @@ class MqttSettings(ChannelSettings, frozen=True):
     presence: Presence | None = None
     """Tells others whether the hub is connected: a table [channel.presence]."""
 
+    @field_validator("url")
+    @classmethod
+    def _has_port(cls, url: str) -> str:
+        try:
+            is_port = urlsplit(url).port != 0
+        except ValueError:
+            is_port = False
+        if not is_port:
+            raise ValueError(f"{url!r} has a port that is none: 1 to 65535")
+        return url
+
     @field_validator("publish")
     @classmethod
     def _are_filters(cls, filters: tuple[str, ...]) -> tuple[str, ...]:

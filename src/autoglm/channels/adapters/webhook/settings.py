@@ -1,13 +1,12 @@
 """Settings of webhooks: the endpoints that are called, and that call."""
 
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from autoglm.channels.adapters.webhook.signature import parse_secrets
 from autoglm.channels.guard import parse_allowed
-from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.settings import ChannelSettings, check_url
 
 EndpointName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -24,13 +23,7 @@ class Endpoint(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=
     @classmethod
     def _is_url(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
-            try:
-                place = urlsplit(url.get_secret_value())
-                is_url = place.scheme in ("http", "https") and bool(place.hostname) and (place.port or 1) > 0
-            except ValueError:
-                is_url = False
-            if not is_url:
-                raise ValueError("must be an address such as https://erp.example/hooks")
+            check_url(url.get_secret_value())
         return url
 
     @field_validator("secret")
@@ -55,7 +48,7 @@ class WebhookSettings(ChannelSettings, frozen=True):
     """Endpoints by the name that their addresses have."""
     allow: tuple[str, ...] = Field(default=(), max_length=1_000)
     """Hosts and networks that may be called although they are private: "erp.intranet", "10.1.0.0/16"."""
-    incoming_bytes: int = Field(default=262_144, ge=1_024, le=4_194_304)
+    incoming_bytes: int = Field(default=262_144, ge=1_024, le=1_048_576)
     """Longest body that is taken in."""
 
     @field_validator("allow")
