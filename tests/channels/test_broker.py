@@ -132,6 +132,29 @@ async def test_devices_and_the_hub_meet_there(program: str, tmp_path: Path) -> N
         assert bool(broker.limits) is (program == "nats-server")
 
 
+ODD = ("pa:ss:word", " blanks about ", "密码密码密码密码", 'quo"te\\u0041', "#hash-tag", "$7$101$salt$hash", "😀" * 8)
+
+
+async def is_let_in(broker: Broker, name: str, password: str) -> bool:
+    with Press(broker, name=name, password=password, client_id=f"{name}-{len(password)}") as press:
+        await until(lambda: press.granted or press.refused)
+        return press.granted
+
+
+async def test_any_password_lets_in_as_it_is_and_no_part_of_it_does(program: str, tmp_path: Path) -> None:
+    """In a folder of any name."""
+    users = [{"name": f"user-{number}", "password": password} for number, password in enumerate(ODD)]
+    async with running(program, tmp_path / "数据 1" / "mqtt", user=users) as broker:
+        assert [await is_let_in(broker, f"user-{number}", text) for number, text in enumerate(ODD)] == [True] * len(ODD)
+        assert not await is_let_in(broker, "user-0", "pa")
+        assert not await is_let_in(broker, "user-1", "blanks about")
+
+
+def test_a_hash_is_no_password() -> None:
+    with pytest.raises(ValidationError, match="not as a hash"):
+        settings("nats-server", user=[{"name": "a", "password": "$2a$11$0123456789"}])
+
+
 async def test_strangers_and_wrong_passwords_stay_outside(program: str, tmp_path: Path) -> None:
     async with running(program, tmp_path / "mqtt") as broker:
         port = int(broker.url.rpartition(":")[2])

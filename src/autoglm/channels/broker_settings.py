@@ -37,6 +37,8 @@ class BrokerUser(BaseModel, frozen=True, extra="forbid", use_attribute_docstring
     def _is_one_line(cls, password: SecretStr) -> SecretStr:
         if not password.get_secret_value().isprintable():
             raise ValueError("a password has no control characters")
+        if password.get_secret_value().startswith(("$2a$", "$2b$", "$2x$", "$2y$")):  # nats-server would compare hashes
+            raise ValueError("a password is given as it is, not as a hash by bcrypt")
         return password
 
     @field_validator("name")

@@ -1,8 +1,10 @@
 """Mosquitto's configuration: no anonymous clients, hashed passwords, access rules, saved on every change.
 
-Source: mosquitto.conf(5), mosquitto_passwd(1) of Mosquitto 2.0.
+Source: mosquitto.conf(5) and lib/password_mosq of Mosquitto 2.0.
 """
 
+import base64
+import hashlib
 import os
 import pwd
 from collections.abc import Sequence
@@ -12,16 +14,25 @@ from autoglm.channels.broker.plan import Login, Plan, Ports
 from autoglm.channels.broker_settings import BrokerSettings
 
 HUB_INFLIGHT = 1000
+_ROUNDS = 101
+"""As mosquitto_passwd: mosquitto has one thread, which hashes at each CONNECT."""
 
 
 def plan(path: str, folder: Path, settings: BrokerSettings, ports: Ports, logins: Sequence[Login]) -> Plan:
     config, passwords, rules = folder / "mosquitto.conf", folder / "passwords", folder / "access"
     files = {
         config: configuration(folder, settings, ports),
-        passwords: "".join(f"{login.name}:{login.password}\n" for login in logins),
+        passwords: "".join(f"{login.name}:{hashed(login.password)}\n" for login in logins),
         rules: access(logins),
     }
-    return Plan("mosquitto", (path, "-c", str(config)), files, passwords)
+    return Plan("mosquitto", (path, "-c", str(config)), files)
+
+
+def hashed(password: str) -> str:
+    """As mosquitto_passwd writes it, which itself ends a password at a colon and drops blanks around it: PBKDF2."""
+    salt = os.urandom(12)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ROUNDS)
+    return f"$7${_ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
 def configuration(folder: Path, settings: BrokerSettings, ports: Ports) -> str:

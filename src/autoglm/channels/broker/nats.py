@@ -19,7 +19,6 @@ def plan(path: str, folder: Path, settings: BrokerSettings, ports: Ports, logins
 
 
 def configuration(folder: Path, settings: BrokerSettings, ports: Ports, logins: Sequence[Login]) -> str:
-    """Strings as in JSON, which is part of the language."""
     users = "\n".join(f"    {_user(login)}" for login in logins)
     return f"""server_name: autoglm
 listen: "127.0.0.1:-1"
@@ -28,11 +27,11 @@ max_connections: {settings.max_connections}
 debug: false
 logtime: false
 jetstream {{
-  store_dir: {json.dumps(str(folder / "nats"))}
+  store_dir: {_quoted(str(folder / "nats"))}
   sync_interval: always
 }}
 mqtt {{
-  listen: {json.dumps(f"{_bracketed(settings.host)}:{ports.device}")}
+  listen: {_quoted(f"{_bracketed(settings.host)}:{ports.device}")}
   max_ack_pending: 1000
   ack_wait: "30s"
 }}
@@ -45,13 +44,13 @@ authorization {{
 
 
 def _user(login: Login) -> str:
-    fields = [f"user: {json.dumps(login.name)}", f"password: {json.dumps(login.password)}"]
+    fields = [f"user: {_quoted(login.name)}", f"password: {_quoted(login.password)}"]
     if "#" not in login.publish or "#" not in login.subscribe:
         publish = [subject for pattern in login.publish for subject in subjects(pattern)]
         subscribe = [subject for pattern in login.subscribe for subject in subjects(pattern)]
         fields.append(
-            f"permissions: {{publish: {{allow: {json.dumps(publish)}}}, "
-            f"subscribe: {{allow: {json.dumps([*subscribe, '$MQTT.sub.>', '$MQTT.deliver.pubrel.>'])}}}}}"
+            f"permissions: {{publish: {{allow: {_quoted(publish)}}}, "
+            f"subscribe: {{allow: {_quoted([*subscribe, '$MQTT.sub.>', '$MQTT.deliver.pubrel.>'])}}}}}"
         )
     return "{" + ", ".join(fields) + "}"
 
@@ -73,6 +72,11 @@ def _subject(text: str) -> str:
     named = ["*" if level == "+" else level.replace(".", "//") for level in levels]
     # An empty level is a slash before the dot that ends it, or, at the very end, alone.
     return ".".join(level or "/" for level in named)
+
+
+def _quoted(value: str | list[str]) -> str:
+    """As in JSON, which is part of the language, but for its \\u."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _bracketed(host: str) -> str:

@@ -33,8 +33,6 @@ class Plan(NamedTuple):
     """Without secrets: everybody on the machine sees it."""
     files: dict[Path, str]
     """To be written before each start."""
-    passwords: Path | None = None
-    """Of mosquitto, in plain text until `mosquitto_passwd` has hashed it."""
 
 
 def find_program(name: str) -> str | None:

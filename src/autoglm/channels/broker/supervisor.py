@@ -18,7 +18,7 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from autoglm.channels.broker import launch, mosquitto, nats
-from autoglm.channels.broker.plan import Login, Plan, Ports, choose_ports, choose_program, find_program, write
+from autoglm.channels.broker.plan import Login, Plan, Ports, choose_ports, choose_program, write
 from autoglm.channels.broker.probe import answers
 from autoglm.channels.broker_settings import HUB_USER, BrokerSettings
 from autoglm.core.errors import SettingsError
@@ -123,7 +123,7 @@ class Broker:
         """Returns when it answers. Raises SettingsError with what it said."""
         self.starts += 1
         self._tail.clear()
-        await anyio.to_thread.run_sync(_prepare, self._plan)
+        await anyio.to_thread.run_sync(write, self._plan)
         with anyio.CancelScope(shield=True):  # broken off, it would leave a process that nobody owns
             process = self._process = await anyio.open_process(
                 [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *self._plan.command],
@@ -248,18 +248,3 @@ def _hub_password(folder: Path) -> str:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(fresh)
     return fresh
-
-
-def _prepare(plan: Plan) -> None:
-    """Blocks. Raises SettingsError."""
-    write(plan)
-    if plan.passwords is None:
-        return
-    hasher = find_program("mosquitto_passwd")
-    if hasher is None:
-        raise SettingsError(["mqtt_broker: mosquitto_passwd is not installed; it comes with mosquitto"])
-    # -U hashes the file in place: a password on the command line would be for all to see.
-    done = subprocess.run([hasher, "-U", str(plan.passwords)], capture_output=True, text=True, check=False, timeout=60)
-    if done.returncode:
-        plan.passwords.unlink(missing_ok=True)
-        raise SettingsError([f"mqtt_broker: mosquitto_passwd failed: {done.stderr.strip()[:200]}"])
