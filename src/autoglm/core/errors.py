@@ -91,13 +91,15 @@ class HeadTooLarge(HubError):
 
 
 class RequestTimeout(HubError):
-    """The client stopped sending in the middle of a request; the connection ends with the answer."""
+    """The client stopped sending in the middle of a request, or is too slow; the connection ends with the answer."""
 
     code = "request_timeout"
     retryable = True
 
-    def __init__(self, silent_s: float) -> None:
-        super().__init__(f"nothing came for {silent_s:.0f} s, and the request is not complete")
+    def __init__(self, waited_s: float, *, is_slow: bool = False) -> None:
+        """is_slow: something came all the while."""
+        what = "the body has been coming" if is_slow else "nothing came"
+        super().__init__(f"{what} for {waited_s:.0f} s, and the request is not complete")
 
 
 class TooManyConnections(HubError):
@@ -110,6 +112,20 @@ class TooManyConnections(HubError):
         super().__init__(
             f"{limit} clients are connected already; raise gateway.max_connections?", limit=limit, retry_after_s=2.0
         )
+
+
+class TooManyBodies(HubError):
+    """As many large bodies as may be in memory at a time are coming from callers that nobody has verified yet."""
+
+    code = "too_many_bodies"
+    retryable = True
+
+    def __init__(self, limit: int, free_bytes: int) -> None:
+        """free_bytes: bodies up to this size are always taken."""
+        super().__init__(
+            f"{limit} bodies of over {free_bytes} bytes are coming already; call again in a moment",
+            limit=limit, retry_after_s=2.0,
+        )  # fmt: skip
 
 
 class UnknownPath(HubError):

@@ -1,5 +1,6 @@
 """`/api/channels`, `/api/outbox`: how what goes out fares. `/api/hooks`: vendors' calls."""
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated
 
@@ -17,15 +18,19 @@ from autoglm.channels.outbox.dead_letters import DeadLetter
 from autoglm.channels.outbox.outbox import LaneState, Outbox
 from autoglm.channels.routes.notifier import Notifier
 from autoglm.core.envelope import AddressText, Content, check_texts
-from autoglm.core.errors import NotFound
+from autoglm.core.errors import NotFound, RequestTimeout, TooManyBodies
 from autoglm.gateway import fields
-from autoglm.gateway.exchange import Exchange
+from autoglm.gateway.exchange import HIGH_WATER_BYTES, Exchange
 from autoglm.gateway.posting import accept
 from autoglm.gateway.router import Route
 
 MAX_LETTERS = 1000
 _MAX_HOOK_BYTES = 1 << 20
 """Vendors' calls are small; nothing of them is verified before the channel looks."""
+_MAX_LARGE = 32
+"""Bodies of over HIGH_WATER_BYTES that hooks read at a time: strangers can fill 32 MiB of memory and no more."""
+_LARGE_S = 10.0
+"""So long such a body may take; it keeps the place of others."""
 
 
 class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +84,8 @@ class ChannelsGateway:
         self._notifier = notifier
         self._inbox_of = inbox_of
         self._max_body_bytes = max_body_bytes
+        self._large = 0
+        """Large bodies that are being read."""
 
     def routes(self) -> list[Route]:
         return [
@@ -168,10 +175,29 @@ class ChannelsGateway:
             method="GET" if exchange.is_head else exchange.method,
             query=exchange.query(),
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in exchange.headers.items()},
-            body=await exchange.body(min(self._max_body_bytes, _MAX_HOOK_BYTES)),
+            body=await self._stranger_body(exchange),
         )
         reply = await hooked.hook(call, self._inbox_of(outgoing))
         exchange.respond(reply.status, reply.body, [(b"content-type", reply.content_type.encode("latin-1"))])
+
+    async def _stranger_body(self, exchange: Exchange) -> bytes:
+        """Raises PayloadTooLarge, TooManyBodies, RequestTimeout. A short body never waits for a place."""
+        limit_bytes = min(self._max_body_bytes, _MAX_HOOK_BYTES)
+        exchange.check_body(limit_bytes)
+        length = exchange.head.length  # None in chunks: they may become many
+        if exchange.has_whole_body or (length is not None and length <= HIGH_WATER_BYTES):
+            return await exchange.body(limit_bytes)
+        if self._large == _MAX_LARGE:
+            raise TooManyBodies(_MAX_LARGE, HIGH_WATER_BYTES)
+        self._large += 1
+        try:
+            async with asyncio.timeout(_LARGE_S):
+                return await exchange.body(limit_bytes)
+        except TimeoutError:
+            exchange.is_keep_alive = False
+            raise RequestTimeout(_LARGE_S, is_slow=True) from None
+        finally:
+            self._large -= 1
 
 
 def channel_metrics(

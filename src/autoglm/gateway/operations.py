@@ -477,7 +477,7 @@ _CHANNELS = (
     Operation(
         "POST", "/api/hooks/{name}", "callHook", "channels", "A vendor brings a message or a receipt",
         (Answer(200, "As the vendor wants it", {"text/plain": {"type": "string"}}),),
-        (*_ANY, *_BODY, *_WRITE, *_HOOK), (_CHANNEL,), request={}, is_open=True,
+        (*_ANY, *_BODY, *_WRITE, *_HOOK, "too_many_bodies"), (_CHANNEL,), request={}, is_open=True,
     ),
 )  # fmt: skip
 

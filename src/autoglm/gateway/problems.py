@@ -32,6 +32,7 @@ PROBLEMS: dict[str, Row] = {
     "head_too_large": Row(431, "Head too large", _BAD),
     "request_timeout": Row(408, "Request incomplete", _BAD),
     "too_many_connections": Row(503, "Too many clients", _SERVER),
+    "too_many_bodies": Row(503, "Too many large bodies", _SERVER),
     "unknown_path": Row(404, "Unknown path", _BAD),
     "method_not_allowed": Row(405, "Method not allowed", _BAD),
     "not_found": Row(404, "Not found", _BAD),
