@@ -137,9 +137,10 @@ class Carrier:
             except (StorageFull, QueueFull):  # what cannot be noted is not sent: it could be sent twice
                 lane.retry(letter.seq, monotonic_s() + _FULL_DISK_S, letter.tried)
                 return
+            began_s = monotonic_s()
             delivery = await self._send(outgoing.channel, parcels[part], f"{letter.envelope.id}.{part}")
             if delivery.outcome in ("retry", "permanent"):
-                await self._failed(lane, [letter], delivery, outgoing)
+                await self._failed(lane, [letter], delivery, outgoing, began_s)
                 return
             if part + 1 < len(parcels):
                 await self._note_answer(lane, letter, delivery, part)
@@ -170,6 +171,7 @@ class Carrier:
             for letter in letters:
                 lane.retry(letter.seq, monotonic_s() + _FULL_DISK_S, letter.tried)
             return
+        began_s = monotonic_s()
         delivery = await self._send(outgoing.channel, parcel, f"{letters[0].envelope.id}.digest-{number}")
         if delivery.outcome == "permanent":  # one of them is to blame: each by itself
             ends = [_receipt(letter, "queued", delivery, now_ms()) for letter in letters]
@@ -179,7 +181,7 @@ class Carrier:
             self._count(lane, delivery)
             return
         if delivery.outcome == "retry":
-            await self._failed(lane, letters, delivery, outgoing)
+            await self._failed(lane, letters, delivery, outgoing, began_s)
             return
         self._worked(lane, delivery)
         count = len(letters)
@@ -241,14 +243,18 @@ class Carrier:
 
     # --- what became of it ---
 
-    async def _failed(self, lane: Lane, letters: Sequence[Letter], delivery: Delivery, outgoing: Outgoing) -> None:
-        """One request for these messages failed, for now or for ever."""
+    async def _failed(
+        self, lane: Lane, letters: Sequence[Letter], delivery: Delivery, outgoing: Outgoing, began_s: float
+    ) -> None:
+        """One request for these messages failed, for now or for ever. began_s: when it went out; monotonic."""
         self._count(lane, delivery)
         now_s = monotonic_s()
         if delivery.outcome == "permanent":
             lane.failures = 0  # the vendor answers
         else:
-            lane.failures += 1
+            if not lane.failures or began_s >= lane.failed_s:  # else it went out beside one that failed: nothing new
+                lane.failures += 1
+            lane.failed_s = now_s
             self._pause(lane, delivery, now_s)
         if delivery.is_in_doubt and outgoing.settings.on_doubt == "fail":
             delivery = _never_twice(delivery)

@@ -42,7 +42,9 @@ class Lane:
         self.pause_code = ""
         self.pause_reason = Words("", "")
         self.failures = 0
-        """Attempts in turn that failed for what is no fault of the message."""
+        """Attempts in turn that failed for what is no fault of the message. Those at the same time count as one."""
+        self.failed_s = 0.0
+        """When the last of them ended; monotonic."""
         self._ready: list[int] = []
         """A heap of `(9 - priority) << 53 | seq`."""
         self._later: list[tuple[float, int, int]] = []
