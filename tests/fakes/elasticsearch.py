@@ -30,6 +30,8 @@ class FakeElasticsearch(Vendor):
         self.item_faults: deque[tuple[int, str] | None] = deque()
         """(status, type) for the next documents; None: this one is taken."""
         self.may_look_around = True
+        self.most_bytes = 100 << 20
+        """Of a request, as `http.max_content_length`."""
         self._mapping: dict[str, str] = {"event.severity": "number"}
 
     @property
@@ -47,6 +49,8 @@ class FakeElasticsearch(Vendor):
             return _failure(405, "method_not_allowed")
         if request.headers.get("content-type") != "application/x-ndjson":
             return _failure(406, "media_type_header_exception")
+        if len(request.body) > self.most_bytes:
+            return response(413, b"")
         if not request.body.endswith(b"\n"):
             return _failure(400, "illegal_argument_exception")
         try:
@@ -77,9 +81,10 @@ class FakeElasticsearch(Vendor):
         return self.take(request)
 
     def _item_failure(self, status: int, kind: str) -> bytes:
-        """Of the request that came last, in its item."""
-        action = json.loads(self.requests[-1].body.split(b"\n")[0])["create"]
-        return response(200, {"took": 3, "errors": True, "items": [{"create": _refused(action, status, kind)}]})
+        """Of the request that came last, in all its items."""
+        actions = [json.loads(line)["create"] for line in self.requests[-1].body[:-1].split(b"\n")[::2]]
+        items = [{"create": _refused(action, status, kind)} for action in actions]
+        return response(200, {"took": 3, "errors": True, "items": items})
 
     def _created(self, action: dict[str, str], document: dict[str, Any]) -> dict[str, Any]:
         index, identity = action["_index"], action["_id"]

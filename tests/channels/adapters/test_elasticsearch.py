@@ -3,15 +3,25 @@
 import http.client
 import json
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from pydantic import ValidationError
 
-from autoglm.channels.adapters.elasticsearch import Elasticsearch, ElasticsearchSettings, document_of, of_items
+from autoglm.channels.adapters.elasticsearch import (
+    PARALLEL,
+    Elasticsearch,
+    ElasticsearchSettings,
+    document_of,
+    of_items,
+)
 from autoglm.channels.channel import Resources
 from autoglm.channels.settings import parse_channel
 from autoglm.channels.web import Answer
+from channels.outbox.office import Office, office
 from contracts.channel_contract import ChannelContract, Rig, message, no_blob
 from fakes.elasticsearch import API_KEY, PASSWORD, USER, FakeElasticsearch
 
@@ -86,6 +96,60 @@ async def test_some_are_taken_and_some_refused_and_each_is_told_apart(vendor: Fa
     assert list(vendor.documents) == ["m-0.0", f"m-{len(cases) - 1}.0"]
 
 
+async def post_all(hub: Office, count: int) -> list[str]:
+    """At once, as from many senders."""
+    ids = [f"e-{number}" for number in range(count)]
+    async with anyio.create_task_group() as tasks:
+        for id in ids:
+            tasks.start_soon(partial(hub.post, id, "channel:logs/main", id=id))
+    return ids
+
+
+async def test_a_thousand_events_are_few_requests(vendor: FakeElasticsearch, tmp_path: Path) -> None:
+    """16 by themselves; a slow disk has some go out before the others are there."""
+    logs = channel(vendor)
+    async with office(tmp_path, (logs, logs._settings)) as hub:
+        ends = await hub.ends(*await post_all(hub, 1000))
+    await logs.aclose()
+    assert {(end.state, end.attempt) for end in ends} == {("delivered", 1)}
+    assert len(vendor.documents) == 1000
+    assert max(request.body.count(b"\n") // 2 for request in vendor.requests) == PARALLEL
+    assert len(vendor.requests) <= 100
+
+
+async def test_a_document_that_is_refused_delays_no_other(vendor: FakeElasticsearch, tmp_path: Path) -> None:
+    """Neither one that does not fit the mapping, nor one for which the whole request is refused."""
+    vendor.most_bytes = 2_000_000
+    vendor._mapping["labels.a"] = "number"
+    logs = channel(vendor)
+    async with office(tmp_path, (logs, logs._settings)) as hub:
+        wrong = await hub.post("poison", "channel:logs/main", labels={"a": "b"})
+        large = await hub.post("x" * 3_000_000, "channel:logs/main")
+        ids = await post_all(hub, 100)
+        assert [end.code for end in await hub.ends(wrong, large)] == ["document_parsing_exception", "http_413"]
+        ends = await hub.ends(*ids)
+    await logs.aclose()
+    assert {(end.state, end.attempt) for end in ends} == {("delivered", 1)}
+    assert len(vendor.documents) == 100
+
+
+async def test_those_of_a_request_that_was_cut_are_tried_again_and_there_once(
+    vendor: FakeElasticsearch, tmp_path: Path
+) -> None:
+    logs = channel(vendor)
+    vendor.faults.extend(["cut", "throttled", "server_error", "garbage"])
+    async with office(tmp_path, (logs, logs._settings)) as hub:
+        ids = [await hub.post(f"event {number}", "channel:logs/main") for number in range(100)]
+        await hub.read(ids[-1])
+        with anyio.fail_after(60.0):
+            while hub.outbox.states():  # the fault of a full queue has the lane rest for half a minute
+                hub.outbox.hurry("logs")
+                await anyio.sleep(0.01)
+        assert {end.state for end in await hub.ends(*ids)} == {"delivered"}
+    await logs.aclose()
+    assert sorted(vendor.texts) == sorted(f"event {number}" for number in range(100))
+
+
 async def test_a_document_has_ecs_fields(vendor: FakeElasticsearch, rig: Rig) -> None:
     parts = [{"type": "text", "text": "Druck 7 bar"}, {"type": "json", "json": {"bar": 7}}]
     await rig.send(message(parts, kind="log", labels={"line": "7"}, priority=7, thread="t-1"))
@@ -145,7 +209,7 @@ async def test_a_key_that_may_only_write_is_healthy(vendor: FakeElasticsearch) -
 )
 def test_an_answer_that_does_not_name_the_document_is_in_doubt(body: bytes) -> None:
     """`errors: false` alone proves nothing."""
-    delivery = of_items(Answer(200, {}, body), "k")
+    (delivery,) = of_items(Answer(200, {}, body), ["k"])
     assert (delivery.outcome, delivery.code, delivery.is_in_doubt) == ("retry", "unreadable", True)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from autoglm.channels.channel import Limits
+from autoglm.channels.channel import Channel, Limits
 from autoglm.channels.groups import Groups
 from autoglm.channels.mailbox import Mailbox
 from autoglm.channels.outbox.carrier import Outgoing
@@ -17,7 +17,6 @@ from autoglm.channels.receipts import Receipt, subject_of_message
 from autoglm.channels.settings import ChannelSettings, OutboxSettings
 from autoglm.core.envelope import Envelope
 from autoglm.store import Store, StoreSettings, open_store
-from channels.scripted_channel import ScriptedChannel
 from eventually import until
 
 EAGER = OutboxSettings(first_retry_s=0.02, max_retry_s=0.1, attempt_timeout_s=2.0)
@@ -81,7 +80,7 @@ class Office:
 
 @asynccontextmanager
 async def office(
-    folder: Path, *channels: tuple[ScriptedChannel, ChannelSettings], outbox: OutboxSettings = EAGER
+    folder: Path, *channels: tuple[Channel, ChannelSettings], outbox: OutboxSettings = EAGER
 ) -> AsyncIterator[Office]:
     """Runs until the end of the block; then it is cut off, as by kill -9 but for the disk."""
     async with open_store(folder, StoreSettings()) as store:

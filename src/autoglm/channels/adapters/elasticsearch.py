@@ -7,7 +7,7 @@ import base64
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, model_validator
 
@@ -23,12 +23,18 @@ from autoglm.channels.delivery import (
     transient,
     unauthorized,
 )
+from autoglm.channels.gathering import Gathering
 from autoglm.channels.settings import ChannelSettings, check_url
-from autoglm.channels.vendor_json import vendor_json
+from autoglm.channels.vendor_json import map_of, vendor_value
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.core.envelope import Envelope, JsonPart, text_of
 
 ECS_VERSION = "8.11.0"
+PARALLEL = 64
+"""Messages on their way at a time, which are the documents of one `_bulk` at the most."""
+_BULK_BYTES = 8 << 20
+"""Of one `_bulk`; Elastic's guide asks for a few MB."""
+_ANSWER_BYTES = 4 << 20
 LEVELS = ((9, "critical"), (7, "error"), (6, "warning"), (3, "info"), (0, "debug"))
 """From which priority on which `log.level`."""
 IndexName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9.][^\s\\/*?\"<>|,#:A-Z]*$", max_length=255)]
@@ -60,6 +66,23 @@ _REASONS: dict[str, tuple[Failure, Words]] = {
     ),
 }
 """By type of error: the class of failure, and the words for it. All others go by their status."""
+
+
+_UNREADABLE = transient(
+    "unreadable",
+    Words(
+        "Elasticsearch's answer cannot be read; it may have been delivered",
+        "无法解析 Elasticsearch 的应答，消息可能已送达",
+    ),
+    is_in_doubt=True,
+)
+
+
+class _Document(NamedTuple):
+    """Two lines of a `_bulk`."""
+
+    key: str
+    lines: bytes
 
 
 class ElasticsearchSettings(ChannelSettings, frozen=True):
@@ -95,10 +118,12 @@ class Elasticsearch:
         self._settings = settings
         self._name = resources.name
         self._web = Web()
+        self._bulk = Gathering(self._send_all, most=PARALLEL, most_bytes=_BULK_BYTES)
 
     def limits(self, target: str) -> Limits:
+        """`per_minute` counts documents."""
         count = self._settings.per_minute
-        return Limits(windows=((count, 60.0),) if count else (), per="channel")
+        return Limits(windows=((count, 60.0),) if count else (), per="channel", parallel=PARALLEL)
 
     def compose(self, envelope: Envelope, target: str) -> Sequence[Parcel]:
         if target not in self._settings.indexes:
@@ -106,15 +131,26 @@ class Elasticsearch:
         return [Parcel(target=target, body=document_of(envelope))]
 
     async def send(self, parcel: Parcel, key: str) -> Delivery:
-        """`create` with the key as _id: what an earlier attempt brought there is not brought again."""
+        """`create` with the key as _id: what an earlier attempt brought there is not brought again.
+
+        What is sent meanwhile shares a `_bulk`, each document with a result of its own.
+        """
         action = {"create": {"_index": self._settings.indexes[parcel.target], "_id": key}}
         lines = [json.dumps(line, ensure_ascii=False) for line in (action, parcel.body)]
-        body = ("\n".join(lines) + "\n").encode("utf-8", "replace")
+        document = _Document(key, ("\n".join(lines) + "\n").encode("utf-8", "replace"))
+        return await self._bulk.result_of(document, len(document.lines))
+
+    async def _send_all(self, documents: Sequence[_Document]) -> Sequence[Delivery] | None:
         try:
-            answer = await self._request("POST", "/_bulk", body)
+            answer = await self._request("POST", "/_bulk", b"".join(document.lines for document in documents))
         except NoAnswer as error:
-            return error.delivery
-        return of_status(answer) or of_items(answer, key)
+            return [error.delivery] * len(documents)
+        refused = of_status(answer)
+        if refused is None:
+            return of_items(answer, [document.key for document in documents])
+        if refused.outcome == "permanent" and len(documents) > 1:  # one of them is to blame
+            return None
+        return [refused] * len(documents)
 
     async def check(self) -> Health:
         """A key that may write but not look around is told so with 403: it is known, which is enough."""
@@ -143,7 +179,8 @@ class Elasticsearch:
         elif self._settings.password is not None:
             pair = f"{self._settings.username}:{self._settings.password.get_secret_value()}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
-        return await self._web.request(method, self._settings.url.rstrip("/") + path, headers=headers, body=body)
+        url = self._settings.url.rstrip("/") + path
+        return await self._web.request(method, url, headers=headers, body=body, limit_bytes=_ANSWER_BYTES)
 
 
 def document_of(envelope: Envelope) -> dict[str, Any]:
@@ -172,23 +209,24 @@ def document_of(envelope: Envelope) -> dict[str, Any]:
     }
 
 
-def of_items(answer: Answer, key: str) -> Delivery:
-    """The answer to one document is 200 whatever became of it: its item decides."""
+def of_items(answer: Answer, keys: Sequence[str]) -> list[Delivery]:
+    """The answer is 200 whatever became of the documents: the item of each decides, in their order."""
+    items = map_of(vendor_value(answer.body)).get("items")
+    if not isinstance(items, list) or len(items) != len(keys):
+        return [_UNREADABLE] * len(keys)
+    return [_of_item(item, key) for item, key in zip(items, keys, strict=True)]
+
+
+def _of_item(item: Any, key: str) -> Delivery:
     try:
-        body: Any = vendor_json(answer.body)
-        (item,) = body["items"]
         found = item["create"]
         status, is_ours = int(found["status"]), found["_id"] == key
         error = found.get("error") or {}
         kind = str(error.get("type", "")) if isinstance(error, dict) else ""
     except (ValueError, KeyError, TypeError, AttributeError):
-        is_ours = False
+        return _UNREADABLE
     if not is_ours:
-        words = Words(
-            "Elasticsearch's answer cannot be read; it may have been delivered",
-            "无法解析 Elasticsearch 的应答，消息可能已送达",
-        )
-        return transient("unreadable", words, is_in_doubt=True)
+        return _UNREADABLE
     if status in (200, 201, 409):  # 409: an earlier attempt brought it there
         return delivered(key)
     return _refused(status, kind[:100])
