@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import functools
 import ssl
 import time
@@ -16,6 +17,7 @@ import pytest
 import trustme
 from structlog.testing import capture_logs
 
+from autoglm.channels import web
 from autoglm.channels.adapters.mail import imap
 from autoglm.channels.adapters.mail.channel import MailChannel
 from autoglm.channels.adapters.mail.message_id import message_id
@@ -169,6 +171,43 @@ async def test_a_lost_connection_comes_back(server: MailboxServer, ca_file: Path
             await server.append(mail_of(f"number {number}").as_bytes())
             await until(has(inbox, number + 1))
     assert [envelope.content for envelope in inbox.taken] == ["number 0", "number 1", "number 2"]
+
+
+async def test_a_connection_that_dies_without_a_word_is_noticed(
+    authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind a router that forgot it: the hub waits to be told, nothing comes any more, and nothing says so."""
+    monkeypatch.setattr(web, "TIMEOUT_S", 0.5)
+    idling = asyncio.Event()
+    relayed: list[int] = []
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, dies: bool) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                if not (dies and idling.is_set()):
+                    writer.write(data)
+                if data.startswith(b"+ "):  # the server's word that it will tell (RFC 2177)
+                    idling.set()
+        writer.close()
+
+    async with imap_server(authority, security="none") as server:
+
+        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            relayed.append(1)
+            dies = len(relayed) == 1
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", server.port)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(functools.partial(pass_on, reader, to_server, dies=dies))
+                tasks.start_soon(functools.partial(pass_on, from_server, writer, dies=dies))
+
+        inbox = KeptInbox()
+        async with await asyncio.start_server(relay, "127.0.0.1", 0) as between:
+            port = between.sockets[0].getsockname()[1]
+            async with running(channel(server, ca_file, {"port": port, "poll_s": 1}), inbox):
+                await idling.wait()
+                await server.append(mail_of().as_bytes())
+                await until(has(inbox, 1))
+    assert len(relayed) == 2
 
 
 async def test_a_server_that_is_down_at_first_is_waited_for(authority: trustme.CA, ca_file: Path) -> None:
