@@ -48,7 +48,7 @@ from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
 from autoglm.gateway.openapi import openapi
 from autoglm.gateway.page import Page
-from autoglm.gateway.push import PushGateway
+from autoglm.gateway.push import PushGateway, owner_of_pushed
 from autoglm.gateway.questions import QuestionsGateway
 from autoglm.gateway.router import Route, Router
 from autoglm.gateway.server import Server, bind, make_server
@@ -341,7 +341,9 @@ class Hub:
             self._keys, dispatcher, metrics, max_body_bytes=limit, strip=strip,
             admission=None if budgets is None and cache is None else Admission(budgets, cache),
         )  # fmt: skip
-        self._messages = MessagesGateway(self._keys, self._mailbox, deltas, max_body_bytes=limit)
+        self._messages = MessagesGateway(
+            self._keys, self._mailbox, deltas, owner_of=partial(owner_of_pushed, directory), max_body_bytes=limit
+        )  # fmt: skip
         self._events = EventsGateway(self._keys, self._notifier, max_body_bytes=limit)
         self._questions = QuestionsGateway(
             self._keys, Questions(store.log, self._mailbox, self._notifier.reach), max_body_bytes=limit

@@ -34,6 +34,16 @@ name = "carol"
 value = "sk-carol"
 address = "user:carol"
 scopes = ["read:message:user:carol"]
+
+[[key]]
+name = "press"
+value = "sk-press"
+scopes = ["send:message:device:press"]
+
+[[key]]
+name = "wall"
+value = "sk-wall"
+scopes = ["read:message:device:wall"]
 """
 PUSH = """
 [outbox]
@@ -44,6 +54,14 @@ name = "push"
 kind = "web-push"
 contact = "mailto:it@example.org"
 allow = ["127.0.0.1"]
+
+[[channel]]
+name = "hooks"
+kind = "webhook"
+
+[channel.endpoints.alice]
+url = "https://erp.invalid/hooks"
+secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 """
 
 
@@ -172,3 +190,62 @@ def test_the_hub_says_that_it_can_push(hub: HubProcess) -> None:
             for headers in ({}, {"User-Agent": "Mozilla/5.0 MicroMessenger/8.0"})
         )
     assert (here["available"], inside_wechat["available"]) == (True, False)
+
+
+# --- whose message it is ------------------------------------------------------------------------------
+
+
+def ask(hub: HubProcess, method: str, path: str, key: str, **options: Any) -> httpx2.Response:
+    headers = {"Authorization": f"Bearer {key}"}
+    return httpx2.request(method, f"{hub.url}/api/messages{path}", headers=headers, timeout=20, **options)
+
+
+def sent_to(hub: HubProcess, to: str) -> str:
+    reply = ask(hub, "POST", "", "sk-press", json={"to": to, "content": "The press is down."})
+    return str(reply.raise_for_status().json()["id"])
+
+
+@pytest.mark.parametrize(
+    ("to", "key"),
+    [
+        ("channel:push/alice", "sk-alice"),
+        ("channel:push/user:alice", "sk-alice"),
+        ("channel:push/device:wall", "sk-wall"),
+    ],
+)
+def test_who_was_pushed_a_message_reads_and_acknowledges_it(hub: HubProcess, to: str, key: str) -> None:
+    id = sent_to(hub, to)
+    assert ask(hub, "GET", f"/{id}", key).json()["content"] == "The press is down."
+    acked = ask(hub, "POST", f"/{id}/ack", key)
+    assert (acked.status_code, acked.json()["state"]) == (200, "acknowledged")
+    steps = ask(hub, "GET", f"/{id}/receipts", key).json()["receipts"]
+    assert ("acknowledged", to) in [(step["state"], step.get("by")) for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("to", "key"),
+    [
+        ("channel:push/alice", "sk-bob"),
+        ("channel:push/alice", "sk-writer"),  # the same address, and no right to read its messages
+        ("channel:push/wall", "sk-wall"),  # user:wall's
+        ("channel:push/alice/", "sk-alice"),
+        ("channel:hooks/alice", "sk-alice"),  # an endpoint of that name is nobody's screen
+    ],
+)
+def test_what_was_pushed_to_another_is_not_there(hub: HubProcess, to: str, key: str) -> None:
+    id = sent_to(hub, to)
+    for method, path in (("GET", f"/{id}"), ("GET", f"/{id}/receipts"), ("POST", f"/{id}/ack")):
+        assert ask(hub, method, path, key).json()["code"] == "not_found", (method, path)
+    steps = ask(hub, "GET", f"/{id}/receipts", "sk-press").json()["receipts"]
+    assert "acknowledged" not in [step["state"] for step in steps]
+
+
+def test_the_sender_of_what_was_pushed_does_not_acknowledge_it(hub: HubProcess) -> None:
+    id = sent_to(hub, "channel:push/alice")
+    reply = ask(hub, "POST", f"/{id}/ack", "sk-press")
+    assert (reply.status_code, reply.json()["scope"]) == (403, "read:message:channel:push/alice")
+
+
+def test_the_right_to_one_message_is_none_to_the_channel(hub: HubProcess) -> None:
+    for path in ("?to=channel:push/alice", "/stream?to=channel:push/alice"):
+        assert ask(hub, "GET", path, "sk-alice").status_code == 403

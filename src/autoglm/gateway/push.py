@@ -13,6 +13,7 @@ from autoglm.channels.adapters.web_push.subscriptions import (
     Subscription,
     Subscriptions,
     check_endpoint,
+    owner_of,
 )
 from autoglm.channels.adapters.web_push.vapid import VapidKey
 from autoglm.channels.directory import Directory
@@ -105,6 +106,13 @@ class PushGateway:
         refusals = [channel.rule.refusal(endpoint) for channel in self._channels]
         if None not in refusals:
             raise InvalidField("endpoint", next(words.en for words in refusals if words is not None))
+
+
+def owner_of_pushed(directory: Directory, address: str) -> str | None:
+    """In whose browsers a message to the address is shown: user:alice for channel:push/alice, None for other kinds."""
+    name, _, target = address.removeprefix("channel:").partition("/")
+    outgoing = directory.outgoing.get(name) if address.startswith("channel:") else None
+    return owner_of(target) if outgoing is not None and isinstance(outgoing.channel, WebPush) else None
 
 
 def _shown(subscription: Subscription) -> PushBrowser:
