@@ -32,7 +32,8 @@ async ({count, said}) => {
   for (let round = 0; round < 1000; round++) {
     const registration = await navigator.serviceWorker.getRegistration();
     all = (await registration.getNotifications())
-        .map(({title, body, tag, renotify, requireInteraction}) => ({title, body, tag, renotify, requireInteraction}));
+        .map(({title, body, tag, renotify, requireInteraction, actions}) =>
+          ({title, body, tag, renotify, requireInteraction, actions: actions.map(({title}) => title)}));
     if ((count === null || all.length === count) && (said === null || all.some(({body}) => body === said))) return all;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
@@ -47,9 +48,10 @@ async () => {
 }
 """
 _CLICK = """
-async () => {
+async (button) => {
   const [notification] = await self.registration.getNotifications();
-  self.dispatchEvent(new NotificationEvent("notificationclick", {notification}));
+  const action = button === null ? "" : notification.actions.find(({title}) => title === button).action;
+  self.dispatchEvent(new NotificationEvent("notificationclick", {notification, action}));
 }
 """
 _NOTES_WINDOW = """
@@ -109,8 +111,9 @@ class PushedTo:
         all = await self._page.evaluate(_SHOWN, {"count": None, "said": body})
         return dict(next(one for one in all if one["body"] == body))
 
-    async def click(self) -> None:
-        await self._worker.evaluate(_CLICK)
+    async def click(self, button: str | None = None) -> None:
+        """On the notification, or on its button with this title."""
+        await self._worker.evaluate(_CLICK, button)
 
     async def note_window(self) -> None:
         """What the worker would open from now on is noted instead."""

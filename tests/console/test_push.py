@@ -79,6 +79,11 @@ def send(hub: HubProcess, text: str, **fields: Any) -> str:
         return str(http.post("/api/messages", json=message).raise_for_status().json()["id"])
 
 
+def states(hub: HubProcess, id: str) -> list[str]:
+    with hub.client() as http:
+        return [step["state"] for step in http.get(f"/api/messages/{id}/receipts").json()["receipts"]]
+
+
 async def visit_as(open_page: Open, hub: HubProcess, name: str, subscriber: Subscriber, **options: Any) -> Visit:
     """Signed in, with leave for notifications."""
     visit = await open_page("about:blank", permissions=["notifications"], **options)
@@ -90,13 +95,14 @@ async def visit_as(open_page: Open, hub: HubProcess, name: str, subscriber: Subs
 async def switch(visit: Visit, to: str) -> None:
     """Open the settings, and press the button there."""
     if not await visit.page.locator("#settings").is_visible():
-        await visit.page.get_by_role("button", name="Settings").click()
-    await visit.page.get_by_role("button", name=f"Switch {to} in this browser").click()
+        await visit.page.get_by_role("button", name=re.compile("Settings|设置")).click()
+    chinese = {"on": "在此浏览器中开启", "off": "在此浏览器中关闭"}[to]
+    await visit.page.get_by_role("button", name=re.compile(f"Switch {to} in this browser|{chinese}")).click()
 
 
 async def switched_on(visit: Visit) -> PushedTo:
     await switch(visit, "on")
-    await expect(visit.page.locator("#settings")).to_contain_text("On: messages to you show up as notifications")
+    await expect(visit.page.locator("#settings")).to_contain_text(re.compile("On: messages to you show|已开启"))
     await visit.page.keyboard.press("Escape")
     return PushedTo(visit)
 
@@ -122,6 +128,88 @@ async def test_a_message_becomes_a_notification_and_a_click_shows_it(
     await pushed_to.shown(0)
 
 
+@pytest.mark.parametrize(
+    ("locale", "button", "done"), [("en-US", "Acknowledge", "Acknowledged"), ("zh-CN", "确认收到", "已确认")]
+)
+async def test_the_notifications_button_acknowledges_with_the_persons_own_key(
+    hub: HubProcess, subscriber: Subscriber, open_page: Open, locale: str, button: str, done: str
+) -> None:
+    visit = await visit_as(open_page, hub, "alice", subscriber, locale=locale)
+    pushed_to = await switched_on(visit)
+    id = send(hub, "61 bar", priority=9)
+    await until(lambda: subscriber.notices)
+    await pushed_to.push(subscriber.notices[0])
+    assert (await pushed_to.shows("61 bar"))["actions"] == [button]
+    assert "acknowledged" not in states(hub, id)
+    await pushed_to.click(button)
+    mail = visit.mails("61 bar")
+    await expect(mail).to_be_focused()
+    await expect(mail.locator(".mail-actions")).to_contain_text(done)
+    assert "acknowledged" in states(hub, id)
+    await pushed_to.shown(0)
+
+
+async def test_the_button_while_no_page_is_open_opens_one_that_acknowledges(
+    hub: HubProcess, subscriber: Subscriber, open_page: Open
+) -> None:
+    visit = await visit_as(open_page, hub, "alice", subscriber)
+    pushed_to = await switched_on(visit)
+    await pushed_to.note_window()
+    id = send(hub, "62 bar", priority=9)
+    await until(lambda: subscriber.notices)
+    await pushed_to.push(subscriber.notices[0])
+    await pushed_to.shown()
+    page = await visit.page.context.new_page()
+    await visit.page.goto("about:blank")  # the only one of the hub
+    await pushed_to.click("Acknowledge")
+    await page.goto(await pushed_to.opened())
+    await expect(page.locator(".mail", has_text="62 bar").locator(".mail-actions")).to_contain_text("Acknowledged")
+    assert "acknowledged" in states(hub, id)
+
+
+async def test_the_button_while_the_hub_is_away_counts_once_it_is_back(
+    hub: HubProcess, subscriber: Subscriber, open_page: Open
+) -> None:
+    visit = await visit_as(open_page, hub, "alice", subscriber)
+    pushed_to = await switched_on(visit)
+    id = send(hub, "64 bar", priority=9)
+    await until(lambda: subscriber.notices)
+    await pushed_to.push(subscriber.notices[0])
+    await pushed_to.shown()
+    hub.kill()
+    await pushed_to.click("Acknowledge")
+    actions = visit.page.locator(".mail", has_text="64 bar").locator(".mail-actions")
+    await expect(actions).to_contain_text("Acknowledging")
+    hub.start()
+    await expect(actions).to_contain_text("Acknowledged")
+    assert "acknowledged" in states(hub, id)
+
+
+async def test_an_address_alone_acknowledges_nothing(hub: HubProcess, subscriber: Subscriber, open_page: Open) -> None:
+    """Anybody can make somebody follow one."""
+    id = send(hub, "63 bar")
+    visit = await visit_as(open_page, hub, "alice", subscriber)
+    await expect(visit.page.locator("#tab-mailbox")).to_be_visible()
+    await visit.page.goto(f"{hub.url}/#mail={id}&action=acknowledge&isAcknowledged=true")
+    await expect(visit.mails("63 bar").get_by_role("button", name="Acknowledge")).to_be_visible()
+    await until(lambda: "read" in states(hub, id))
+    assert "acknowledged" not in states(hub, id)
+
+
+async def test_a_digest_shows_all_that_is_in_it_and_has_no_button(
+    hub: HubProcess, subscriber: Subscriber, open_page: Open
+) -> None:
+    visit = await visit_as(open_page, hub, "alice", subscriber)
+    pushed_to = await switched_on(visit)
+    digest = {"id": "m-1.digest", "from": "device:press-7", "text": "one\ntwo", "time": 1, "priority": 9}
+    await pushed_to.push({**digest, "is_digest": True})
+    assert (await pushed_to.shows("one\ntwo"))["actions"] == []
+    await pushed_to.click()
+    mail = visit.page.locator(".mail", has_text="one\ntwo")
+    await expect(mail).to_be_visible()
+    await expect(mail.get_by_role("button", name="Acknowledge")).to_have_count(0)
+
+
 async def test_a_key_that_may_read_it_sees_the_whole_message_and_acknowledges_it(
     hub: HubProcess, subscriber: Subscriber, open_page: Open
 ) -> None:
@@ -138,9 +226,7 @@ async def test_a_key_that_may_read_it_sees_the_whole_message_and_acknowledges_it
     await expect(mail).to_contain_text("channel:push/admin")
     await mail.get_by_role("button", name="Acknowledge").click()
     await expect(mail.locator(".mail-actions")).to_contain_text("Acknowledged")
-    with hub.client() as http:
-        steps = http.get(f"/api/messages/{id}/receipts").json()["receipts"]
-    assert "acknowledged" in [step["state"] for step in steps]
+    assert "acknowledged" in states(hub, id)
     await switch(visit, "off")
     await expect(visit.page.get_by_role("button", name="Switch on in this browser")).to_be_visible()
 

@@ -31,11 +31,14 @@ export function received(message: Message): Mail {
   return { ...blank(message), seq: message.seq, isReceived: true };
 }
 
-/** What a notification said of a message that this key may not read: it can be answered, and not acknowledged. */
-export function glimpsed(shown: Shown, to: string): Mail {
+/**
+ * What a notification said of a message that the hub does not give here. It can be answered; `isReceived`: also
+ * acknowledged, for the hub may have it, and is away. Else it has none by this id that this key may read.
+ */
+export function glimpsed(shown: Shown, to: string, isReceived: boolean): Mail {
   const { id, from, time, thread } = shown;
   const message: Envelope = { id, from, to, content: bodyOf(shown), timestamp: time };
-  return blank(thread === null ? message : { ...message, thread });
+  return { ...blank(thread === null ? message : { ...message, thread }), isReceived };
 }
 
 function blank(message: Envelope): Mail {

@@ -96,10 +96,14 @@ export class MailboxSession {
   /** Have a message in the list that a notification was about; from the hub, else as far as the notification goes. */
   async open(id: string, shown: Shown | null): Promise<void> {
     if (this.store.state.mails.has(id)) return;
-    const body = await this.api.json(`api/messages/${encodeURIComponent(id)}`).catch(() => null);
+    let isAway = false;
+    const body = await this.api.json(`api/messages/${encodeURIComponent(id)}`).catch((error: unknown) => {
+      isAway = error instanceof Problem && error.isPassing;
+      return null;
+    });
     const frame = body === null ? null : readFrame(JSON.stringify({ type: "message", message: body }));
     if (frame?.type === "message") this.#dispatch({ type: "opened", mail: received(frame.message) });
-    else if (shown !== null) this.#dispatch({ type: "opened", mail: glimpsed(shown, this.address) });
+    else if (shown !== null) this.#dispatch({ type: "opened", mail: glimpsed(shown, this.address, isAway) });
   }
 
   /** Take a refused message out of the list. */

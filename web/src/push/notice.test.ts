@@ -1,5 +1,19 @@
 import { describe, expect, test } from "vitest";
-import { bodyOf, fragmentOf, mailInFragment, readNotice, readShown, shownWith, tagOf, type Notice } from "./notice";
+import { en } from "../text/en";
+import { zh } from "../text/zh";
+import {
+  ACKNOWLEDGE,
+  bodyOf,
+  buttonsOf,
+  fragmentOf,
+  mailInFragment,
+  readClick,
+  readNotice,
+  readShown,
+  shownWith,
+  tagOf,
+  type Notice,
+} from "./notice";
 
 const notice = (more: Partial<Notice> = {}): Notice => {
   const read = readNotice({ id: "m-1", from: "device:press", text: "down", time: 7, ...more });
@@ -11,7 +25,7 @@ describe("a notice", () => {
   test("has what the hub leaves out", () => {
     expect(notice()).toEqual({
       ...{ id: "m-1", from: "device:press", text: "down", time: 7 },
-      ...{ kind: "chat", priority: 5, thread: null, piece: 0, pieces: 1 },
+      ...{ kind: "chat", priority: 5, thread: null, piece: 0, pieces: 1, isDigest: false },
     });
   });
 
@@ -55,6 +69,33 @@ describe("what is shown", () => {
     expect(readShown(JSON.parse(JSON.stringify(shown)))).toEqual(shown);
     for (const value of [null, {}, { id: "m", from: "a" }, { id: 1, from: "a", texts: [] }])
       expect(readShown(value)).toBeNull();
+  });
+});
+
+describe("the button", () => {
+  test("says what the page's own button says", () => {
+    for (const [language, { acknowledge }] of [["en", en], ["zh", zh]] as const)
+      expect(buttonsOf(notice(), language)).toEqual([{ action: ACKNOWLEDGE, title: acknowledge }]);
+  });
+
+  test("is missing on a digest", () => {
+    const digest = readNotice({ id: "m-1.digest", from: "device:press", text: "two", is_digest: true });
+    expect(digest && buttonsOf(digest, "en")).toEqual([]);
+  });
+});
+
+describe("a click", () => {
+  const shown = shownWith(notice(), null);
+
+  test("is an acknowledgement by the button alone", () => {
+    expect(readClick({ type: "open", shown, isAcknowledged: true })).toEqual({ shown, isAcknowledged: true });
+    for (const more of [{}, { isAcknowledged: false }, { isAcknowledged: "true" }, { isAcknowledged: 1 }])
+      expect(readClick({ type: "open", shown, ...more })).toEqual({ shown, isAcknowledged: false });
+  });
+
+  test("that cannot be read is none", () => {
+    for (const value of [null, "open", { type: "open" }, { type: "shut", shown, isAcknowledged: true }])
+      expect(readClick(value)).toBeNull();
   });
 });
 

@@ -1,4 +1,5 @@
 import { fieldsOf, numberOr, textOr } from "../hub/problem";
+import type { Language } from "../text/preferred";
 
 /** What the hub pushes: a message, or a piece of a long one. */
 export interface Notice {
@@ -13,6 +14,8 @@ export interface Notice {
   /** Which piece this is, from 0, and of how many. */
   piece: number;
   pieces: number;
+  /** Of several messages: the hub knows none by its id. */
+  isDigest: boolean;
 }
 
 /** A message as it stands in a notification, and travels with it. */
@@ -25,6 +28,17 @@ export interface Shown {
   /** By piece; null for one that has not come yet. */
   texts: (string | null)[];
 }
+
+/** A click on a notification: on its button, or on the rest of it. */
+export interface Click {
+  shown: Shown;
+  isAcknowledged: boolean;
+}
+
+/** The `action` of the button. */
+export const ACKNOWLEDGE = "acknowledge";
+/** As the page has it on its own; the worker has none of the page's other words. */
+export const ACKNOWLEDGE_WORDS: Record<Language, string> = { en: "Acknowledge", zh: "确认收到" };
 
 const MOST_PIECES = 100;
 const URGENT = 8;
@@ -45,6 +59,7 @@ export function readNotice(value: unknown): Notice | null {
     thread: textOr(fields["thread"], null),
     piece: Math.min(Math.max(0, numberOr(fields["piece"], 0)), pieces - 1),
     pieces,
+    isDigest: fields["is_digest"] === true,
   };
 }
 
@@ -61,6 +76,18 @@ export function readShown(value: unknown): Shown | null {
     thread: textOr(fields["thread"], null),
     texts: texts.map((text: unknown) => textOr(text, null)),
   };
+}
+
+/** What the worker tells a page; null where a worker of another version says something else. */
+export function readClick(value: unknown): Click | null {
+  const { type, shown, isAcknowledged } = fieldsOf(value);
+  const read = type === "open" ? readShown(shown) : null;
+  return read && { shown: read, isAcknowledged: isAcknowledged === true };
+}
+
+/** Of a digest none: the messages in it would look as if somebody had seen to each. */
+export function buttonsOf({ isDigest }: Notice, language: Language): { action: string; title: string }[] {
+  return isDigest ? [] : [{ action: ACKNOWLEDGE, title: ACKNOWLEDGE_WORDS[language] }];
 }
 
 /** `before`: what is shown under the same tag: other pieces of this message, or an earlier one of its thread. */

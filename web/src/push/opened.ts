@@ -1,25 +1,25 @@
-import { fieldsOf } from "../hub/problem";
-import { mailInFragment, readShown, type Shown } from "./notice";
+import { mailInFragment, readClick, type Shown } from "./notice";
 
 /** A message that somebody clicked on, in a notification. */
 export interface Opened {
   id: string;
   /** What the notification said; null where only the address of the page names the message. */
   shown: Shown | null;
+  /** By the notification's button. Never by an address, which anybody can give somebody to follow. */
+  isAcknowledged: boolean;
 }
 
 /** Hears of clicks on notifications, also of the one that opened this page. Returns what ends the hearing. */
 export function hearOfOpened(onOpened: (opened: Opened) => void): () => void {
   const onMessage = ({ data }: MessageEvent<unknown>) => {
-    const { type, shown } = fieldsOf(data);
-    const read = type === "open" ? readShown(shown) : null;
-    if (read) onOpened({ id: read.id, shown: read });
+    const click = readClick(data);
+    if (click) onOpened({ id: click.shown.id, ...click });
   };
   const onFragment = () => {
     const id = mailInFragment(window.location.hash);
     if (id === null) return;
     window.history.replaceState(null, "", window.location.pathname + window.location.search);
-    onOpened({ id, shown: null });
+    onOpened({ id, shown: null, isAcknowledged: false });
     void askWorker();
   };
   const container = "serviceWorker" in navigator ? navigator.serviceWorker : null;

@@ -1,16 +1,29 @@
 /** The page's service worker: it shows what is pushed. It keeps nothing, and no request of the page goes through it. */
-import { bodyOf, fragmentOf, isUrgent, readNotice, readShown, shownWith, tagOf, type Shown } from "./notice";
+import { preferredLanguage } from "../text/preferred";
+import {
+  ACKNOWLEDGE,
+  bodyOf,
+  buttonsOf,
+  fragmentOf,
+  isUrgent,
+  readNotice,
+  readShown,
+  shownWith,
+  tagOf,
+  type Click,
+} from "./notice";
 
 declare const self: ServiceWorkerGlobalScope;
 
 /** Not in every version of the types. */
 interface Options extends NotificationOptions {
   renotify?: boolean;
+  actions?: { action: string; title: string }[];
 }
 
 let last: Promise<void> = Promise.resolve();
 /** What was clicked, for a page that it opened: that one asks as soon as it can. */
-let clicked: Shown | null = null;
+let clicked: Click | null = null;
 
 self.addEventListener("install", () => void self.skipWaiting());
 
@@ -22,12 +35,14 @@ self.addEventListener("push", (event) => {
 
 self.addEventListener("notificationclick", (event) => {
   event.notification.close();
-  clicked = readShown(event.notification.data);
+  const shown = readShown(event.notification.data);
+  // The page acknowledges, with the key that it has: the worker has none, and an address alone shall do nothing.
+  clicked = shown && { shown, isAcknowledged: event.action === ACKNOWLEDGE };
   event.waitUntil(open(clicked));
 });
 
 self.addEventListener("message", (event) => {
-  if (event.data === "clicked" && clicked !== null) event.source?.postMessage({ type: "open", shown: clicked });
+  if (event.data === "clicked" && clicked !== null) event.source?.postMessage({ type: "open", ...clicked });
 });
 
 self.addEventListener("pushsubscriptionchange", (event) => {
@@ -51,6 +66,7 @@ async function show(data: PushMessageData | null): Promise<void> {
     timestamp: notice.time,
     renotify: known?.id !== notice.id, // a repeat, and a further piece, make no sound
     requireInteraction: isUrgent(notice),
+    actions: buttonsOf(notice, preferredLanguage(self.navigator.languages)), // left out by browsers without buttons
   } as Options;
   await self.registration.showNotification(notice.from, options);
 }
@@ -60,13 +76,13 @@ async function showThatSomethingCame(): Promise<void> {
   await self.registration.showNotification("AutoGLM Hub", { tag: "something" });
 }
 
-async function open(shown: Shown | null): Promise<void> {
+async function open(click: Click | null): Promise<void> {
   const pages = await self.clients.matchAll({ type: "window", includeUncontrolled: true });
   const page = pages.find(({ url }) => url.startsWith(self.registration.scope));
   if (page) {
-    page.postMessage({ type: "open", shown });
+    page.postMessage({ type: "open", ...click });
     await page.focus();
     return;
   }
-  await self.clients.openWindow(self.registration.scope + (shown === null ? "" : fragmentOf(shown.id)));
+  await self.clients.openWindow(self.registration.scope + (click === null ? "" : fragmentOf(click.shown.id)));
 }

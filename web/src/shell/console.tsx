@@ -61,9 +61,12 @@ export function Console({ api, hubKey, address, shelf, onUnauthorized, onForget 
   const [opened, setOpened] = useState<{ id: string } | null>(null);
   useEffect(
     () =>
-      hearOfOpened(({ id, shown }) => {
+      hearOfOpened(({ id, shown, isAcknowledged }) => {
         setTab("mailbox");
-        void mailbox.open(id, shown).then(() => setOpened({ id }));
+        void mailbox.open(id, shown).then(() => {
+          if (isAcknowledged) mailbox.confirm([id], "acknowledged");
+          setOpened({ id });
+        });
       }),
     [mailbox],
   );

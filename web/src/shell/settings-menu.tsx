@@ -3,7 +3,8 @@ import type { Shelf } from "../hub/shelf";
 import { keptTheme, THEMES, wear, type Theme } from "../look/theme";
 import { PushSetting } from "../push/push-setting";
 import type { PushSwitch } from "../push/push-switch";
-import { useLanguage, type Language } from "../text/language";
+import { useLanguage } from "../text/language";
+import type { Language } from "../text/preferred";
 import { Icon } from "./icons";
 
 const LANGUAGES: readonly [Language, string][] = [

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { en } from "./en";
 import { failureDetail, failureText } from "./failure";
-import { preferredLanguage } from "./language";
 import { seconds, shortMoment } from "./moment";
+import { preferredLanguage } from "./preferred";
 import { zh } from "./zh";
 
 /** Every text with its path; those with parameters as they read for some numbers. */

@@ -1,18 +1,8 @@
 import { createContext, useContext, useEffect, useMemo, useState, type ReactNode } from "react";
 import type { Shelf } from "../hub/shelf";
 import { en, type Texts } from "./en";
+import { preferredLanguage, type Language } from "./preferred";
 import { zh } from "./zh";
-
-export type Language = "en" | "zh";
-
-/** Chinese for whoever's browser prefers it over English, in the order of the browser's own list. */
-export function preferredLanguage(wanted: readonly string[]): Language {
-  for (const tag of wanted) {
-    if (/^zh\b/i.test(tag)) return "zh";
-    if (/^en\b/i.test(tag)) return "en";
-  }
-  return "en";
-}
 
 const TEXTS: Record<Language, Texts> = { en, zh };
 const TAGS: Record<Language, string> = { en: "en", zh: "zh-CN" };

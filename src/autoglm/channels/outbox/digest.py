@@ -9,6 +9,8 @@ from autoglm.channels.outbox.lane import URGENT
 from autoglm.channels.pieces import utf8_bytes
 from autoglm.core.envelope import Envelope, text_of
 
+DIGEST = "digest"
+"""The label of a digest: how many messages are in it. Its id is that of the first."""
 _LARGEST_SHARE = 0.5
 """A message that would take more of a digest goes by itself."""
 
@@ -44,7 +46,7 @@ def packed(envelopes: Sequence[Envelope], digest_bytes: int) -> tuple[Envelope, 
     text = "\n".join([_head(len(lines)), *lines])
     priority = max(envelope.priority for envelope in envelopes[: len(lines)])
     made = msgspec.structs.replace(
-        envelopes[0], content=text, kind="chat", labels={}, reply_to=None, priority=priority
+        envelopes[0], content=text, kind="chat", labels={DIGEST: str(len(lines))}, reply_to=None, priority=priority
     )  # fmt: skip
     return made, len(lines)
 

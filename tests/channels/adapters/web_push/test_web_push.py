@@ -21,6 +21,7 @@ from autoglm.channels.adapters.web_push.notice import topic_of
 from autoglm.channels.adapters.web_push.subscriptions import Keys, Subscriptions
 from autoglm.channels.channel import Cannot, Parcel
 from autoglm.channels.delivery import Delivery
+from autoglm.channels.outbox.digest import DIGEST, packed
 from autoglm.core.clock import now_ms
 from autoglm.core.ports import KeyValue
 from channels.adapters.web_push.desk import channel, settings, subscribe, subscribed
@@ -132,7 +133,21 @@ async def test_the_longest_names_leave_room_for_text(service: PushService, keyva
 def test_a_digest_is_one_push_whatever_is_in_it() -> None:
     push = channel(NOTHING_KEPT)
     names = {"id": '"' * 128, "from": f"user:{'👩' * 205}"}
-    [_] = push.compose(message('"' * push.limits("alice").digest_bytes, **names), "alice")
+    [_] = push.compose(message('"' * push.limits("alice").digest_bytes, labels={DIGEST: "2"}, **names), "alice")
+
+
+async def test_a_digest_is_told_from_its_first_message(service: PushService, keyvalue: KeyValue, push: WebPush) -> None:
+    """Opened or acknowledged as that one, the others in it would be lost, or look as if somebody had seen to them."""
+    [browser] = await subscribed(keyvalue, service)
+    found = packed([message("a", id="m-1"), message("b", id="m-2")], push.limits("alice").digest_bytes)
+    assert found is not None
+    for key, envelope in enumerate((found[0], message("c", id="m-3"))):
+        [parcel] = push.compose(envelope, "alice")
+        await push.send(parcel, f"{key}")
+    assert [(one["id"], one.get("is_digest", False)) for one in browser.notices] == [
+        ("m-1.digest", True),
+        ("m-3", False),
+    ]
 
 
 def test_a_text_that_is_no_notification_any_more_is_refused_with_the_way_out() -> None:

@@ -9,6 +9,7 @@ import msgspec
 from autoglm.channels.adapters.web_push.encryption import MAX_PLAINTEXT_BYTES, encode_base64url
 from autoglm.channels.channel import Cannot
 from autoglm.channels.delivery import Words, permanent, too_large
+from autoglm.channels.outbox.digest import DIGEST
 from autoglm.channels.pieces import cut
 from autoglm.core.envelope import AudioPart, Envelope, FilePart, ImagePart, JsonPart, Part, text_of
 
@@ -33,6 +34,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     piece: int = 0
     """Counted from 0."""
     pieces: int = 1
+    is_digest: bool = False
+    """Of several messages: it has an id of its own, by which the hub knows none, and cannot be acknowledged as one."""
 
 
 class Pushed(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,9 +61,11 @@ def notices_of(envelope: Envelope) -> list[Pushed]:
     text = "\n".join(filter(None, [text_of(envelope.content), *_mentions(envelope)]))
     if not text.strip():
         raise Cannot(permanent("empty", Words("the message holds nothing to show", "消息中没有可显示的内容")))
+    is_digest = DIGEST in envelope.labels
     empty = Notice(
-        id=envelope.id, from_=envelope.from_, text="", time=envelope.timestamp, kind=envelope.kind,
-        priority=envelope.priority, thread=envelope.thread, piece=MAX_PIECES, pieces=MAX_PIECES,
+        id=f"{envelope.id}.digest" if is_digest else envelope.id, from_=envelope.from_, text="",
+        time=envelope.timestamp, kind=envelope.kind, priority=envelope.priority, thread=envelope.thread,
+        piece=MAX_PIECES, pieces=MAX_PIECES, is_digest=is_digest,
     )  # fmt: skip
     limit = MAX_PLAINTEXT_BYTES - len(msgspec.json.encode(empty))
     pieces = cut(text, limit, measure=json_bytes, numbered=False)
