@@ -1,6 +1,7 @@
 """Events on a hub from outside: told, explained, silenced, acknowledged by a reply, and kept over kill -9."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,8 +122,24 @@ def test_notify_says_who_acknowledged_or_that_nobody_did(hub: HubProcess) -> Non
     late = autoglm("notify", "down", *ALARM, "--label", "n=1", "--wait", "1s", data=hub.data_dir)
     assert late.status == 1
     assert "nobody acknowledged within 1 s (told so far: channel:wecom/ops, user:alice)" in late.err
-    told = autoglm("notify", "x", "--kind", "event", "--wait", "1s", data=hub.data_dir)
-    assert "no [[route]] took the event" in told.err
+
+
+def test_who_tells_of_an_event_learns_at_once_that_nobody_will_hear_of_it(hub: HubProcess) -> None:
+    for wait in ((), ("--wait", "1h")):
+        told = autoglm("notify", "x", "--kind", "event", *wait, data=hub.data_dir)
+        assert (told.status, "nobody is told: no [[route]] takes it" in told.err) == (1 if wait else 0, True)
+    sent = json.loads(autoglm("notify", "x", "--json", data=hub.data_dir).out)
+    assert sent["warning"] == "no-route"
+    shown = autoglm("events", "show", sent["id"], data=hub.data_dir).out
+    assert "nobody was told: no [[route]] took it, or something muted it" in shown
+    made = autoglm("silences", "add", "--label", "n=9", "--for", "1h", "--json", data=hub.data_dir)
+    told = autoglm("notify", "down", *ALARM, "--label", "n=9", data=hub.data_dir)
+    assert re.search(r"a silence mutes it; .*autoglm silences", told.err)
+    with hub.client() as http:
+        for labels, state in (({"line": "3", "n": "10"}, None), ({"line": "4", "n": "9"}, "resolved")):
+            event = {"content": "x", "kind": "alert", "labels": labels, "state": state or "firing"}
+            assert "warning" not in http.post("/api/events", json=event).json()
+    autoglm("silences", "end", json.loads(made.out)["id"], data=hub.data_dir)
 
 
 def test_an_operator_acknowledges_and_resolves(hub: HubProcess, vendor: WeComRobots) -> None:

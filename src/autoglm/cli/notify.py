@@ -10,6 +10,7 @@ from autoglm.cli.letters import shown
 from autoglm.cli.options import Duration, HubChoice, hub_options, json_option
 from autoglm.cli.send import Label, content_of
 from autoglm.core.clock import monotonic_s, now_ms
+from autoglm.invocation import command
 
 if TYPE_CHECKING:
     from autoglm.client import Client
@@ -53,11 +54,14 @@ def notify(
             expires_at=None if expires_in is None else now_ms() + int(expires_in * 1000),
         )  # fmt: skip
         if wait is None:
-            click.echo(
-                json.dumps({"id": sent.id, "seq": sent.seq}) if as_json else f"accepted  {sent.id}  seq {sent.seq}"
-            )
+            told = {"id": sent.id, "seq": sent.seq} | ({"warning": sent.warning} if sent.warning else {})
+            click.echo(json.dumps(told) if as_json else f"accepted  {sent.id}  seq {sent.seq}")
+            if sent.warning:
+                click.echo(_why_nobody(sent.warning, hub), err=True)
             return
         click.echo(f"accepted  {sent.id}  seq {sent.seq}", err=True)
+        if sent.warning:
+            raise click.ClickException(_why_nobody(sent.warning, hub))
         account = _wait(client, sent.id, wait)
     if as_json:
         click.echo(json.dumps(account, ensure_ascii=False))
@@ -65,6 +69,17 @@ def notify(
         click.echo(shown(f"acknowledged by {account['acknowledged_by']}"))
     if not account["acknowledged_by"]:
         raise click.ClickException(_nobody(account, wait))
+
+
+def _why_nobody(warning: str, hub: HubChoice) -> str:
+    """For an event of which nobody is told."""
+    match warning:
+        case "silenced":
+            return f"nobody is told: a silence mutes it; {command('silences', hub.folder)} shows it"
+        case "inhibited":
+            return "nobody is told: an [[inhibit]] mutes it while another alert fires"
+        case _:
+            return "nobody is told: no [[route]] takes it; autoglm route test says why"
 
 
 def _wait(client: "Client", id: str, wait_s: float) -> dict[str, Any]:
@@ -78,7 +93,7 @@ def _wait(client: "Client", id: str, wait_s: float) -> dict[str, Any]:
 
 def _nobody(account: dict[str, Any], wait_s: float) -> str:
     if not account["notices"]:
-        return "nobody was told: no [[route]] took the event; autoglm route test says why"
+        return f"nobody was told within {wait_s:g} s"
     told = ", ".join(dict.fromkeys(one["notice"]["to"] for one in account["notices"]))
     if account["is_over"]:
         return f"nobody acknowledged, and nobody can any more: no message arrived (told: {told})"

@@ -31,6 +31,8 @@ class Sent(NamedTuple):
     """The message's place in the hub's log."""
     is_new: bool
     """False: the hub had this very message already."""
+    warning: str = ""
+    """Of an event: `no-route`, `silenced` or `inhibited`, where nobody is told of it."""
 
 
 class Page(NamedTuple):
@@ -267,7 +269,7 @@ class Client:
         event: Json = {"id": id or uuid7(), "content": content}
         event |= {name: value for name, value in optional.items() if value is not None}
         status, answer = self._connection.call("POST", "/api/events", body=event)
-        return Sent(answer["id"], answer["seq"], status == 202)
+        return Sent(answer["id"], answer["seq"], status == 202, answer.get("warning", ""))
 
     def events(self, *, limit: int = 20) -> list[Json]:
         """The last events, the newest first. Needs `admin:*`."""

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from autoglm.auth.keys import KeyRing
+from autoglm.channels.routes.decision import Decision
 from autoglm.channels.routes.event import Event, decode_event
 from autoglm.channels.routes.notices import told_text
 from autoglm.channels.routes.notifier import EventSummary, Notifier
@@ -15,10 +16,21 @@ from autoglm.core.errors import Draining, NotFound
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.messages import MAX_WAIT_S
-from autoglm.gateway.posting import accept
 from autoglm.gateway.router import Route
 
 MAX_EVENTS = 200
+
+
+NobodyTold = Literal["", "no-route", "silenced", "inhibited"]
+
+
+class AcceptedEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The event is on disk."""
+
+    id: str
+    seq: int
+    warning: NobodyTold = ""
+    """Why nobody is told, as things are; left out where somebody is."""
 
 
 class Destination(msgspec.Struct, frozen=True):
@@ -91,8 +103,10 @@ class EventsGateway:
             raise Draining
         event = decode_event(await exchange.body(self._max_body_bytes))
         principal.require("send:message", event.from_ or principal.address)
+        event = msgspec.structs.replace(event, from_=event.from_ or principal.address)
         sent = await self._notifier.submit(event, sender=principal.address)
-        accept(exchange, sent.id, sent.seq, is_new=sent.is_new)
+        warning = _warning(event, self._notifier.decide(event))
+        exchange.respond_json(202 if sent.is_new else 200, AcceptedEvent(id=sent.id, seq=sent.seq, warning=warning))
 
     async def all(self, exchange: Exchange, _: dict[str, str]) -> None:
         exchange.identify(self._keys).require("admin")
@@ -168,3 +182,11 @@ class EventsGateway:
         exchange.identify(self._keys).require("admin")
         await self._notifier.silences.end(variables["id"])
         exchange.respond(204, b"")
+
+
+def _warning(event: Event, decision: Decision) -> NobodyTold:
+    if decision.routes or event.state == "resolved":  # an end goes to those who heard of the alert
+        return ""
+    if not any(account.matches for account in decision.accounts):
+        return "no-route"
+    return "silenced" if decision.silenced_by else "inhibited"

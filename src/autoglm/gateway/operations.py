@@ -15,7 +15,7 @@ from autoglm.gateway.budgets import BudgetList
 from autoglm.gateway.channels import MAX_LETTERS, ChannelList, DeadLetterList, NewTry, OutboxState, Retried
 from autoglm.gateway.decisions import MAX_LIMIT as MAX_DECISIONS
 from autoglm.gateway.decisions import DecisionAccount, DecisionList, NewFeedback, NewReplay, Noted
-from autoglm.gateway.events import MAX_EVENTS, EventList, SilenceList, Trial
+from autoglm.gateway.events import MAX_EVENTS, AcceptedEvent, EventList, SilenceList, Trial
 from autoglm.gateway.groups import GroupBody, GroupList
 from autoglm.gateway.intents import IntentList, KnownIntent, NewExamples, TriedText
 from autoglm.gateway.interop.apprise import Notified
@@ -320,8 +320,8 @@ _EVENTS = (
     Operation(
         "POST", "/api/events", "sendEvent", "events", "Tell of an event; the routes decide whom it reaches",
         (
-            _ok("It was accepted before, with equal content", Accepted),
-            _ok("It is on disk", Accepted, 202),
+            _ok("It was accepted before, with equal content", AcceptedEvent),
+            _ok("It is on disk", AcceptedEvent, 202),
         ),
         (*_KEY, *_BODY, *_WRITE, "forbidden", "duplicate_id"), request=Event,
     ),

@@ -23,6 +23,12 @@ class Sent(BaseModel):
     seq: int = Field(description="Its place in the hub's log")
 
 
+class Told(Sent):
+    warning: str = Field(
+        default="", description="no-route, silenced or inhibited: nobody is told of the event; empty: somebody is"
+    )
+
+
 class Message(BaseModel):
     id: str
     seq: int = Field(description="Its place in the log; newer messages have higher ones")

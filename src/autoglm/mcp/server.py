@@ -80,7 +80,7 @@ class Tools:
         ] = "event",
         priority: Priority = 5, labels: Labels | None = None,
         is_resolved: Annotated[bool, Field(description="The alert with the same labels is over")] = False,
-    ) -> results.Sent:  # fmt: skip
+    ) -> results.Told:  # fmt: skip
         """Tell of an event. The hub's routes decide by kind, labels and priority whom it reaches, by which channels,
         and what follows when nobody notices.
         """
@@ -90,7 +90,7 @@ class Tools:
                 text, title=title or None, kind=kind, priority=priority, labels=labels or {}, state=state
             )
         )
-        return results.Sent(id=sent.id, seq=sent.seq)
+        return results.Told(id=sent.id, seq=sent.seq, warning=sent.warning)
 
     async def ask_person(
         self, *, to: Address, question: Text, context: Context,
