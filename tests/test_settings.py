@@ -1,8 +1,7 @@
 """Settings: who wins, what is told when they are wrong, and that secrets stay secret."""
 
-import re
 import string
-from ast import literal_eval
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,10 @@ import pytest
 import trustme
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from autoglm.channels.adapters.wecom_robot import WeComRobotSettings
+from autoglm.channels.kinds import KINDS, settings_of
 from autoglm.core.errors import SettingsError
 from autoglm.settings import Settings, check_start, flat, load_settings, scalar_paths
 from autoglm.settings_reasons import PATTERN_WORDS
@@ -137,11 +138,76 @@ def test_a_list_with_a_wrong_entry_is_not_called_short_as_well(tmp_path: Path) -
     assert problem.startswith(f"{tmp_path / 'autoglm.toml'}: model[0].profiles[0]: must be 'plain', ")
 
 
+def patterns_in(schema: object) -> set[str]:
+    match schema:
+        case dict():
+            own = {schema["pattern"]} if isinstance(schema.get("pattern"), str) else set()
+            names = set(schema["patternProperties"]) if "patternProperties" in schema else set()
+            return own | names | {pattern for value in schema.values() for pattern in patterns_in(value)}
+        case list():
+            return {pattern for value in schema for pattern in patterns_in(value)}
+    return set()
+
+
 def test_every_pattern_of_a_setting_has_words() -> None:
-    schema = Settings.model_json_schema()
-    patterns = set(re.findall(r"'pattern': ('.*?')[,}]", str(schema)))
-    assert len(patterns) >= 8
-    assert {literal_eval(pattern) for pattern in patterns} <= set(PATTERN_WORDS)
+    models: list[type[BaseModel]] = [Settings, *(model for kind in KINDS if (model := settings_of(kind)) is not None)]
+    patterns = patterns_in([model.model_json_schema() for model in models])
+    assert len(patterns) >= 20
+    assert patterns - set(PATTERN_WORDS) == set()
+
+
+CHANNELS = """
+[[channel]]
+name = "hooks"
+kind = "webhook"
+incoming_to = "channel:hooks/mes"
+
+[channel.endpoints.erp]
+url = "https://erp.example/hooks"
+secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+[[route]]
+name = "alarms"
+to = ["user:alice", "channel:hook/erp", "channel:hooks/erp", "channel:hooks/epr"]
+
+[[route.then]]
+after_s = 1
+to = ["channel:mqtt/hall"]
+
+[[person]]
+address = "user:alice"
+
+[[person.reach]]
+by = "channel:sms/alice"
+"""
+
+
+def test_an_alarm_is_never_the_first_to_find_that_an_address_leads_nowhere(tmp_path: Path) -> None:
+    loaded = load_settings(write(tmp_path, CHANNELS), environ={})
+    with pytest.raises(SettingsError) as raised:
+        check_start(loaded.settings)
+    told = raised.value.problems
+    assert [problem.split(": ")[0] for problem in told] == [
+        "route[0].to", "route[0].to", "route[0].then[0].to", "person[0].reach[0].by", "channel[0].incoming_to",
+    ]  # fmt: skip
+    assert "Did you mean 'hooks'?" in told[0]
+    assert "no target 'epr'; its settings name: erp" in told[1]
+
+
+def test_the_channel_of_the_hubs_own_broker_is_there(tmp_path: Path) -> None:
+    own = '[mqtt_broker]\nenabled = true\n[[route]]\nname = "a"\nto = ["channel:mqtt/hall"]\n'
+    check_start(load_settings(write(tmp_path, own), environ={}).settings)
+    named = own + '[[channel]]\nname = "devices"\nkind = "mqtt"\nurl = "mqtt://own"\n'
+    check_start(load_settings(write(tmp_path, named.replace("mqtt/hall", "devices/hall")), environ={}).settings)
+
+
+def test_a_channel_whose_package_is_missing_is_told_by_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    tail = '[[channel]]\nname = "tail"\nkind = "apprise"\n[channel.services.desk]\nurl = "json://desk"\n'
+    with pytest.raises(SettingsError, match=r"channel\[0\].kind: .*pip install 'autoglm-hub\[apprise\]'"):
+        check_start(load_settings(write(tmp_path, tail), environ={}).settings)
 
 
 def test_a_budget_for_a_key_that_is_not_there_does_not_start() -> None:

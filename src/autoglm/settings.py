@@ -170,6 +170,8 @@ def check_start(settings: Settings) -> None:
         partial(_check_budgets, settings),
         partial(_check_templates, settings),
     ]
+    if settings.channel or settings.route or settings.person:
+        checks.append(partial(_check_channels, settings))
     if settings.mqtt_broker.enabled:
         from autoglm.channels.broker.plan import choose_program
 
@@ -225,6 +227,29 @@ def _check_templates(settings: Settings) -> None:
                     problems.append(str(error))
     if problems:
         raise SettingsError(problems)
+
+
+def _check_channels(settings: Settings) -> None:
+    """A channel whose package is missing, or an address that leads nowhere, would be found out by the first alarm."""
+    from autoglm.channels.adapters.mqtt.settings import is_own_broker
+    from autoglm.channels.preflight import channel_problems
+
+    made_later = [entry.name for entry in settings.channel if is_own_broker(entry)]
+    if settings.mqtt_broker.enabled:
+        made_later.append("mqtt")
+    if problems := channel_problems(settings.channel, _addresses(settings), made_later=made_later):
+        raise SettingsError(problems)
+
+
+def _addresses(settings: Settings) -> Iterator[tuple[str, str]]:
+    """(setting, address) of all to which events and what comes in may go."""
+    for index, route in enumerate(settings.route):
+        yield from ((f"route[{index}].to", to) for to in route.to)
+        for number, step in enumerate(route.then):
+            yield from ((f"route[{index}].then[{number}].to", to) for to in step.to)
+    for index, person in enumerate(settings.person):
+        yield from ((f"person[{index}].reach[{number}].by", way.by) for number, way in enumerate(person.reach))
+    yield from ((f"channel[{index}].incoming_to", entry.incoming_to) for index, entry in enumerate(settings.channel))
 
 
 def flat(settings: Settings) -> Iterator[tuple[str, str, str]]:

@@ -26,8 +26,28 @@ PATTERN_WORDS: Mapping[str, str] = {
     MEMBER_PATTERN: "must be the address of a user or a device, such as user:alice",
     CHANNEL_NAME_PATTERN: "may have a-z, 0-9, _ and -, and begins with a letter or a digit",
     r"^[A-Z]{3}$": 'must be three capital letters, such as "CNY"',
+    r"^https?://[^\s?#]+$": "must be an address such as https://host:9093, without ? and #",
+    r"^https?://[^\s?#@]+$": "must be an address such as https://host, without ?, # and a user",
+    r"^https?://[^/\s]+$": "must be an address such as https://host, without a path",
+    r"^(https?://\S+)?$": "must be an address such as https://host/page, or empty",
+    r"^wss?://[^\s]+$": "must be an address such as wss://host/path",
+    r"^mqtts?://(\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]?#]+)(:\d{1,5})?/?$": (
+        "must be an address such as mqtt://broker or mqtts://broker:8883, without a user; mqtt://own is the hub's own"
+    ),
+    r"^(mailto:[^\s@]+@[^\s@]+|https://[^\s/]\S*)$": "must be such as mailto:it@example.org or https://example.org/it",
+    r"^[^\s/@]+$": "must be the name of a host, such as mail.example.org, without a slash",
+    r"^\+[1-9][0-9]{6,14}$": "must be a number with + and the country's code, such as +8613800138000",
+    r"^[\w.-]{1,64}$": f"may have up to 64 {_MARKS} . _ -",
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$": f"may have up to 64 {_MARKS} . _ -, and begins with a letter or a digit",
+    r"^([^.\s]+(\.[^.\s]+)*)?$": "must be names with full stops between them, such as data.code",
+    r"^[a-z0-9.][^\s\\/*?\"<>|,#:A-Z]*$": "must be an index's name: small letters, and no \\ / * ? \" < > | , # :",
+    r"^[^/+#\x00-\x1f]*$": "has no /, + and #",
+    r"^SMS_[0-9A-Za-z_]+$": "must be a template's code such as SMS_123456789",
+    r"^[0-9]{6,20}$": "must have 6 to 20 digits",
+    r"^[0-9]{1,20}$": "must have up to 20 digits",
+    r"^[a-z0-9-]{1,32}$": "must be a region's name such as ap-guangzhou",
 }
-"""What each pattern of a setting asks for."""
+"""What each pattern of a setting asks for, those of the hub's channels included."""
 
 
 _WHOLE = "must be a whole number"

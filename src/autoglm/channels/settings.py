@@ -147,7 +147,9 @@ def parse_channel(value: object) -> ChannelSettings:
     model = settings_of(kind)
     if model is None:
         raise _wrong(
-            "kind", f"there is no kind {kind!r}.{did_you_mean(kind, list(KINDS))} Known: {', '.join(KINDS)}", kind
+            "kind",
+            f"there is no kind {kind!r}.{did_you_mean(kind, list(KINDS))} Known: {', '.join(sorted(KINDS))}",
+            kind,
         )
     return model.model_validate(value)
 
