@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from autoglm.core.errors import install_command
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
 
 
@@ -45,7 +46,7 @@ def test_a_missing_ray_comes_with_the_command_that_brings_it(monkeypatch: pytest
     assert found()["ray_workers"].available
     monkeypatch.setattr("autoglm.doctor.capabilities.find_spec", lambda package: package != "ray")
     workers = found()["ray_workers"]
-    assert (workers.available, workers.fix) == (False, "pip install 'autoglm-hub[ray]'")
+    assert (workers.available, workers.fix) == (False, install_command("ray"))
 
 
 def test_push_is_there_with_its_channel_and_says_where_it_works() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from autoglm.core.errors import install_command
 from eventually import wait_until
 from gateway.budget_hub import BudgetHub, budget_hub
 from otlp_collector import Collector, Received
@@ -160,7 +161,7 @@ def test_without_the_extra_the_way_out_is_told() -> None:
         "except MissingExtra as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[telemetry] otlp_endpoint needs an optional package; run: pip install 'autoglm-hub[otel]'\n"
+    assert done.stdout == f"[telemetry] otlp_endpoint needs an optional package; run: {install_command('otel')}\n"
 
 
 def test_a_hub_without_telemetry_does_not_load_it() -> None:

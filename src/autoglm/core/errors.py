@@ -4,6 +4,8 @@ Codes are stable and never reused. Messages name the value that failed and, wher
 they never hold secrets or message bodies.
 """
 
+import shlex
+import sys
 from difflib import get_close_matches
 
 _NEAR = 0.7
@@ -435,13 +437,18 @@ class DiscoveryFailed(HubError):
         self.reason = reason
 
 
+def install_command(extra: str) -> str:
+    """What installs an optional package beside this hub: a plain `pip` is often another Python's."""
+    return f"{shlex.quote(sys.executable)} -m pip install 'autoglm-hub[{extra}]'"
+
+
 class MissingExtra(HubError):
     """An optional package is not installed."""
 
     code = "missing_extra"
 
     def __init__(self, extra: str, what: str) -> None:
-        super().__init__(f"{what} needs an optional package; run: pip install 'autoglm-hub[{extra}]'", extra=extra)
+        super().__init__(f"{what} needs an optional package; run: {install_command(extra)}", extra=extra)
 
 
 class SettingsError(HubError):

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from autoglm.core.errors import PULL
+from autoglm.core.errors import PULL, install_command
 from autoglm.doctor.environment import find_spec
 
 
@@ -120,7 +120,7 @@ def capabilities(read_facts: Callable[[], Facts]) -> list[Capability]:
         ),
         _channel(
             facts, "wechat_template_message", "wechat-official",
-            "an Official Account's template messages", "公众号模板消息",
+            "a template message of an Official Account", "公众号模板消息",
         ),
         _channel(facts, "wecom_robot", "wecom-robot", "a WeCom group robot", "企业微信群机器人"),
         _push(facts),
@@ -215,7 +215,7 @@ def _ray_workers() -> Capability:
         why="the package ray is not installed", why_zh="未安装 ray",
         instead="[[discovery]] finds servers that run on other machines already",
         instead_zh="其他机器上已经运行的服务，可用 [[discovery]] 接入",
-        fix="pip install 'autoglm-hub[ray]'",
+        fix=install_command("ray"),
     )  # fmt: skip
 
 
@@ -225,7 +225,7 @@ def _local_models(facts: Facts) -> Capability:
             name="local_models", available=False,
             why="the package xllamacpp is not installed", why_zh="未安装 xllamacpp",
             instead=_ADDRESS, instead_zh=_ADDRESS_ZH,
-            fix="pip install 'autoglm-hub[local]'",
+            fix=install_command("local"),
         )  # fmt: skip
     if facts.models_missing:
         return Capability(

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from autoglm.core.errors import did_you_mean
+from autoglm.core.errors import did_you_mean, install_command
 from autoglm.version import __version__
 
 Level = Literal["ok", "note", "problem"]
@@ -153,9 +153,7 @@ def file_system(folder: Path, mounts: str) -> str:
 def _local_worker() -> Finding:
     if find_spec("xllamacpp"):
         return Finding(name="local models", level="ok", text="xllamacpp is installed")
-    return Finding(
-        name="local models", level="note", text="xllamacpp is not installed", fix="pip install 'autoglm-hub[local]'"
-    )
+    return Finding(name="local models", level="note", text="xllamacpp is not installed", fix=install_command("local"))
 
 
 def _models(
