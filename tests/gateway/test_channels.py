@@ -148,7 +148,7 @@ def test_a_revoked_key_is_seen_and_the_messages_go_when_it_is_right_again(hub: H
         checked = autoglm("doctor", "channels", data=hub.data_dir)
         assert (checked.status, "no  wecom    wecom-robot" in checked.out) == (1, True)
         vendor.keys.add(KEY)
-        assert autoglm("outbox", "retry", "wecom", data=hub.data_dir).out == "wecom: 1 lane set going\n"
+        assert autoglm("outbox", "retry", "wecom", data=hub.data_dir).out == "wecom: 1 lane tried now\n"
         wait_until(lambda: states(http, id)[-1] == "sent")
         assert "ok  wecom    wecom-robot" in autoglm("doctor", "channels", data=hub.data_dir).out
         assert autoglm("outbox", data=hub.data_dir).out == "Nothing waits to go out.\n"

@@ -124,7 +124,7 @@ def retry(channel: str, hub: HubChoice, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"lanes": lanes}))
     else:
-        click.echo(shown(f"{channel}: {lanes} lane{'' if lanes == 1 else 's'} set going"))
+        click.echo(shown(f"{channel}: {lanes} lane{'' if lanes == 1 else 's'} tried now"))
 
 
 def _name(lane: dict[str, Any]) -> str:
@@ -138,5 +138,5 @@ def _count(lane: dict[str, Any]) -> str:
 def _pause(lane: dict[str, Any]) -> str:
     if not lane["code"]:
         return "in line" if not lane["paused_s"] else f"for {lane['paused_s']:.0f} s"
-    until = f"; next try in {lane['paused_s']:.0f} s" if lane["paused_s"] else ""
+    until = f"; next try in {lane['next_try_s']:.0f} s" if lane["next_try_s"] else ""
     return f"{lane['code']}: {lane['reason']}{until}"

@@ -143,6 +143,19 @@ async def test_a_lane_that_is_stopped_stops_no_other(tmp_path: Path) -> None:
         assert 590 < state.paused_s <= 600
 
 
+async def test_an_operator_sees_when_a_message_is_tried_again(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    channel.answers.append(BUSY)
+    patient = OutboxSettings(first_retry_s=60.0)
+    async with office(tmp_path, (channel, settings()), outbox=patient) as hub:
+        await hub.post("first")
+        await until(lambda: hub.outbox.states() and hub.outbox.states()[0].next_try_s > 0)
+        (state,) = hub.outbox.states()
+        assert (state.code, 20 < state.next_try_s <= 60) == ("busy", True)
+        assert hub.outbox.hurry("c") == 1
+        await until(lambda: channel.texts == ["first"])
+
+
 async def test_while_a_vendor_is_down_one_message_at_a_time_asks_for_it(tmp_path: Path) -> None:
     channel = ScriptedChannel(Limits(parallel=4))
     channel.answers.extend([BUSY] * 8)

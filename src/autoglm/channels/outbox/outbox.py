@@ -68,6 +68,8 @@ class LaneState(msgspec.Struct, frozen=True, kw_only=True):
     running: int
     paused_s: float
     """Nothing goes out before then; 0 when it is not paused."""
+    next_try_s: float
+    """Until the next attempt, where all that waits has failed for now; 0 where something could go at once."""
     code: str
     reason: str
     reason_zh: str
@@ -457,9 +459,11 @@ def _composed(outgoing: Outgoing, envelope: Envelope, target: str) -> Sequence[P
 
 def _state(lane: Lane, now_s: float) -> LaneState:
     paused_s = max(0.0, lane.paused_until_s - now_s)
+    due_s = lane.next_due_s() if not lane.ready_count(now_s) else float("inf")
+    next_try_s = max(paused_s, due_s - now_s) if due_s < float("inf") else paused_s
     return LaneState(
         channel=lane.channel, target=lane.target, waiting=lane.waiting, has_more=lane.left is not None,
-        running=len(lane.running), paused_s=paused_s, code=lane.pause_code,
+        running=len(lane.running), paused_s=paused_s, next_try_s=next_try_s, code=lane.pause_code,
         reason=lane.pause_reason.en if lane.pause_code else "",
         reason_zh=lane.pause_reason.zh if lane.pause_code else "",
     )  # fmt: skip
