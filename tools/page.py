@@ -58,7 +58,10 @@ def install(command: list[str]) -> None:
     if INSTALLED.exists() and INSTALLED.read_text() == wanted:
         return
     if npm(command, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", quiet=True):
-        raise SystemExit("npm could not install the console's packages (see above); is its registry reachable?")
+        raise SystemExit(
+            "npm could not install the console's packages (see above); is its registry reachable? "
+            "Behind a proxy that opens TLS: NODE_EXTRA_CA_CERTS=AUTHORITY.pem make console"
+        )
     INSTALLED.write_text(wanted)
 
 

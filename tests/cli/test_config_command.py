@@ -127,6 +127,10 @@ def test_the_file_that_init_writes_is_taken_with_every_comment_removed(tmp_path:
     tree = tomllib.loads("\n".join(settings))
     assert tree["gateway"]["port"] == 8600
     assert [entry["name"] for entry in tree["instance"]] == ["glm", "workstation", "local"]
+    assert [tree[table][0]["to" if table == "route" else "name"] for table in ("channel", "route")] == [
+        "wecom", ["channel:wecom/ops"],
+    ]  # fmt: skip
+    assert list(tree["route"][0]) == ["name", "match", "to", "then"]
     again = autoglm("config", "init", data=data)
     assert (again.status, "stays as it is" in again.err) == (1, True)
     assert autoglm("config", "init", "--print", data=data).out == file.read_text()

@@ -52,6 +52,29 @@ _EXAMPLES = """
 # requests = 500
 # timezone = "Asia/Shanghai"
 
+# A channel: 'autoglm send channel:wecom/ops TEXT' goes to a WeCom group. Each kind has a page below docs/channels.
+# [[channel]]
+# name = "wecom"
+# kind = "wecom-robot"
+# [channel.robots.ops]
+# key_file = "wecom-ops.key"
+
+# A route: whom an event reaches ('autoglm notify'), and who is told when nobody notices; 'autoglm route test' tries it.
+# [[route]]
+# name = "alarms"
+# match = { kinds = ["alert"], min_priority = 7 }
+# to = ["channel:wecom/ops"]
+# [[route.then]]
+# after_s = 120
+# to = ["user:shift-leader"]
+
+# How somebody wants to be reached, beside the mailbox.
+# [[person]]
+# address = "user:shift-leader"
+# quiet = { from = "22:00", to = "07:00", from_priority = 8 }
+# [[person.reach]]
+# by = "channel:wecom/ops"
+
 # An intent of your own, for the choice of 'auto'; 10 examples or more are better than three.
 # [[intent]]
 # name = "handover"

@@ -54,9 +54,9 @@ def send(
     labels: tuple[tuple[str, str], ...], reply_to: str | None, thread: str | None, expires_in: float | None,
     id: str | None, wait: bool, choices: tuple[str, ...], hub: HubChoice, as_json: bool,
 ) -> None:  # fmt: skip
-    """Send a message to an address: user:alice, group:ops, device:press-7, model:auto. It is on the hub's disk when
-    the command ends, and is stored once even when the connection was lost on the way. TEXT is read from standard input
-    when it is absent or '-'.
+    """Send a message to an address: user:alice, group:ops, device:press-7, model:auto, or by a channel of the settings,
+    channel:NAME/TARGET. It is on the hub's disk when the command ends, and is stored once even when the connection was
+    lost on the way. TEXT is read from standard input when it is absent or '-'.
 
     \b
     Example:
