@@ -328,8 +328,12 @@ template = "{{ event.labels.line }}"
     async with desk(tmp_path, config) as hub:
         account = await hub.closed(await hub.raise_event())
         (text,) = await hub.texts("user:alice")
+        (summary,) = await hub.notifier.recent(10)
+        found = dict(hub.notifier.addresses(hub.notifier.route("r"), account.event))
     assert text.startswith("The press is down.\n\n[template: the template fails:")
     assert "group:gone" in account.notices[0].notice.error
+    assert summary.told == ("user:alice",)
+    assert "no such group; 'autoglm groups set gone MEMBER...' makes it" in found["group:gone"]
 
 
 # --- restarts ---

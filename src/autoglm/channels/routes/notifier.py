@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from anyio.abc import TaskGroup
 
+from autoglm.channels.groups import how_to_make
 from autoglm.channels.mailbox import Mailbox
 from autoglm.channels.outbox.lane import URGENT
 from autoglm.channels.receipts import Receipt
@@ -74,7 +75,7 @@ class EventSummary(msgspec.Struct, frozen=True, kw_only=True):
     is_open: bool
     acknowledged_by: str
     told: tuple[str, ...]
-    """The addresses of its messages."""
+    """The addresses of its messages, without those that lead nowhere."""
 
 
 class NoticeAccount(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,7 +190,18 @@ class Notifier:
         wanted = (*route.to, event.to) if route.to_addressee and event.to is not None else route.to
         priority = event.priority if route.priority is None else route.priority
         found = ways(wanted, event, priority, people=self._people, members=self._members, now_ms=now_ms())
-        return [(way.to, way.reason or "the route names it") for way in found]
+        return [(way.to, self._no_group(way.to) or way.reason or "the route names it") for way in found]
+
+    def _no_group(self, address: str) -> str:
+        """Why nobody would hear of a message to a group that is not there; groups may come and go, settings do not."""
+        name = address.removeprefix("group:")
+        if name == address:
+            return ""
+        try:
+            self._mailbox.groups.get(name)
+        except NotFound:
+            return f"nobody: this hub has no such group; {how_to_make(name)}"
+        return ""
 
     def reach(self, message: Envelope) -> list[str]:
         """Where its recipient wants to be reached beside the mailbox, as for an event of this priority now."""
@@ -231,7 +243,7 @@ class Notifier:
             found.append(EventSummary(
                 event=event, is_open=self._is_open(event.id),
                 acknowledged_by=progress.by or await self.notices.acknowledged_by(event.id),
-                told=tuple(dict.fromkeys(notice.to for notice in notices)),
+                told=tuple(dict.fromkeys(notice.to for notice in notices if not notice.error)),
             ))  # fmt: skip
         return found
 
