@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anyio
@@ -14,6 +15,8 @@ import pytest
 from autoglm.channels.broker.plan import choose_program
 from autoglm.channels.broker_settings import BrokerSettings
 from autoglm.core.errors import SettingsError
+from eventually import wait_until
+from fakes.ntfy import FakeNtfy
 from hub import HubProcess, instance_config, running_hub
 from models import SMALL_MODEL, small_model
 from scripted_model import ScriptedModel
@@ -125,13 +128,31 @@ def test_the_readmes_commands_work(hub: HubProcess, readme: str) -> None:
 def test_the_readmes_settings_are_valid(tmp_path: Path, readme: str) -> None:
     from autoglm.settings import load_settings
 
-    (table,) = re.findall(r"```toml\n(.*?)```", (ROOT / readme).read_text(), re.DOTALL)
+    _, table = re.findall(r"```toml\n(.*?)```", (ROOT / readme).read_text(), re.DOTALL)
     (tmp_path / "glm.key").write_text("a-key\n")
     file = tmp_path / "autoglm.toml"
     file.write_text(table)
     (instance,) = load_settings(file, environ={}).settings.instance
     assert instance.api_key is not None
     assert instance.api_key.get_secret_value() == "a-key"
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_readmes_alarm_reaches_a_phone_whose_button_ends_the_wait(tmp_path: Path, readme: str) -> None:
+    table, _ = re.findall(r"```toml\n(.*?)```", (ROOT / readme).read_text(), re.DOTALL)
+    with FakeNtfy() as phones:
+        phones.needs_user = False
+        settings = table.replace('kind = "ntfy"', f'kind = "ntfy"\nurl = "{phones.url}"')
+        with running_hub(tmp_path / ".local" / "share" / "autoglm", settings) as hub:
+            (lines,) = [block for block in blocks(readme, "sh", hub) if "--wait" in block]
+            script = lines.replace(".venv/bin/autoglm", f"{sys.executable} -m autoglm")
+            with ThreadPoolExecutor(1) as threads:
+                output = threads.submit(run, hub, "sh", "-ec", script)
+                wait_until(lambda: phones.texts and phones.streams, 30)
+                (action,) = phones.messages[0]["actions"]
+                phones.phone_writes(action["body"], topic=action["url"].rpartition("/")[2])
+                shown = output.result()
+    assert shown.splitlines()[-2:] == ["acknowledged by channel:phones/line", "Nothing waits to go out."]
 
 
 def test_every_file_that_a_readme_links_to_exists() -> None:
