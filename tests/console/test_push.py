@@ -9,9 +9,10 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import httpx2
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import Route, async_playwright, expect
 
 from autoglm.app import PAGE
 from console.conftest import CHROMIUM_NAMES, CHROMIUM_OPTIONS
@@ -340,6 +341,32 @@ async def test_signing_out_ends_it(hub: HubProcess, subscriber: Subscriber, open
     await expect(visit.page.get_by_label("Key", exact=True)).to_be_visible()
     await until(lambda: subscriptions(hub, "alice") == [])
     assert await visit.page.evaluate("JSON.stringify([localStorage, sessionStorage])") == "[{},{}]"
+
+
+async def test_signing_out_while_the_hub_is_being_told_ends_it(
+    hub: HubProcess, subscriber: Subscriber, open_page: Open
+) -> None:
+    visit = await visit_as(open_page, hub, "alice", subscriber)
+    await switched_on(visit)
+    visit.page.on("dialog", lambda dialog: dialog.accept())
+    is_held, is_released = anyio.Event(), anyio.Event()
+
+    async def hold(route: Route) -> None:
+        if route.request.method == "POST":
+            is_held.set()
+            await is_released.wait()
+        await route.continue_()
+
+    await visit.page.route("**/api/push/subscriptions", hold)
+    await visit.page.get_by_role("button", name="Settings").click()  # looks whether the hub still knows
+    await is_held.wait()
+    await visit.page.get_by_role("button", name="Sign out and clear this browser").click()
+    await expect(visit.page.get_by_label("Key", exact=True)).to_be_visible()
+    await until(lambda: subscriptions(hub, "alice") == [])
+    async with visit.page.expect_response(lambda response: response.request.method == "POST"):
+        is_released.set()
+    await until(lambda: subscriptions(hub, "alice") == [])
+    await visit.page.wait_for_function("localStorage.length === 0")
 
 
 async def test_what_is_on_for_one_person_is_off_for_the_next(

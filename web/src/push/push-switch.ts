@@ -41,6 +41,7 @@ export class PushSwitch {
     trouble: null,
     why: NO_WORDS,
   });
+  #running: Promise<void> = Promise.resolve();
   readonly #scope = new URL(".", document.baseURI).href;
 
   constructor(
@@ -66,7 +67,7 @@ export class PushSwitch {
     });
 
   /** The browser takes nothing more, and the hub is told. */
-  async forget(): Promise<void> {
+  private async forget(): Promise<void> {
     const id = this.#kept()?.id;
     this.shelf.drop("push");
     const registration = await this.#registration();
@@ -80,8 +81,20 @@ export class PushSwitch {
     }
   }
 
+  /** What a look that is under way notes down after the first time is forgotten, too. */
+  readonly signOut = async (): Promise<void> => {
+    await this.forget();
+    await this.#running;
+    await this.forget();
+  };
+
   async #during(change: () => Promise<PushState>): Promise<void> {
     if (this.store.state.isBusy) return;
+    this.#running = this.#carryOut(change);
+    await this.#running;
+  }
+
+  async #carryOut(change: () => Promise<PushState>): Promise<void> {
     this.store.dispatch({ isBusy: true, failure: null, trouble: null });
     try {
       this.store.dispatch({ state: await change() });

@@ -76,7 +76,7 @@ export function Console({ api, hubKey, address, shelf, onUnauthorized, onForget 
   const forget = () => {
     chat.forget();
     mailbox.forget();
-    void push.forget();
+    void push.signOut();
     onForget();
   };
 
