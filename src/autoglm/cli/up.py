@@ -93,9 +93,8 @@ async def _run(  # noqa: PLR0917  # anyio.run takes no names
 
                 await anyio.to_thread.run_sync(open_in_browser, hub.url, hub.admin_key_file)
             async for number in signals:
+                signal.signal(number, lambda *_: os._exit(1))  # a second signal means: at once
                 _say_what_runs(signal.Signals(number).name, hub.running, settings.gateway.drain_s)
-                # A second signal means: at once.
-                signal.signal(number, lambda *_: os._exit(1))
                 break
 
 
