@@ -278,6 +278,14 @@ def test_each_status_has_its_class(status: int, expected: str | None) -> None:
     assert (found and found.failure) == expected
 
 
+@pytest.mark.parametrize(("status", "is_in_doubt"), [(500, False), (502, True), (503, False), (504, True)])
+def test_what_a_gateway_does_not_know_is_in_doubt(status: int, is_in_doubt: bool) -> None:
+    """RFC 9110, sections 15.6.3 and 15.6.5: the answer from behind it was no good, or came too late."""
+    found = of_status(Answer(status, {}, b""))
+    assert found is not None
+    assert (found.failure, found.is_in_doubt) == ("transient", is_in_doubt)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -59,6 +59,7 @@ _EXPECTED: dict[Fault, tuple[str, str | None, bool]] = {
     "auth": ("retry", "auth", False),
     "permanent": ("permanent", "permanent", False),
     "server_error": ("retry", "transient", False),
+    "bad_gateway": ("retry", "transient", True),
     "silent": ("retry", "transient", True),
     "cut": ("retry", "transient", True),
     "garbage": ("retry", "transient", True),

@@ -76,7 +76,7 @@ class FeishuRobots(Vendor):
 
     def refuse(self, fault: Fault) -> bytes:
         if fault == "transient":  # no code of Feishu's is documented for it: its gateway answers by itself
-            return response(504, b"<html>gateway time-out</html>", {"Content-Type": "text/html"})
+            return response(503, b"<html>busy</html>", {"Content-Type": "text/html"})
         codes = {"throttled": 11232, "auth": 19001, "permanent": 9499}
         return self.error(codes[fault], f"told to: {TOKEN} {SECRET}")
 

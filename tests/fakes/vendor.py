@@ -2,13 +2,18 @@
 
 import asyncio
 from collections import deque
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from scripted_model import Request, ScriptedModel
 
-Fault = Literal["throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"]
-"""throttled ... permanent: the vendor's own refusal of that class, in its own form. server_error: HTTP 502 of a proxy.
-silent, cut: the request is processed, and no answer goes out. garbage: processed, and the answer is no vendor's."""
+Fault = Literal[
+    "throttled", "transient", "auth", "permanent", "server_error", "bad_gateway", "silent", "cut", "garbage"
+]
+"""throttled ... permanent: the vendor's own refusal of that class, in its own form. server_error: HTTP 503 of a proxy.
+bad_gateway: the request is processed, and a proxy that did not get the answer says HTTP 502. silent, cut: processed,
+and no answer goes out. garbage: processed, and the answer is no vendor's."""
+HTTP_FAULTS: tuple[Fault, ...] = get_args(Fault)
+"""What a vendor that speaks HTTP can do: all of them."""
 
 
 class Vendor:
@@ -47,6 +52,9 @@ class Vendor:
             case "throttled" | "transient" | "auth" | "permanent":
                 writer.write(self.refuse(fault))
             case "server_error":
+                writer.write(b"HTTP/1.1 503 X\r\nContent-Length: 4\r\nContent-Type: text/html\r\n\r\nbad!")
+            case "bad_gateway":
+                self.take(request)
                 writer.write(b"HTTP/1.1 502 X\r\nContent-Length: 4\r\nContent-Type: text/html\r\n\r\nbad!")
             case "garbage":
                 self.take(request)

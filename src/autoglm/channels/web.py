@@ -293,8 +293,7 @@ def of_status(answer: Answer) -> Delivery | None:
             code, Words("the message is over the vendor's limit (HTTP 413)", "消息超过服务方上限（HTTP 413）")
         )
     if status >= 500 or status in (408, 425):
-        words = Words(f"the vendor's service fails for now (HTTP {status})", f"服务方暂时故障（HTTP {status}）")
-        return transient(code, words, retry_after_s(answer))
+        return _fails_for_now(answer, code)
     words = Words(f"the vendor refuses the message (HTTP {status})", f"服务方拒绝该消息（HTTP {status}）")
     if 300 <= status < 400:
         words = Words(
@@ -302,6 +301,18 @@ def of_status(answer: Answer) -> Delivery | None:
             f"服务方要求重定向（HTTP {status}），本机不跟随重定向，请改用新地址",
         )
     return permanent(code, words)
+
+
+def _fails_for_now(answer: Answer, code: str) -> Delivery:
+    status = answer.status
+    if status in (502, 504):  # of a gateway, which does not know what became of the request
+        words = Words(
+            f"no good answer from behind the vendor's gateway (HTTP {status}); it may have been delivered",
+            f"服务方网关未得到有效应答（HTTP {status}），消息可能已送达",
+        )
+        return transient(code, words, retry_after_s(answer), is_in_doubt=True)
+    words = Words(f"the vendor's service fails for now (HTTP {status})", f"服务方暂时故障（HTTP {status}）")
+    return transient(code, words, retry_after_s(answer))
 
 
 def throttled_by(answer: Answer, code: str) -> Delivery:

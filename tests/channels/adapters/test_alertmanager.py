@@ -28,6 +28,7 @@ from autoglm.core.errors import HubError, InvalidField, InvalidJson, StorageFull
 from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
 from fakes.alertmanager import FaultyFront
+from fakes.vendor import HTTP_FAULTS
 from scripted_model import Request, ScriptedModel, response
 
 TOKEN = "a-token-that-is-long-enough"
@@ -57,7 +58,7 @@ async def rig(front: FaultyFront) -> AsyncIterator[Rig]:
     yield Rig(
         sender, target="main", texts=lambda: front.texts, misbehave=front.faults.append, stop=front.__exit__,
         secrets=(TOKEN,),
-        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        faults=HTTP_FAULTS,
     )  # fmt: skip
     await sender.aclose()
 

@@ -28,6 +28,7 @@ from fakes.dingtalk_app import (
     said,
 )
 from fakes.push_server import listening
+from fakes.vendor import HTTP_FAULTS
 
 GROUP = "cidAbC/dEf+0=="
 
@@ -70,7 +71,7 @@ def rig(api: DingTalkOpenApi, ding: DingTalkApp) -> Rig:
     return Rig(
         ding, target="manager7", texts=lambda: api.texts, misbehave=api.faults.append, stop=api.__exit__,
         secrets=(CLIENT_SECRET,), limit=18_000, measure=json_bytes, unknown_target=None,
-        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        faults=HTTP_FAULTS,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from autoglm.channels.settings import parse_channel
 from autoglm.channels.wording import MOST_PIECES, json_bytes
 from contracts.channel_contract import ChannelContract, Rig, message, no_blob
 from fakes.dingtalk_robot import BODY_BYTES, SECRET, TOKEN, DingTalkRobots
+from fakes.vendor import HTTP_FAULTS
 
 
 def channel(vendor: DingTalkRobots, *, robot: dict[str, str] | None = None, **fields: Any) -> DingTalkRobot:
@@ -29,7 +30,7 @@ def rig_of(vendor: DingTalkRobots, robot: DingTalkRobot) -> Rig:
     return Rig(
         robot, target="ops", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(TOKEN, SECRET), limit=18_000, measure=json_bytes,
-        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        faults=HTTP_FAULTS,
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from autoglm.channels.web import Answer
 from channels.outbox.office import Office, office
 from contracts.channel_contract import ChannelContract, Rig, message, no_blob
 from fakes.elasticsearch import API_KEY, PASSWORD, USER, FakeElasticsearch
+from fakes.vendor import HTTP_FAULTS
 
 INDEX = "logs-autoglm-default"
 
@@ -47,7 +48,7 @@ async def rig(vendor: FakeElasticsearch) -> AsyncIterator[Rig]:
     sent = Rig(
         logs, target="main", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(API_KEY,), delivered=True,
-        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        faults=HTTP_FAULTS,
     )  # fmt: skip
     yield sent
     await logs.aclose()

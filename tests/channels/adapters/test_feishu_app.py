@@ -22,6 +22,7 @@ from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message,
 from eventually import until
 from fakes.feishu_app import APP_ID, APP_SECRET, FeishuConnection, FeishuOpenApi, event, said
 from fakes.push_server import listening
+from fakes.vendor import HTTP_FAULTS
 
 
 def channel(api: FeishuOpenApi, **fields: Any) -> FeishuApp:
@@ -62,7 +63,7 @@ def rig(api: FeishuOpenApi, feishu: FeishuApp) -> Rig:
     return Rig(
         feishu, target="ou_18eac8", texts=lambda: api.texts, misbehave=api.faults.append, stop=api.__exit__,
         secrets=(APP_SECRET,), limit=26_000, measure=twice_json_bytes, unknown_target=None,
-        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        faults=HTTP_FAULTS,
     )  # fmt: skip
 
 

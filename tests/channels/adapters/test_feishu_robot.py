@@ -14,6 +14,7 @@ from autoglm.channels.settings import parse_channel
 from autoglm.channels.wording import json_bytes
 from contracts.channel_contract import ChannelContract, Rig, message, no_blob
 from fakes.feishu_robot import BODY_BYTES, SECRET, TOKEN, FeishuRobots
+from fakes.vendor import HTTP_FAULTS
 
 
 def channel(vendor: FeishuRobots, *, robot: dict[str, str] | None = None, **fields: Any) -> FeishuRobot:
@@ -29,7 +30,7 @@ def rig_of(vendor: FeishuRobots, robot: FeishuRobot) -> Rig:
     return Rig(
         robot, target="ops", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(TOKEN, SECRET), limit=18_000, measure=json_bytes,
-        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        faults=HTTP_FAULTS,
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from autoglm.channels.settings import parse_channel
 from autoglm.core.errors import StorageFull
 from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from fakes.sms_gateway import ACCOUNT, PASSWORD, SmsGateway
+from fakes.vendor import HTTP_FAULTS
 
 TOKEN = "a-long-token-of-ours"
 NASTY = '"},{"mobile":"1"} &mobile=1#/../{to}{id}\r\nX: y %26 + 压\u2028\\'
@@ -57,7 +58,7 @@ async def rig(gateway: SmsGateway, request: pytest.FixtureRequest) -> AsyncItera
     yield Rig(
         made, target="alice", texts=lambda: gateway.texts, misbehave=gateway.faults.append, stop=gateway.__exit__,
         secrets=(PASSWORD,), limit=500, measure=utf16_units,
-        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        faults=HTTP_FAULTS,
     )  # fmt: skip
     await made.aclose()
 

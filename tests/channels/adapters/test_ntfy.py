@@ -18,6 +18,7 @@ from autoglm.core.errors import StorageFull
 from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
 from fakes.ntfy import PASSWORD, REPLIES, TOKEN, TOPIC, USER, FakeNtfy
+from fakes.vendor import HTTP_FAULTS
 
 
 def channel(vendor: FakeNtfy, topic: dict[str, Any] | None = None, **fields: Any) -> Ntfy:
@@ -39,7 +40,7 @@ async def rig(vendor: FakeNtfy) -> AsyncIterator[Rig]:
     yield Rig(
         phones, target="line", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(TOKEN, TOPIC), limit=4096,
-        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        faults=HTTP_FAULTS,
     )  # fmt: skip
     await phones.aclose()
 

@@ -21,6 +21,7 @@ from autoglm.core.errors import StorageFull
 from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
 from fakes.sms_aliyun import KEY_ID, KEY_SECRET, OTHER_TEMPLATE, SIGN_NAME, TEMPLATE, AliyunSms
+from fakes.vendor import HTTP_FAULTS
 
 TOKEN = "a-long-token-of-ours"
 
@@ -50,7 +51,7 @@ async def rig(vendor: AliyunSms) -> AsyncIterator[Rig]:
     yield Rig(
         made, target="alice", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(KEY_SECRET, KEY_ID), limit=200, measure=utf16_units,
-        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        faults=HTTP_FAULTS,
     )  # fmt: skip
     await made.aclose()
 

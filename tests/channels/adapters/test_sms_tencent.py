@@ -21,6 +21,7 @@ from autoglm.core.errors import InvalidField, StorageFull
 from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
 from fakes.sms_tencent import APP, SECRET_ID, SECRET_KEY, SIGN_NAME, TencentSms
+from fakes.vendor import HTTP_FAULTS
 
 
 def channel(url: str = "http://x.example", **fields: Any) -> SmsTencent:
@@ -47,7 +48,7 @@ async def rig(vendor: TencentSms) -> AsyncIterator[Rig]:
     yield Rig(
         made, target="alice", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(SECRET_KEY, SECRET_ID), limit=200, measure=utf16_units,
-        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        faults=HTTP_FAULTS,
     )  # fmt: skip
     await made.aclose()
 

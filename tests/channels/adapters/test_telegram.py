@@ -20,6 +20,7 @@ from autoglm.core.errors import StorageFull, UnknownRecipient
 from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
 from eventually import until
 from fakes.telegram import BLOCKED, BOT, CHAT, GROUP, MOVED, SUPERGROUP, TOKEN, FakeTelegram
+from fakes.vendor import HTTP_FAULTS
 
 BLOB = "f" * 64
 
@@ -48,7 +49,7 @@ async def rig(vendor: FakeTelegram) -> AsyncIterator[Rig]:
     yield Rig(
         bot, target="li", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(TOKEN,), limit=4096, measure=utf16_units,
-        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        faults=HTTP_FAULTS,
     )  # fmt: skip
     await bot.aclose()
 
@@ -104,6 +105,13 @@ def test_a_refusal_counts_whatever_the_http_status_is(body: dict[str, Any], expe
     failure = failure_of(Answer(200, {}, json.dumps(body).encode()))
     assert failure is not None
     assert failure.failure == expected
+
+
+@pytest.mark.parametrize(("code", "is_in_doubt"), [(500, False), (502, True), (503, False), (504, True)])
+def test_a_front_end_of_telegram_that_fails_leaves_a_doubt(code: int, is_in_doubt: bool) -> None:
+    failure = failure_of(Answer(code, {}, json.dumps({"ok": False, "error_code": code}).encode()))
+    assert failure is not None
+    assert (failure.failure, failure.is_in_doubt) == ("transient", is_in_doubt)
 
 
 async def test_alerts_have_a_button_and_quiet_messages_make_no_sound(vendor: FakeTelegram, rig: Rig) -> None:

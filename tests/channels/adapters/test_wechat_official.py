@@ -27,6 +27,7 @@ from autoglm.channels.settings import parse_channel
 from autoglm.core.errors import StorageFull
 from contracts.channel_contract import ChannelContract, KeptInbox, NoInbox, Rig, message, no_blob
 from eventually import until
+from fakes.vendor import HTTP_FAULTS
 from fakes.wechat_official import ALARM, ALICE, APP_ID, BOB, SECRET, STRANGER, WeChatOfficials
 
 TOKEN, AES_KEY = "callback-token", "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C"
@@ -61,7 +62,7 @@ async def rig(vendor: WeChatOfficials) -> AsyncIterator[Rig]:
     yield Rig(
         account, target=ALICE, texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(SECRET, TOKEN, AES_KEY), limit=2048,
-        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        faults=HTTP_FAULTS,
     )  # fmt: skip
     await account.aclose()
 

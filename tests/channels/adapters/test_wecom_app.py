@@ -21,6 +21,7 @@ from autoglm.channels.channel import Cannot, HookCall, Hooked, HookReply, Resour
 from autoglm.channels.settings import parse_channel
 from autoglm.core.errors import StorageFull
 from contracts.channel_contract import ChannelContract, KeptInbox, NoInbox, Rig, message
+from fakes.vendor import HTTP_FAULTS
 from fakes.wecom_app import AGENT_ID, CORP_ID, SECRET, WeComApps
 
 TOKEN, AES_KEY = "callback-token", "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C"
@@ -63,7 +64,7 @@ def rig(vendor: WeComApps, app: WeComApp) -> Rig:
     return Rig(
         app, target="alice", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(SECRET, TOKEN, AES_KEY), limit=2048, unknown_target="@nobody",
-        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        faults=HTTP_FAULTS,
     )  # fmt: skip
 
 

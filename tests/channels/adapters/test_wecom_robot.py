@@ -11,6 +11,7 @@ from autoglm.channels.adapters.wecom_robot import WeComRobot, WeComRobotSettings
 from autoglm.channels.channel import Cannot, Resources
 from autoglm.channels.settings import parse_channel
 from contracts.channel_contract import ChannelContract, Rig, message, no_blob
+from fakes.vendor import HTTP_FAULTS
 from fakes.wecom_robot import KEY, WeComRobots
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\nnot really").decode()
@@ -36,7 +37,7 @@ async def rig(vendor: WeComRobots) -> AsyncIterator[Rig]:
     yield Rig(
         robot, target="ops", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(KEY,), limit=2048,
-        faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        faults=HTTP_FAULTS,
     )  # fmt: skip
     await robot.aclose()
 

@@ -27,7 +27,7 @@ from autoglm.core.ports import KeyValue
 from channels.adapters.web_push.desk import channel, settings, subscribe, subscribed
 from contracts.channel_contract import FAMILY, ChannelContract, NoInbox, Rig, message
 from fakes.push_service import PushService
-from fakes.vendor import Fault
+from fakes.vendor import HTTP_FAULTS, Fault
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ class TestContract(ChannelContract):
             push, target="alice", texts=lambda: [notice["text"] for notice in browser.notices],
             misbehave=service.faults.append, stop=service.__exit__, secrets=(browser.token,), limit=3993,
             unknown_target=None,
-            faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+            faults=HTTP_FAULTS,
         )  # fmt: skip
 
 

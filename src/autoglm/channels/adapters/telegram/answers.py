@@ -43,6 +43,12 @@ def failure_of(answer: Answer) -> Delivery | None:
     if (known := _REASONS.get(code)) is not None:
         failure, words = known
         return failed(failure, str(code), words, _pause_s(body) if code == 429 else None)
+    if code in (502, 504):  # its front end, which does not know what became of the request
+        words = Words(
+            f"Telegram fails for now (error {code}); it may have been delivered",
+            f"Telegram 暂时故障（错误 {code}），消息可能已送达",
+        )
+        return transient(str(code), words, is_in_doubt=True)
     if code >= 500:
         return transient(str(code), Words("Telegram fails for now", "Telegram 暂时故障"))
     return _refused(code, str(body.get("description", "")))
