@@ -75,9 +75,7 @@ class FeishuRobots(Vendor):
         return self.error(0, "success")
 
     def refuse(self, fault: Fault) -> bytes:
-        if fault == "transient":  # no code of Feishu's is documented for it: its gateway answers by itself
-            return response(503, b"<html>busy</html>", {"Content-Type": "text/html"})
-        codes = {"throttled": 11232, "auth": 19001, "permanent": 9499}
+        codes = {"throttled": 11232, "transient": 2200, "auth": 19001, "permanent": 9499}
         return self.error(codes[fault], f"told to: {TOKEN} {SECRET}")
 
     def error(self, code: int, message: str) -> bytes:

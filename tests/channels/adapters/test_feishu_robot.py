@@ -182,6 +182,16 @@ async def test_an_answer_of_the_former_form_is_understood(
     assert [found.outcome for found in await rig.send(message())] == ["accepted"]
 
 
+async def test_too_many_requests_are_told_from_one_that_cannot_be_read(
+    vendor: FeishuRobots, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Feishu's gateway has one code for both."""
+    for said, expected in (("too many request", "retry"), ("Bad Request", "permanent")):
+        monkeypatch.setattr(vendor, "take", lambda request, said=said: vendor.error(9499, said))
+        (found,) = await rig.send(message())
+        assert (found.outcome, found.code) == (expected, "9499")
+
+
 async def test_an_unknown_code_is_told_and_final(
     vendor: FeishuRobots, rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import msgspec
 
 from autoglm.channels.access_tokens import AccessTokens, NoToken, Token
+from autoglm.channels.adapters.feishu.robot import is_too_many
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, transient
 from autoglm.channels.line import NoLine
 from autoglm.channels.vendor_json import vendor_map
@@ -40,6 +41,7 @@ _REASONS: dict[str, tuple[Failure, Words]] = {
     "403": ("auth", Words("the app may not use the long connection", "应用不能使用长连接")),
     "1000040350": ("auth", Words("the app has too many long connections", "应用的长连接数已达上限")),
     "1": ("transient", Words("Feishu is busy", "飞书系统繁忙")),
+    "2200": ("transient", Words("Feishu has trouble of its own", "飞书内部错误")),
     "1000040343": ("transient", Words("Feishu has trouble of its own", "飞书内部错误")),
     "230001": ("permanent", Words("Feishu says that a field of the message is wrong", "飞书提示消息字段有误")),
     "230002": ("permanent", _NOT_THERE),
@@ -169,6 +171,8 @@ def of_refusal(answer: Answer) -> Delivery:
         )
         return of_status(answer) or transient("unreadable", words, is_in_doubt=True)
     code = str(said)
+    if is_too_many(said, found):
+        return failed("throttled", code, _REASONS["99991400"][1], _rest_s(answer))
     if code in _REASONS:
         failure, words = _REASONS[code]
         return failed(failure, code, words, _rest_s(answer) if failure == "throttled" else None)

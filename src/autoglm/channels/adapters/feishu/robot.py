@@ -9,19 +9,28 @@ import hmac
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 from urllib.parse import quote
 
 from pydantic import BaseModel, Field, SecretStr
 
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources, no_target
-from autoglm.channels.delivery import Delivery, Reasons, Words, accepted, failed_by_code, transient, unauthorized
+from autoglm.channels.delivery import (
+    Delivery,
+    Reasons,
+    Words,
+    accepted,
+    failed_by_code,
+    throttled,
+    transient,
+    unauthorized,
+)
 from autoglm.channels.pieces import Measure
 from autoglm.channels.robots import check_robots
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.skew import clock_words
-from autoglm.channels.vendor_json import vendor_map
+from autoglm.channels.vendor_json import text_in, vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.channels.wording import checked_size, cut_to_pieces, in_words, json_bytes, nothing_to_show, own_forms
 from autoglm.core.envelope import Envelope
@@ -41,6 +50,8 @@ MENTION_LABEL = "at"
 _MOST_MENTIONS = 50
 _is_open_id = re.compile(r"all|ou_[0-9A-Za-z]{1,64}").fullmatch
 _SIGN_FAILED = 19021
+BAD_REQUEST = 9499
+_TOO_MANY = Words("too many requests for Feishu", "对飞书的请求过于频繁，已限流")
 
 _REASONS: Reasons = {
     11232: (
@@ -50,10 +61,11 @@ _REASONS: Reasons = {
             "飞书当前发送过于频繁（整点、半点附近常见），已限流",
         ),
     ),
-    9499: (
+    BAD_REQUEST: (
         "permanent",
         Words("Feishu cannot read the message: a field is wrong, or it is over 20 KB", "飞书提示格式有误或超过 20 KB"),
     ),
+    2200: ("transient", Words("Feishu has trouble of its own", "飞书内部错误")),
     19001: (
         "auth",
         Words(
@@ -209,4 +221,14 @@ def of_answer(answer: Answer, now_s: float) -> Delivery:
             "飞书拒绝签名，请检查机器人的签名密钥和本机时钟",
         )
         return unauthorized(str(code), words)
+    if is_too_many(code, body):
+        return throttled(str(code), _TOO_MANY, _OVERLOAD_S)
     return failed_by_code(code, _REASONS, Words("Feishu", "飞书"), name="code", rest_s=_OVERLOAD_S)
+
+
+def is_too_many(code: int, body: Mapping[str, object]) -> bool:
+    """Feishu's gateway has one code for what it cannot read and for too much at a time; its msg tells them apart.
+
+    Source: kubesphere/notification-manager, pull request 126, which waits at 9499; its msg is "too many request".
+    """
+    return code == BAD_REQUEST and "too many request" in text_in(body, "msg").lower()
