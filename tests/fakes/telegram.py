@@ -29,8 +29,9 @@ class FakeTelegram(Vendor):
         self.updates: list[dict[str, Any]] = []
         """Those that are not confirmed."""
         self.offsets: list[int | None] = []
-        self.pressed: list[str] = []
-        """Ids of presses that were answered."""
+        self.pressed: list[tuple[str, str]] = []
+        """(the button's data, the words that are shown) of presses that were answered."""
+        self._presses: dict[str, str] = {}
         self.webhook = ""
         self.token = TOKEN
         self._polls = 0
@@ -66,6 +67,7 @@ class FakeTelegram(Vendor):
             "message": message,
             "data": data,
         }
+        self._presses[query["id"]] = data
         self.arrives(callback_query=query)
 
     def take(self, request: Request) -> bytes:
@@ -85,7 +87,10 @@ class FakeTelegram(Vendor):
             case "getWebhookInfo":
                 return _ok({"url": self.webhook, "has_custom_certificate": False, "pending_update_count": 0})
             case "answerCallbackQuery":
-                self.pressed.append(fields["callback_query_id"])
+                data = self._presses.pop(fields["callback_query_id"], None)
+                if data is None:
+                    return _error(400, "Bad Request: query is too old and response timeout expired or it is invalid")
+                self.pressed.append((data, fields.get("text", "")))
                 return _ok(True)
             case "sendMessage" | "sendPhoto" | "sendDocument":
                 return _fault_of(method, fields) or self._sent(method, fields)

@@ -231,7 +231,7 @@ async def test_a_reply_answers_the_message_of_the_hub(vendor: FakeTelegram) -> N
 @pytest.mark.parametrize("message_id", ["m-1", "i" * 128])
 async def test_the_button_acknowledges(vendor: FakeTelegram, message_id: str) -> None:
     """Of an id that is too long for the button's data, too."""
-    inbox, bot = KeptInbox(), channel(vendor)
+    inbox, bot = KeptInbox(), channel(vendor, senders=["li"])
     async with listening(bot, inbox):
         (parcel,) = bot.compose(message(kind="alert", id=message_id), "li")
         inbox.messages[(await bot.send(parcel, "k")).ticket] = message_id
@@ -240,6 +240,18 @@ async def test_the_button_acknowledges(vendor: FakeTelegram, message_id: str) ->
         await until(lambda: vendor.pressed)
     (taken,) = inbox.taken
     assert (taken.reply_to, taken.labels) == (message_id, {"user_id": "7", "user": "Li", "action": "ack"})
+    assert vendor.pressed == [(button["callback_data"], "✓")]
+
+
+async def test_a_press_that_is_not_heard_does_not_look_so(vendor: FakeTelegram) -> None:
+    """Of somebody whom the settings do not name, and of data that no message has."""
+    inbox, bot = KeptInbox(), channel(vendor, senders=["li"])
+    async with listening(bot, inbox):
+        vendor.presses("ack:m-1", 101, chat=99)
+        vendor.presses("ack:no id at all", 101)
+        vendor.presses("ack:m-1", 101)
+        await until(lambda: len(vendor.pressed) == 3)
+    assert vendor.pressed == [("ack:m-1", ""), ("ack:no id at all", ""), ("ack:m-1", "✓")]
 
 
 async def test_an_update_is_confirmed_only_after_the_inbox_has_it(vendor: FakeTelegram) -> None:

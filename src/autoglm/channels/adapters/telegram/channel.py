@@ -178,9 +178,11 @@ class Telegram:
 
     async def _take(self, incoming: Incoming, inbox: Inbox) -> None:
         answered = await inbox.message_of(incoming.answers) if incoming.answers else None
+        sender = self._names.get(str(incoming.chat), str(incoming.chat))
+        is_heard = self._settings.knows(sender)
         envelope = msgspec.structs.replace(
             incoming.envelope,
-            from_=f"channel:{self._name}/{self._names.get(str(incoming.chat), incoming.chat)}",
+            from_=f"channel:{self._name}/{sender}",
             to=self._settings.incoming_to,
             reply_to=answered or incoming.named or None,
             timestamp=incoming.envelope.timestamp or round(time.time() * 1000),
@@ -190,9 +192,11 @@ class Telegram:
             await inbox.take(envelope)
         except (InvalidField, UnknownRecipient) as error:  # it would come again for ever, and nothing after it
             log.error("telegram_message_left", channel=self._name, reason=str(error))
-        if incoming.callback:
+            is_heard = False
+        if incoming.callback:  # answered in any case, or the button goes on turning; ✓ where it was heard
             try:
-                await self._call("answerCallbackQuery", {"callback_query_id": incoming.callback, "text": "✓"})
+                words = {"text": "✓"} if is_heard else {}
+                await self._call("answerCallbackQuery", {"callback_query_id": incoming.callback, **words})
             except NoAnswer as error:  # it is taken; only the button turns for a while
                 log.info("telegram_press_unanswered", channel=self._name, code=error.delivery.code)
 

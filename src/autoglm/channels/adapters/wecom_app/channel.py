@@ -114,18 +114,15 @@ class WeComApp:
                 content = "\n".join((words, *choices))
                 to = self._settings.incoming_to
                 await inbox.take(pressed(self._name, to, body, action=key, words=content, reply_to=answers))
-                if body.get("CardType") == "button_interaction" and self._hears(body.get("FromUserName")):
+                # Nobody else's button may look as if it had been heard.
+                is_heard = self._settings.knows(body.get("FromUserName"))
+                if body.get("CardType") == "button_interaction" and is_heard:
                     return HookReply(
                         body=callback.sealed(_replaced(body, words), nonce), content_type="text/xml; charset=utf-8"
                     )
             case _:
                 log.debug("callback_event_left", channel=self._name, wecom_event=event[:64])
         return HookReply()
-
-    def _hears(self, sender: str) -> bool:
-        """Whether the inbox takes what the sender says: nobody else's button may look as if it had been heard."""
-        names = self._settings.senders
-        return any(sender.startswith(name[:-1]) if name.endswith("*") else sender == name for name in names)
 
     def _callback_of_settings(self) -> Callback:
         settings = self._settings
