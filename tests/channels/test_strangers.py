@@ -102,7 +102,9 @@ def test_the_guides_channel_passes_the_guides_contract_run(installed: Path) -> N
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     suite = [name for name in dir(ChannelContract) if name.startswith("test_")]
-    assert f"{len(suite)} passed" in done.stdout
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) >= len(suite), "some have several cases"
 
 
 def test_both_languages_have_the_same_files() -> None:

@@ -1,6 +1,10 @@
 """What every channel keeps to: subclass `ChannelContract` beside a `rig` fixture, in the adapter's own tests."""
 
+import base64
+import random
 import re
+import time
+import tracemalloc
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,6 +19,12 @@ from autoglm.channels.pieces import Measure, utf8_bytes
 from autoglm.core.envelope import Envelope, check_texts
 from fakes.vendor import Fault
 
+HUGE_BYTES = 10_000_000
+_HUGE_S = 20.0
+"""A second or two on an idle machine."""
+_HUGE_MEMORY_BYTES = 256 << 20
+"""Of Python's objects at most at once, those of the far end included: it runs beside."""
+_MOST_PIECES = 50
 FAMILY = "👨\u200d👩\u200d👧"
 
 
@@ -37,16 +47,20 @@ class Rig:
         misbehave: Callable[[Fault], None], stop: Callable[[], None], secrets: tuple[str, ...] = (),
         faults: tuple[Fault, ...] = ("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut"),
         limit: int | None = None, measure: Measure = utf8_bytes, unknown_target: str | None = "nobody",
-        delivered: bool = False,
+        delivered: bool = False, files: Callable[[], Iterable[bytes]] = tuple, cut_mark: str = "",
+        form: Callable[[str], Any] | None = None,
     ) -> None:  # fmt: skip
         """texts: what arrived, in order. misbehave: to the next request. stop: nobody listens there any more.
 
         limit, measure: how much of a text fits into one piece; None where any length does. unknown_target: None where
-        every target is a good one. delivered: the channel itself knows that messages arrive.
+        every target is a good one. delivered: the channel itself knows that messages arrive. files: what arrived beside
+        texts, or requests that have it in base64. cut_mark: what a text has at its end that may be cut. form: a json
+        part in the vendor's own form, which holds this text.
         """
         self.channel, self.target, self.texts, self.misbehave, self.stop = channel, target, texts, misbehave, stop
         self.secrets, self.faults, self.limit, self.measure = secrets, faults, limit, measure
         self.unknown_target, self.delivered = unknown_target, delivered
+        self.files, self.cut_mark, self.form = files, cut_mark, form
 
     async def send(self, envelope: Envelope) -> list[Delivery]:
         parcels = self.channel.compose(envelope, self.target)
@@ -83,6 +97,63 @@ class ChannelContract:
             assert len(found) > 1
             assert all(rig.measure(piece) <= rig.limit for piece in texts)
         assert text in "".join(re.sub(r"^\(\d+/\d+\) ", "", piece) for piece in texts)
+
+    @pytest.mark.parametrize(
+        "filler",
+        [FAMILY, "\u200b", "\U0001f1e8\U0001f1f3", '"\\'],
+        ids=["family", "zero_width", "flags", "escapes"],
+    )
+    async def test_ten_megabytes_of_text_have_a_true_end(self, rig: Rig, filler: str) -> None:
+        """Whole, in pieces, cut with a mark, or refused for good; never cut in silence, and within time and memory."""
+        text = filler * (HUGE_BYTES // len(filler.encode()))
+        found = await self.ended(rig, message(text))
+        if found[0].outcome != "permanent":
+            arrived = "".join(re.sub(r"^\(\d+/\d+\) ", "", piece) for piece in rig.texts())
+            is_cut = rig.cut_mark != "" and rig.cut_mark in arrived and arrived[:20] == text[:20]
+            assert is_cut or text.strip() in arrived.replace("\r\n", "\n")
+        else:
+            assert found[0].failure == "too_large"
+
+    async def test_a_file_of_ten_megabytes_has_a_true_end(self, rig: Rig) -> None:
+        """It goes along, the text says that it does not, or the message is refused for good."""
+        data = random.Random(7).randbytes(HUGE_BYTES)  # no secret
+        encoded = base64.b64encode(data)
+        file = {"file_data": f"data:application/pdf;base64,{encoded.decode()}", "filename": "plan.pdf"}
+        parts = [{"type": "text", "text": "See the plan."}, {"type": "file", "file": file}]
+        found = await self.ended(rig, message(parts))
+        if found[0].outcome != "permanent":
+            arrived = "".join(map(str, rig.texts()))  # some carry the parts as they are
+            assert "See the plan." in arrived
+            assert "plan.pdf" in arrived or any(data == file or encoded in file for file in rig.files())
+
+    async def test_a_form_of_ten_megabytes_has_a_true_end(self, rig: Rig) -> None:
+        """In the vendor's own form, where the channel takes such; else as JSON."""
+        if rig.form is None:
+            await self.ended(rig, message([{"type": "json", "json": {"reading": "x" * HUGE_BYTES}}]))
+            return
+        parts = [{"type": "text", "text": "See."}, {"type": "json", "json": rig.form("x" * HUGE_BYTES)}]
+        (found,) = await self.ended(rig, message(parts))
+        assert found.failure == "too_large"
+
+    async def ended(self, rig: Rig, envelope: Envelope) -> list[Delivery]:
+        """What becomes of a message: one refusal, or its pieces, which have all been taken."""
+        tracemalloc.start(1)
+        began_s = time.monotonic()
+        try:
+            found = await rig.send(envelope)
+        except Cannot as error:
+            found = [error.delivery]
+        took_s, (_, peak_bytes) = time.monotonic() - began_s, tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert took_s < _HUGE_S
+        assert peak_bytes < _HUGE_MEMORY_BYTES
+        assert 1 <= len(found) <= _MOST_PIECES
+        outcomes = {delivery.outcome for delivery in found}
+        if outcomes == {"permanent"}:
+            self.check_words(rig, found[0])
+        else:
+            assert outcomes <= {"accepted", "delivered"}, [one for one in found if not one.is_settled][:1]
+        return found
 
     async def test_every_fault_is_told_for_what_it_is(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(web, "TIMEOUT_S", 0.5)

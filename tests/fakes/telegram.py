@@ -60,7 +60,7 @@ class FakeTelegram(Vendor):
     def presses(self, data: str, message_id: int, *, chat: int = CHAT) -> None:
         message = {"message_id": message_id, "date": 0, "chat": {"id": chat, "type": "private"}}
         sender = {"id": 7, "is_bot": False, "first_name": "Li"}
-        query = {
+        query: dict[str, Any] = {
             "id": f"q{next(self._numbers)}",
             "from": sender,
             "chat_instance": "1",

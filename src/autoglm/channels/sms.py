@@ -15,7 +15,8 @@ from autoglm.channels.channel import Cannot, HookCall, Inbox, no_target
 from autoglm.channels.delivery import Words, permanent, too_large
 from autoglm.channels.pieces import cut, utf16_units
 from autoglm.channels.settings import ChannelSettings
-from autoglm.core.envelope import Envelope, text_of
+from autoglm.channels.wording import in_words
+from autoglm.core.envelope import Envelope
 from autoglm.core.errors import DuplicateId
 
 CHINA = timezone(timedelta(hours=8))
@@ -26,6 +27,8 @@ Number = Annotated[str, Field(pattern=NUMBER_PATTERN)]
 NumberName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
 _is_number = re.compile(NUMBER_PATTERN).fullmatch
 _KEPT_TICKETS = 10_000
+FORM_BYTES = 8_000
+"""Of a template's own variables: far more than one SMS holds. They go in the query at Aliyun."""
 _PIECES = 10
 """A text of more pieces is refused: each is paid for, and 10 reach one number in a day."""
 
@@ -67,9 +70,9 @@ class PushedSmsSettings(SmsSettings, frozen=True):
 def pieces_of(envelope: Envelope, limit: int) -> Sequence[str]:
     """The text of the message, at most `limit` UTF-16 units a piece, as SMS counts them; none where there is no text.
 
-    Raises Cannot.
+    Parts that are no text are named; networks refuse a text with an address in it. Raises Cannot.
     """
-    text = text_of(envelope.content)
+    text = in_words(envelope, with_addresses=False)
     if not text.strip():
         return []
     # Cutting a text of megabytes into lines of an SMS would take seconds.

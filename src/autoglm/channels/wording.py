@@ -1,13 +1,17 @@
 """A message as text, for channels that show text alone, and cut into no more pieces than a reader bears."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from autoglm.channels.channel import Cannot
 from autoglm.channels.delivery import Words, permanent, too_large
 from autoglm.channels.pieces import Measure, cut, utf8_bytes
 from autoglm.core.envelope import AudioPart, Envelope, FilePart, ImagePart, JsonPart, Part, TextPart
 
+FORM_BYTES = 1_000_000
+"""Of a body in a vendor's own form, where the vendor has no limit for the whole: what is over those of its fields it
+refuses by itself, and what is larger is not worth the request.
+"""
 MOST_PIECES = 50
 """A text of more pieces would keep a channel busy for minutes: it is refused."""
 
@@ -17,22 +21,38 @@ def json_bytes(text: str) -> int:
     return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")) - 2
 
 
-def in_words(envelope: Envelope) -> str:
+Carries = Callable[[Part], bool]
+"""Whether a channel sends this part by itself, beside the text."""
+
+
+def no_part(_: Part) -> bool:
+    """A `Carries`: of a channel that has nothing but text."""
+    return False
+
+
+def in_words(envelope: Envelope, *, carries: Carries = no_part, with_addresses: bool = True) -> str:
     """The text, with a line for each part that is none: a picture's address, else what is left out.
 
-    Empty when nothing but such marks would be left. JSON is left to the channel.
+    Empty when nothing but such marks would be left, and no part goes by itself. JSON is left to the channel.
+    with_addresses: False where a text may hold none.
     """
     if isinstance(envelope.content, str):
         return envelope.content if envelope.content.strip() else ""
-    lines = [(_line(part), _says_something(part)) for part in envelope.content]
-    return "\n".join(line for line, _ in lines if line) if any(says for _, says in lines) else ""
+    named = [part for part in envelope.content if not carries(part)]
+    is_said = any(_says_something(part, with_addresses) for part in named) or len(named) < len(envelope.content)
+    return "\n".join(line for part in named if (line := _line(part, with_addresses))) if is_said else ""
 
 
-def _line(part: Part) -> str:
+def is_inline_picture(part: Part) -> bool:
+    """A `Carries`: a picture whose bytes are in the message."""
+    return isinstance(part, ImagePart) and part.image_url.url.startswith("data:")
+
+
+def _line(part: Part, with_addresses: bool) -> str:
     match part:
         case TextPart():
             return part.text
-        case ImagePart() if not part.image_url.url.startswith("data:"):
+        case ImagePart() if with_addresses and not is_inline_picture(part):
             return part.image_url.url
         case ImagePart():
             return "[picture / 图片]"
@@ -44,9 +64,9 @@ def _line(part: Part) -> str:
             return ""
 
 
-def _says_something(part: Part) -> bool:
+def _says_something(part: Part, with_addresses: bool) -> bool:
     return (isinstance(part, TextPart) and bool(part.text.strip())) or (
-        isinstance(part, ImagePart) and not part.image_url.url.startswith("data:")
+        with_addresses and isinstance(part, ImagePart) and not is_inline_picture(part)
     )
 
 

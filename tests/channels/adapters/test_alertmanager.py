@@ -59,6 +59,7 @@ async def rig(front: FaultyFront) -> AsyncIterator[Rig]:
         sender, target="main", texts=lambda: front.texts, misbehave=front.faults.append, stop=front.__exit__,
         secrets=(TOKEN,),
         faults=HTTP_FAULTS,
+        cut_mark="… (all of it is message m-1 in the hub)",
     )  # fmt: skip
     await sender.aclose()
 

@@ -72,6 +72,7 @@ async def rig(server: JsonServer, url: str) -> AsyncIterator[Rig]:
     yield Rig(
         tail, target="desk", texts=lambda: [body["message"] for body in server.bodies],
         misbehave=server.faults.append, stop=server.__exit__, secrets=(PASSWORD,), limit=2000,
+        files=lambda: [request.body for request in server.requests],
     )  # fmt: skip
     await tail.aclose()
 

@@ -72,6 +72,7 @@ def rig(api: DingTalkOpenApi, ding: DingTalkApp) -> Rig:
         ding, target="manager7", texts=lambda: api.texts, misbehave=api.faults.append, stop=api.__exit__,
         secrets=(CLIENT_SECRET,), limit=18_000, measure=json_bytes, unknown_target=None,
         faults=HTTP_FAULTS,
+        form=lambda filler: {"msgKey": "sampleText", "msgParam": {"content": filler}},
     )  # fmt: skip
 
 

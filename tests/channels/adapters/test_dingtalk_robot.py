@@ -31,6 +31,7 @@ def rig_of(vendor: DingTalkRobots, robot: DingTalkRobot) -> Rig:
         robot, target="ops", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(TOKEN, SECRET), limit=18_000, measure=json_bytes,
         faults=HTTP_FAULTS,
+        form=lambda filler: {"msgtype": "text", "text": {"content": filler}},
     )  # fmt: skip
 
 

@@ -64,6 +64,7 @@ def rig(api: FeishuOpenApi, feishu: FeishuApp) -> Rig:
         feishu, target="ou_18eac8", texts=lambda: api.texts, misbehave=api.faults.append, stop=api.__exit__,
         secrets=(APP_SECRET,), limit=26_000, measure=twice_json_bytes, unknown_target=None,
         faults=HTTP_FAULTS,
+        form=lambda filler: {"msg_type": "text", "content": {"text": filler}},
     )  # fmt: skip
 
 

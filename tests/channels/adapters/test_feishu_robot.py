@@ -31,6 +31,7 @@ def rig_of(vendor: FeishuRobots, robot: FeishuRobot) -> Rig:
         robot, target="ops", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(TOKEN, SECRET), limit=18_000, measure=json_bytes,
         faults=HTTP_FAULTS,
+        form=lambda filler: {"msg_type": "text", "content": {"text": filler}},
     )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ async def rig(vendor: FakeNtfy) -> AsyncIterator[Rig]:
         phones, target="line", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(TOKEN, TOPIC), limit=4096,
         faults=HTTP_FAULTS,
+        form=lambda filler: {"ntfy": {"title": "t", "actions": [filler]}},
     )  # fmt: skip
     await phones.aclose()
 
@@ -72,6 +73,15 @@ async def test_title_tags_priority_and_own_fields_go_along(vendor: FakeNtfy, rig
         "topic": TOPIC, "message": "It is down.", "title": "Press", "tags": ["rotating_light", "line7", "autoglm"],
         "click": "https://hub.example/m", "priority": 5, "attach": "https://cam.example/7.jpg", "actions": [view],
     }  # fmt: skip
+
+
+async def test_further_pictures_and_files_are_named(vendor: FakeNtfy, rig: Rig) -> None:
+    pictures = [{"type": "image_url", "image_url": {"url": f"https://cam.example/{one}.jpg"}} for one in (7, 8)]
+    file = {"type": "file", "file": {"file_id": "f" * 64, "filename": "plan.pdf"}}
+    await rig.send(message([{"type": "text", "text": "See:"}, *pictures, file]))
+    (found,) = vendor.messages
+    assert found["attach"] == "https://cam.example/7.jpg"
+    assert vendor.texts == ["See:\nhttps://cam.example/8.jpg\n[file / 文件: plan.pdf]"]
 
 
 def test_priorities_are_ntfys_five() -> None:

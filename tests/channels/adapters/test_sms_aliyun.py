@@ -52,6 +52,7 @@ async def rig(vendor: AliyunSms) -> AsyncIterator[Rig]:
         made, target="alice", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(KEY_SECRET, KEY_ID), limit=200, measure=utf16_units,
         faults=HTTP_FAULTS,
+        form=lambda filler: {"TemplateCode": "SMS_1", "TemplateParam": {"text": filler}},
     )  # fmt: skip
     await made.aclose()
 

@@ -49,6 +49,7 @@ async def rig(vendor: TencentSms) -> AsyncIterator[Rig]:
         made, target="alice", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(SECRET_KEY, SECRET_ID), limit=200, measure=utf16_units,
         faults=HTTP_FAULTS,
+        form=lambda filler: {"TemplateId": "1110", "TemplateParamSet": [filler]},
     )  # fmt: skip
     await made.aclose()
 

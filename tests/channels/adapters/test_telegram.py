@@ -50,6 +50,8 @@ async def rig(vendor: FakeTelegram) -> AsyncIterator[Rig]:
         bot, target="li", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(TOKEN,), limit=4096, measure=utf16_units,
         faults=HTTP_FAULTS,
+        form=lambda filler: {"telegram": {"reply_markup": {"text": filler}}},
+        files=lambda: [data for _, data in vendor.uploads],
     )  # fmt: skip
     await bot.aclose()
 

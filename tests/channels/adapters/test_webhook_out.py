@@ -43,7 +43,8 @@ async def rig(receiver: WebhookReceiver) -> AsyncIterator[Rig]:
     yield Rig(
         made, target="erp", texts=lambda: receiver.texts, misbehave=receiver.faults.append, stop=receiver.__exit__,
         secrets=(receiver.secret, "t0ken"), delivered=True,
-        faults=("throttled", "transient", "auth", "permanent", "silent", "cut"),  # 502 throttles: see below
+        faults=("throttled", "transient", "auth", "permanent", "silent", "cut"),  # 502 throttles: see below,
+        files=lambda: [request.body for request in receiver.requests],
     )  # fmt: skip
     await made.aclose()
 

@@ -63,6 +63,7 @@ async def rig(vendor: WeChatOfficials) -> AsyncIterator[Rig]:
         account, target=ALICE, texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(SECRET, TOKEN, AES_KEY), limit=2048,
         faults=HTTP_FAULTS,
+        form=lambda filler: {"msgtype": "news", "news": {"articles": [{"title": filler}]}},
     )  # fmt: skip
     await account.aclose()
 
@@ -100,8 +101,26 @@ async def test_a_template_is_filled_from_the_message(vendor: WeChatOfficials, ac
 async def test_what_is_too_long_for_a_field_is_cut_where_one_sees_it(
     vendor: WeChatOfficials, account: WeChatOfficial
 ) -> None:
-    assert (await sent(account, content="压" * 21)).outcome == "accepted"
+    found = await sent(account, content="压" * 21)
     assert vendor.shown[0][1]["data"]["thing1"]["value"] == "压" * 19 + "…"
+    assert (found.outcome, found.reason.en) == ("accepted", "the template shows the beginning only of thing1")
+    assert found.reason.zh == "模板字段 thing1 只显示开头"
+    assert (await sent(account, content="压" * 20)).reason.en == ""
+
+
+async def test_ten_megabytes_in_a_template_are_cut_and_the_receipt_says_so(
+    vendor: WeChatOfficials, account: WeChatOfficial
+) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "https://cam.example/7.jpg"}}
+    found = await sent(account, content=[{"type": "text", "text": "压机 down " * 1_000_000}, picture])
+    assert vendor.shown[0][1]["data"]["thing1"]["value"].endswith("…")
+    assert found.reason.en.endswith("beginning only of thing1; pictures and files are not in a template")
+
+
+async def test_a_time_that_no_calendar_has_is_the_last_one(vendor: WeChatOfficials, account: WeChatOfficial) -> None:
+    """Of a sender that counts in microseconds."""
+    assert (await sent(account, timestamp=1_790_000_000_000_000)).outcome == "accepted"
+    assert vendor.shown[0][1]["data"]["time2"]["value"].startswith("9999年12月31日")
 
 
 FAMILY = "👨\u200d👩\u200d👧"
@@ -110,7 +129,7 @@ FAMILY = "👨\u200d👩\u200d👧"
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["压", "a", " ", "\n", FAMILY, "e\u0301", "\u200b", "🇨🇳"]), max_size=40).map("".join))
 def test_a_thing_is_never_empty_nor_over_20_whoever_counts(text: str) -> None:
-    value = filled({"thing1": "{text}"}, message(text), "Asia/Shanghai")["thing1"]["value"]
+    value = filled({"thing1": "{text}"}, message(text), "Asia/Shanghai").data["thing1"]["value"]
     assert utf16_units(value) <= 20
     assert value.strip("\u200b ")
     assert "\n" not in value
@@ -131,7 +150,7 @@ def test_a_thing_is_never_empty_nor_over_20_whoever_counts(text: str) -> None:
     ],
 )
 def test_each_type_of_field_gets_what_it_takes(field: str, text: str, value: str) -> None:
-    assert filled({field: "{text}"}, message(text), "Asia/Shanghai")[field]["value"] == value
+    assert filled({field: "{text}"}, message(text), "Asia/Shanghai").data[field]["value"] == value
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,8 @@ def rig(vendor: WeComApps, app: WeComApp) -> Rig:
         app, target="alice", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(SECRET, TOKEN, AES_KEY), limit=2048, unknown_target="@nobody",
         faults=HTTP_FAULTS,
+        form=lambda filler: {"msgtype": "news", "news": {"articles": [{"title": filler}]}},
+        files=lambda: [data for _, _, data in vendor.media.values()],
     )  # fmt: skip
 
 

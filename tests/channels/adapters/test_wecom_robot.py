@@ -38,6 +38,7 @@ async def rig(vendor: WeComRobots) -> AsyncIterator[Rig]:
         robot, target="ops", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(KEY,), limit=2048,
         faults=HTTP_FAULTS,
+        form=lambda filler: {"msgtype": "news", "news": {"articles": [{"title": filler}]}},
     )  # fmt: skip
     await robot.aclose()
 
@@ -67,6 +68,19 @@ async def test_a_picture_goes_as_a_picture_with_its_md5(vendor: WeComRobots, rig
     found = await rig.send(message(parts))
     assert [delivery.outcome for delivery in found] == ["accepted", "accepted"]
     assert [body["msgtype"] for body in vendor.bodies] == ["text", "image"]
+
+
+async def test_what_goes_no_other_way_is_named_and_no_address_is_cut(vendor: WeComRobots, rig: Rig) -> None:
+    url = "https://cam.example/" + "7" * 3_000
+    parts = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "input_audio", "input_audio": {"data": "", "format": "wav"}},
+        {"type": "file", "file": {"file_id": "f" * 64, "filename": "plan.pdf"}},
+    ]
+    assert {delivery.outcome for delivery in await rig.send(message(parts))} == {"accepted"}
+    assert url in "".join(vendor.texts).replace("(2/2) ", "")
+    assert vendor.texts[-1].endswith("[audio / 音频]\n[file / 文件: plan.pdf]")
 
 
 @pytest.mark.parametrize("size", [2 * 1024 * 1024, 2 * 1024 * 1024 + 1])

@@ -27,7 +27,8 @@ from autoglm.channels.gathering import Gathering
 from autoglm.channels.settings import ChannelSettings, check_url
 from autoglm.channels.vendor_json import map_of, vendor_value
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
-from autoglm.core.envelope import Envelope, JsonPart, text_of
+from autoglm.channels.wording import in_words
+from autoglm.core.envelope import Envelope, JsonPart
 
 ECS_VERSION = "8.11.0"
 PARALLEL = 64
@@ -200,7 +201,7 @@ def document_of(envelope: Envelope) -> dict[str, Any]:
     return {
         "@timestamp": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "ecs": {"version": ECS_VERSION},
-        "message": text_of(envelope.content),
+        "message": in_words(envelope),
         "labels": _labels(envelope),
         "event": event,
         "log": {"level": envelope.labels.get("level") or _level(envelope.priority)},

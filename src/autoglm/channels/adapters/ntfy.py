@@ -22,8 +22,8 @@ from autoglm.channels.pieces import truncated
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
-from autoglm.channels.wording import cut_to_pieces, json_bytes
-from autoglm.core.envelope import Envelope, ImagePart, JsonPart, check_texts, text_of
+from autoglm.channels.wording import checked_size, cut_to_pieces, in_words, is_inline_picture, json_bytes
+from autoglm.core.envelope import Envelope, ImagePart, JsonPart, Part, check_texts
 from autoglm.core.errors import HubError, InvalidField, UnknownRecipient
 
 MESSAGE_BYTES = 4096
@@ -37,6 +37,8 @@ IDLE_S = 150.0
 OWN_TAG = "autoglm"
 """On all that a hub publishes: its own messages come back by the subscription, and are left."""
 _PIECES = 20
+_FIELDS_BYTES = 100_000
+"""Of what goes with each piece."""
 _OWN_FIELDS = ("title", "tags", "click", "actions", "attach", "filename", "icon", "markdown", "delay", "email", "call")
 _ACK = "ack:"
 
@@ -260,20 +262,21 @@ def priority_of(priority: int) -> int:
 
 
 def fields_of(envelope: Envelope) -> dict[str, Any]:
-    """What a notification has beside its text: of the labels title, tags and click, of pictures at an address, and of
-    a json part {"ntfy": {...}} with fields of ntfy's own.
+    """What a notification has beside its text: of the labels title, tags and click, of the first picture at an
+    address, and of a json part {"ntfy": {...}} with fields of ntfy's own. Raises Cannot.
     """
     parts = envelope.content if isinstance(envelope.content, list) else []
     fields: dict[str, Any] = {}
     for part in parts:
         if isinstance(part, ImagePart) and not part.image_url.url.startswith("data:"):
-            fields["attach"] = part.image_url.url
+            fields.setdefault("attach", part.image_url.url)
         if (
             isinstance(part, JsonPart)
             and isinstance(part.json, dict)
             and isinstance(own := part.json.get("ntfy"), dict)
         ):
             fields |= {name: own[name] for name in _OWN_FIELDS if name in own}
+    checked_size([fields], _FIELDS_BYTES)
     tags = [tag.strip() for tag in envelope.labels.get("tags", "").split(",") if tag.strip()]
     labels = {name: envelope.labels[name] for name in ("title", "click") if envelope.labels.get(name)}
     fields = labels | fields
@@ -298,10 +301,14 @@ def of_answer(answer: Answer) -> Delivery:
 
 
 def _pieces(envelope: Envelope) -> list[str]:
-    text = text_of(envelope.content)
-    if not text.strip():
-        has_attachment = "attach" in fields_of(envelope)
-        return [""] if has_attachment else []
+    attached = fields_of(envelope).get("attach")
+
+    def carries(part: Part) -> bool:
+        return is_inline_picture(part) or (isinstance(part, ImagePart) and part.image_url.url == attached)
+
+    text = in_words(envelope, carries=carries)
+    if not text:
+        return [""] if attached is not None else []
     return cut_to_pieces(text, MESSAGE_BYTES, measure=json_bytes, most=_PIECES)
 
 

@@ -28,14 +28,16 @@ from autoglm.channels.robots import check_robots
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
-from autoglm.channels.wording import cut_to_pieces
-from autoglm.core.envelope import Envelope, ImagePart, JsonPart, text_of
+from autoglm.channels.wording import checked_size, cut_to_pieces, in_words, is_inline_picture
+from autoglm.core.envelope import Envelope, ImagePart, JsonPart
 
 TEXT_BYTES = 2048
 MARKDOWN_BYTES = 4096
 IMAGE_BYTES = 2 * 1024 * 1024
 PER_MINUTE = 20
 _MSGTYPES = ("text", "markdown", "markdown_v2", "image", "news", "template_card", "file", "voice")
+_FORM_BYTES = 3_000_000
+"""Of a picture of IMAGE_BYTES in base64."""
 
 _REASONS: Reasons = {
     45009: (
@@ -137,10 +139,7 @@ class WeComRobot:
         return TEXT_BYTES if self._settings.format == "text" else MARKDOWN_BYTES
 
     def _texts(self, envelope: Envelope) -> list[dict[str, Any]]:
-        text = text_of(envelope.content)
-        if not text.strip():
-            return []
-        pieces = cut_to_pieces(text, self._text_bytes)
+        pieces = cut_to_pieces(in_words(envelope, carries=is_inline_picture), self._text_bytes)
         return [{"msgtype": self._settings.format, self._settings.format: {"content": piece}} for piece in pieces]
 
 
@@ -149,14 +148,10 @@ def _pictures(envelope: Envelope) -> list[dict[str, Any]]:
     parts = envelope.content if isinstance(envelope.content, list) else []
     found: list[dict[str, Any]] = []
     for part in parts:
-        if not isinstance(part, ImagePart):
-            continue
-        url = part.image_url.url
-        if not url.startswith("data:"):
-            found.append({"msgtype": "text", "text": {"content": url[:TEXT_BYTES]}})
+        if not (isinstance(part, ImagePart) and is_inline_picture(part)):
             continue
         try:
-            raw = base64.b64decode(url.partition(",")[2], validate=True)
+            raw = base64.b64decode(part.image_url.url.partition(",")[2], validate=True)
         except binascii.Error:
             raise Cannot(permanent("bad_picture", Words("the picture is no base64", "图片不是有效的 base64"))) from None
         if len(raw) > IMAGE_BYTES:
@@ -167,10 +162,12 @@ def _pictures(envelope: Envelope) -> list[dict[str, Any]]:
 
 
 def _own_forms(envelope: Envelope) -> list[dict[str, Any]]:
-    """json parts in WeCom's own form, such as {"msgtype": "template_card", ...}, as they are."""
+    """json parts in WeCom's own form, such as {"msgtype": "template_card", ...}, as they are. Raises Cannot."""
     parts = envelope.content if isinstance(envelope.content, list) else []
     bodies = [part.json for part in parts if isinstance(part, JsonPart)]
-    return [body for body in bodies if isinstance(body, dict) and body.get("msgtype") in _MSGTYPES]
+    found = [body for body in bodies if isinstance(body, dict) and body.get("msgtype") in _MSGTYPES]
+    checked_size(found, _FORM_BYTES)
+    return found
 
 
 def _of_body(answer: Answer) -> Delivery:

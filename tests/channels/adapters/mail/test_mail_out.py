@@ -62,6 +62,7 @@ async def rig(server: MailServer, ca_file: Path) -> AsyncIterator[Rig]:
         mail, target="alice@example.org", texts=lambda: server.texts, misbehave=server.faults.append,
         stop=server.stop, secrets=(PASSWORD,),
         faults=("throttled", "transient", "auth", "permanent", "server_error", "silent", "cut", "garbage"),
+        files=lambda: [part.get_content() for mail in server.mails for part in mail.iter_attachments()],
     )  # fmt: skip
     await mail.aclose()
 

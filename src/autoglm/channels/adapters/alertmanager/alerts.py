@@ -11,7 +11,8 @@ from autoglm.channels.adapters.alertmanager.names import legal_name
 from autoglm.channels.channel import Cannot
 from autoglm.channels.delivery import Words, permanent
 from autoglm.channels.pieces import truncated
-from autoglm.core.envelope import Envelope, text_of
+from autoglm.channels.wording import in_words
+from autoglm.core.envelope import Envelope
 
 STATE = "state"
 """The label that says firing or resolved; anything else in it is a label as others are."""
@@ -31,7 +32,7 @@ def posting_of(envelope: Envelope, severities: Mapping[str, int]) -> dict[str, A
     if ORIGIN in envelope.labels:
         words = Words("the message came from Alertmanager and does not go back", "该消息来自 Alertmanager，不再发回")
         raise Cannot(permanent("loop", words))
-    text = text_of(envelope.content)
+    text = in_words(envelope)
     own = {name: value for name, value in envelope.labels.items() if value and not _is_state(name, value)}
     if not text.strip() and not own:
         words = Words("the message has neither text nor labels", "消息既没有文本也没有标签")

@@ -15,7 +15,7 @@ import structlog
 from pydantic import Field, SecretStr
 
 from autoglm.channels.access_tokens import NoToken
-from autoglm.channels.adapters.dingtalk.errcodes import of_answer
+from autoglm.channels.adapters.dingtalk.errcodes import BODY_BYTES, of_answer
 from autoglm.channels.adapters.dingtalk.heard import Session, heard
 from autoglm.channels.adapters.dingtalk.openapi import OpenApi
 from autoglm.channels.adapters.dingtalk.robot import PER_MINUTE, TEXT_BYTES, message_bodies
@@ -24,7 +24,7 @@ from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Reso
 from autoglm.channels.delivery import Delivery, Words, permanent
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.web import NoAnswer
-from autoglm.channels.wording import own_forms
+from autoglm.channels.wording import checked_size, own_forms
 from autoglm.core.envelope import Envelope
 
 T = TypeVar("T")
@@ -92,6 +92,7 @@ class DingTalkApp:
 
     def compose(self, envelope: Envelope, target: str) -> Sequence[Parcel]:
         api_forms = own_forms(envelope, ["msgKey", "msgParam"])
+        checked_size(api_forms, BODY_BYTES)
         try:
             bodies = message_bodies(envelope, self._settings.format)
         except Cannot as error:

@@ -20,9 +20,10 @@ from autoglm.channels.adapters.sms_aliyun.receipts import CannotAsk, Receipts, S
 from autoglm.channels.adapters.sms_aliyun.signature import canonical_query, signed_headers
 from autoglm.channels.channel import Cannot, Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, accepted, delivered, permanent, transient
-from autoglm.channels.sms import CHINA, PushedSmsSettings, Replies, nothing_to_send, pieces_of
+from autoglm.channels.sms import CHINA, FORM_BYTES, PushedSmsSettings, Replies, nothing_to_send, pieces_of
 from autoglm.channels.vendor_json import vendor_map, vendor_value
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
+from autoglm.channels.wording import checked_size
 from autoglm.core.envelope import Envelope, JsonPart
 
 _VERSION = "2017-05-25"
@@ -253,6 +254,7 @@ def _own_forms(envelope: Envelope) -> list[tuple[str, dict[str, str]]]:
             )
             raise Cannot(permanent("isv.INVALID_JSON_PARAM", words))
         forms.append((code, params))
+    checked_size(forms, FORM_BYTES)
     return forms
 
 

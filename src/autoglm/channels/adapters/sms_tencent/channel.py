@@ -18,9 +18,10 @@ from autoglm.channels.adapters.sms_tencent.pull import FULL, CannotPull, Entry, 
 from autoglm.channels.adapters.sms_tencent.signature import signed_headers
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, accepted, delivered, permanent, transient
-from autoglm.channels.sms import CHINA, Replies, SmsSettings, nothing_to_send, pieces_of
+from autoglm.channels.sms import CHINA, FORM_BYTES, Replies, SmsSettings, nothing_to_send, pieces_of
 from autoglm.channels.vendor_json import map_of, vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
+from autoglm.channels.wording import checked_size
 from autoglm.core.envelope import Envelope, JsonPart
 from autoglm.core.tasks import one_task_group
 
@@ -217,6 +218,7 @@ def _own_forms(envelope: Envelope) -> list[tuple[str, list[str]]]:
             )
             raise Cannot(permanent("InvalidParameterValue", words))
         forms.append((template, params))
+    checked_size(forms, FORM_BYTES)
     return forms
 
 

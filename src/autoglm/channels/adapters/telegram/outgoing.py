@@ -14,7 +14,7 @@ from autoglm.channels.channel import Cannot
 from autoglm.channels.choices import action_of_choice, choices_of
 from autoglm.channels.delivery import Words, permanent, too_large
 from autoglm.channels.pieces import utf16_units
-from autoglm.channels.wording import cut_to_pieces
+from autoglm.channels.wording import checked_size, cut_to_pieces
 from autoglm.core.envelope import AudioPart, Envelope, FilePart, ImagePart, JsonPart, text_of
 
 TEXT_UNITS = 4096
@@ -25,6 +25,8 @@ CALLBACK_BYTES = 64
 SILENT_BELOW = 3
 """Messages of a lower priority make no sound."""
 _PIECES = 20
+_FIELDS_BYTES = 100_000
+"""Of what a json part adds, which goes with each piece."""
 _OWN_FIELDS = ("reply_markup", "parse_mode", "entities", "disable_notification", "message_thread_id",
                "protect_content", "link_preview_options")  # fmt: skip
 
@@ -89,7 +91,7 @@ def _button(envelope_id: str) -> dict[str, Any]:
 
 
 def _own_fields(envelope: Envelope) -> dict[str, Any]:
-    """Of a json part {"telegram": {...}}."""
+    """Of a json part {"telegram": {...}}. Raises Cannot."""
     parts = envelope.content if isinstance(envelope.content, list) else []
     found: dict[str, Any] = {}
     for part in parts:
@@ -99,6 +101,7 @@ def _own_fields(envelope: Envelope) -> dict[str, Any]:
             and isinstance(own := part.json.get("telegram"), dict)
         ):
             found |= {name: own[name] for name in _OWN_FIELDS if name in own}
+    checked_size([found], _FIELDS_BYTES)
     return found
 
 

@@ -68,15 +68,17 @@ def notices_of(envelope: Envelope) -> list[Pushed]:
         piece=MAX_PIECES, pieces=MAX_PIECES, is_digest=is_digest,
     )  # fmt: skip
     limit = MAX_PLAINTEXT_BYTES - len(msgspec.json.encode(empty))
-    pieces = cut(text, limit, measure=json_bytes, numbered=False)
-    if len(pieces) > MAX_PIECES:
+    count = -(-json_bytes(text) // limit)  # of megabytes, cutting would take half a minute
+    pieces = cut(text, limit, measure=json_bytes, numbered=False) if count <= MAX_PIECES else []
+    count = max(count, len(pieces))
+    if count > MAX_PIECES:
         raise Cannot(
             too_large(
                 "too_many_pieces",
                 Words(
-                    f"the text would take {len(pieces)} pushes, and {MAX_PIECES} are the limit; send its gist here, and"
+                    f"the text would take {count} pushes, and {MAX_PIECES} are the limit; send its gist here, and"
                     " the whole to the mailbox",
-                    f"文本需拆成 {len(pieces)} 次推送，上限为 {MAX_PIECES} 次；请在此只发摘要，全文发到信箱",
+                    f"文本需拆成 {count} 次推送，上限为 {MAX_PIECES} 次；请在此只发摘要，全文发到信箱",
                 ),
             )
         )

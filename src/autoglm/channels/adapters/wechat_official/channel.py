@@ -27,8 +27,8 @@ from autoglm.channels.adapters.wechat_official.template import filled
 from autoglm.channels.channel import Cannot, Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, accepted, permanent
 from autoglm.channels.web import Answer, Web
-from autoglm.channels.wording import cut_to_pieces
-from autoglm.core.envelope import Envelope, JsonPart, text_of
+from autoglm.channels.wording import FORM_BYTES, checked_size, cut_to_pieces
+from autoglm.core.envelope import Envelope, JsonPart, TextPart, text_of
 
 log = structlog.get_logger()
 TEXT_BYTES = 2048
@@ -51,6 +51,8 @@ class Out(NamedTuple):
 
     path: str
     form: Form
+    note: Words = Words("", "")
+    """What a receipt of it says."""
 
 
 class WeChatOfficial:
@@ -78,7 +80,7 @@ class WeChatOfficial:
             raise Cannot(permanent("unknown_target", _no_follower(target)))
         own = _own_forms(envelope)
         if self._settings.templates and envelope.reply_to is None and not own:
-            return [Parcel(target=target, body=Out(_TEMPLATE_PATH, self._templated(envelope)))]
+            return [Parcel(target=target, body=self._templated(envelope))]
         bodies = [*_answers(envelope), *own]
         if not bodies:
             words = Words("the message holds nothing that WeChat can show", "消息中没有微信可显示的内容")
@@ -86,12 +88,12 @@ class WeChatOfficial:
         return [Parcel(target=target, body=body) for body in bodies]
 
     async def send(self, parcel: Parcel, key: str) -> Delivery:
-        whom = {"touser": parcel.target}
+        whom, note = {"touser": parcel.target}, Words("", "")
         try:
             match parcel.body:
                 case Media() as media:
                     fields = await self._send_picture(whom, media)
-                case Out(path=path, form=form):
+                case Out(path=path, form=form, note=note):
                     if path == _TEMPLATE_PATH:  # WeChat shows one message of a client_msg_id, for 10 minutes
                         whom["client_msg_id"] = hashlib.sha256(key.encode()).hexdigest()[:32]
                     fields = await self._api.post(path, {**whom, **form})
@@ -103,7 +105,7 @@ class WeChatOfficial:
             return error.delivery
         except Cannot as error:
             return error.delivery
-        return accepted(str(fields.get("msgid", "")))
+        return msgspec.structs.replace(accepted(str(fields.get("msgid", ""))), reason=note)
 
     async def check(self) -> Health:
         """Asks which templates the account has."""
@@ -161,7 +163,7 @@ class WeChatOfficial:
             self._callback = Callback(token, aes_key, settings.app_id, window_s=settings.call_window_s)
         return self._callback
 
-    def _templated(self, envelope: Envelope) -> Form:
+    def _templated(self, envelope: Envelope) -> Out:
         settings = self._settings
         name = envelope.labels.get("template") or settings.template or next(iter(settings.templates))
         template = settings.templates.get(name)
@@ -172,8 +174,9 @@ class WeChatOfficial:
                 f"配置中没有模板 {name[:80]!r}；配置中有：{known}",
             )
             raise Cannot(permanent("unknown_template", words))
-        form: Form = {"template_id": template.id, "data": filled(template.fields, envelope, settings.zone)}
-        return {**form, "url": template.url} if template.url else form
+        data, cut = filled(template.fields, envelope, settings.zone)
+        form: Form = {"template_id": template.id, "data": data}
+        return Out(_TEMPLATE_PATH, {**form, "url": template.url} if template.url else form, _not_shown(envelope, cut))
 
     def _lacking(self, fields: Fields) -> list[str]:
         found = fields.get("template_list")
@@ -219,7 +222,7 @@ def _answers(envelope: Envelope) -> list[Out | Media]:
 
 
 def _own_forms(envelope: Envelope) -> list[Out]:
-    """json parts in WeChat's own form: {"template_id": ..., "data": ...} or {"msgtype": "news", ...}."""
+    """json parts in WeChat's own form: {"template_id": ..., "data": ...} or {"msgtype": "news", ...}. Raises Cannot."""
     parts = envelope.content if isinstance(envelope.content, list) else []
     found = []
     for part in parts:
@@ -231,7 +234,21 @@ def _own_forms(envelope: Envelope) -> list[Out]:
             found.append(Out(_TEMPLATE_PATH, form))
         elif form.get("msgtype") in _MSGTYPES:
             found.append(Out(_ANSWER_PATH, form))
+    checked_size([out.form for out in found], FORM_BYTES)
     return found
+
+
+def _not_shown(envelope: Envelope, cut: Sequence[str]) -> Words:
+    """What a template does not show of a message; empty where it shows all that its fields have."""
+    parts = envelope.content if isinstance(envelope.content, list) else []
+    en, zh = [], []
+    if cut:
+        en.append(f"the template shows the beginning only of {', '.join(cut)}")
+        zh.append(f"模板字段 {'、'.join(cut)} 只显示开头")
+    if any(not isinstance(part, TextPart | JsonPart) for part in parts):
+        en.append("pictures and files are not in a template")
+        zh.append("模板消息不含图片和文件")
+    return Words("; ".join(en), "；".join(zh))
 
 
 def _no_follower(target: str) -> Words:

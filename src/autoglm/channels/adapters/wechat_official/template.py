@@ -17,6 +17,8 @@ from autoglm.core.envelope import Envelope, text_of
 
 WORDS = ("text", "title", "rest", "time", "date", "from", "kind", "priority", "id", "thread", "label.NAME")
 _PLACE = re.compile(r"\{([A-Za-z0-9_.-]*)\}")
+_LATEST_S = 253_402_214_400
+"""The last day of the year 9999: a sender's clock may be in microseconds, and Python knows no later one."""
 _EMPTY = "-"
 """WeChat takes no empty value."""
 
@@ -56,21 +58,31 @@ def unknown_words(text: str) -> str:
     return ""
 
 
-def filled(fields: Mapping[str, str], envelope: Envelope, zone: str) -> dict[str, dict[str, str]]:
-    """The vendor's `data`. Raises Cannot, where a value that may not be cut is none of its type."""
+class Filled(NamedTuple):
+    data: dict[str, dict[str, str]]
+    """As the vendor has it."""
+    cut: tuple[str, ...]
+    """Fields that show the beginning of their value only."""
+
+
+def filled(fields: Mapping[str, str], envelope: Envelope, zone: str) -> Filled:
+    """Raises Cannot, where a value that may not be cut is none of its type."""
     words = _words(envelope, ZoneInfo(zone))
 
     def word(found: re.Match[str]) -> str:
         name = found[1]
         return envelope.labels.get(name.removeprefix("label."), "") if name.startswith("label.") else words[name]
 
-    return {name: {"value": _fitted(name, _PLACE.sub(word, text))} for name, text in fields.items()}
+    whole = {name: _shown(_PLACE.sub(word, text)) for name, text in fields.items()}
+    fitted = {name: _fitted(name, value) for name, value in whole.items()}
+    cut = tuple(name for name in whole if fitted[name] != whole[name])
+    return Filled({name: {"value": value} for name, value in fitted.items()}, cut)
 
 
 def _words(envelope: Envelope, zone: ZoneInfo) -> dict[str, str]:
     text = text_of(envelope.content).strip()
     title, _, rest = text.partition("\n")
-    at = datetime.fromtimestamp(envelope.timestamp / 1000, zone)
+    at = datetime.fromtimestamp(min(envelope.timestamp / 1000, _LATEST_S), zone)
     return {
         "text": text,
         "title": title,
@@ -85,12 +97,16 @@ def _words(envelope: Envelope, zone: ZoneInfo) -> dict[str, str]:
     }
 
 
+def _shown(value: str) -> str:
+    """In one line, and something."""
+    value = " ".join(value.split())
+    is_blank = not any(unicodedata.category(one)[0] in "LNPS" for one in value)  # zero-width throughout, too
+    return _EMPTY if is_blank else value
+
+
 def _fitted(name: str, value: str) -> str:
     """Counted in UTF-16 units: no count of characters is larger, save that of what is seen, which is smaller."""
     rule = _RULES.get(name.rstrip("0123456789"), _LEGACY)
-    value = " ".join(value.split())
-    if not any(unicodedata.category(one)[0] in "LNPS" for one in value):  # blank or zero-width throughout
-        value = _EMPTY
     if rule.mark:
         fits = truncated(value, rule.characters, measure=utf16_units, mark=rule.mark)
     else:

@@ -7,7 +7,7 @@ from autoglm.channels.adapters.wechat.cards import CARD_CHARACTERS, Form, button
 from autoglm.channels.adapters.wechat.media import Media, addresses_of, media_of
 from autoglm.channels.channel import Cannot
 from autoglm.channels.delivery import Words, permanent
-from autoglm.channels.wording import cut_to_pieces
+from autoglm.channels.wording import FORM_BYTES, checked_size, cut_to_pieces
 from autoglm.core.envelope import Envelope, JsonPart, text_of
 
 TEXT_BYTES = 20_480
@@ -39,6 +39,7 @@ def forms_of(envelope: Envelope, target: str, *, buttons: Mapping[str, str]) -> 
     for index, part in enumerate(parts, 1):
         body = part.json if isinstance(part, JsonPart) else None
         if isinstance(body, dict) and body.get("msgtype") in _MSGTYPES:
+            checked_size([body], FORM_BYTES)
             whole = with_task(body, task_of(envelope.id, target, index))
             found.append({name: value for name, value in whole.items() if name not in ("chatid", "chat_type")})
     if not found:

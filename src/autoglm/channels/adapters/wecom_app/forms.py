@@ -7,7 +7,7 @@ from autoglm.channels.adapters.wechat.cards import CARD_CHARACTERS, Form, button
 from autoglm.channels.adapters.wechat.media import Media, addresses_of, media_of
 from autoglm.channels.channel import Cannot
 from autoglm.channels.delivery import Words, permanent
-from autoglm.channels.wording import cut_to_pieces
+from autoglm.channels.wording import FORM_BYTES, checked_size, cut_to_pieces
 from autoglm.core.envelope import Envelope, JsonPart, text_of
 
 TEXT_BYTES = 2048
@@ -41,7 +41,10 @@ def forms_of(envelope: Envelope, target: str, *, format: str, buttons: Mapping[s
 
 
 def _own_forms(envelope: Envelope, target: str) -> list[Form]:
-    """json parts in WeCom's own form, such as {"msgtype": "template_card", ...}; a card with buttons gets a task_id."""
+    """json parts in WeCom's own form, such as {"msgtype": "template_card", ...}; a card with buttons gets a task_id.
+
+    Raises Cannot.
+    """
     parts = envelope.content if isinstance(envelope.content, list) else []
     found: list[Form] = []
     for index, part in enumerate(parts, 1):
@@ -50,6 +53,7 @@ def _own_forms(envelope: Envelope, target: str) -> list[Form]:
             continue
         body = with_task(body, task_of(envelope.id, target, index))
         found.append({name: value for name, value in body.items() if name not in _ADDRESSED})
+    checked_size(found, FORM_BYTES)
     return found
 
 
