@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import anyio
 import structlog
@@ -28,6 +29,15 @@ class NoLine(Exception):
     def __init__(self, code: str, reason: Words) -> None:
         super().__init__(reason.en)
         self.code, self.reason = code, reason
+
+
+def is_socket_address(url: str, *, is_encrypted: bool) -> bool:
+    """Whether a vendor's address is one of a WebSocket. is_encrypted: no other one will do."""
+    try:
+        place = urlsplit(url)
+        return place.scheme in (("wss",) if is_encrypted else ("wss", "ws")) and bool(place.hostname)
+    except ValueError:  # such as half an IPv6 address
+        return False
 
 
 class Line:

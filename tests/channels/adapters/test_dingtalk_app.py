@@ -256,7 +256,12 @@ async def test_an_answer_in_doubt_is_not_sent_another_way(
 
 @pytest.mark.parametrize(
     "webhook",
-    ["http://127.0.0.1:1/robot/sendBySession?session=x", "https://dingtalk.com.evil.example/s", "file:///etc/passwd"],
+    [
+        "http://127.0.0.1:1/robot/sendBySession?session=x",
+        "https://dingtalk.com.evil.example/s",
+        "file:///etc/passwd",
+        "https://[",
+    ],
 )
 async def test_a_webhook_at_another_host_is_never_called(
     api: DingTalkOpenApi, ding: DingTalkApp, pushed: DingTalkStream, inbox: KeptInbox, webhook: str
@@ -433,11 +438,23 @@ def test_a_long_or_odd_id_of_the_vendor_becomes_one_of_ours() -> None:
     assert len(found.envelope.id) == len("ding:") + 60
 
 
-@pytest.mark.parametrize("endpoint", ["ws://example.com/connect", "http://example.com", "example.com"])
+@pytest.mark.parametrize(
+    "endpoint", ["ws://example.com/connect", "http://example.com", "example.com", "wss://[", "wss:///"]
+)
 def test_an_unencrypted_stream_is_refused_where_the_api_is_encrypted(endpoint: str) -> None:
     answer = web.Answer(200, {}, json.dumps({"endpoint": endpoint, "ticket": "t"}).encode())
     with pytest.raises(line.NoLine, match="not encrypted"):
         openapi.place_of(answer, is_encrypted=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("Forbidden.AccessDenied.QpsLimitForApi", "throttled"), ("Forbidden.Denied", "auth"), ("odd", "permanent")],
+)
+def test_a_code_with_http_200_is_a_failure_without_doubt(code: str, expected: str) -> None:
+    body = json.dumps({"code": code, "message": "said with HTTP 200"}).encode()
+    found = openapi.of_sent(web.Answer(200, {}, body), "manager7")
+    assert (found.failure, found.code, found.is_in_doubt) == (expected, code, False)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"endpoint": 7, "ticket": "t"}', b'{"endpoint": "wss://x"}'])

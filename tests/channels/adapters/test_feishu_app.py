@@ -512,3 +512,10 @@ def test_no_secret_is_shown(api: FeishuOpenApi) -> None:
     feishu = channel(api)
     shown = repr(vars(feishu)) + json.dumps(feishu._settings.model_dump(mode="json"))
     assert APP_SECRET not in shown
+
+
+@pytest.mark.parametrize(("service", "expected"), [("33", 33), ("9" * 5_000, 0), ("-1", 0), ("", 0)])
+def test_a_service_that_is_no_number_is_none(service: str, expected: int) -> None:
+    """Python reads no number of more than 4,300 digits."""
+    body = {"code": 0, "data": {"URL": f"wss://x.example/ws?service_id={service}"}}
+    assert openapi.place_of(web.Answer(200, {}, json.dumps(body).encode()), is_encrypted=True).service == expected

@@ -322,6 +322,14 @@ async def test_a_push_that_is_none_is_told(body: object, status: int) -> None:
     assert (await channel().hook(call(body), KeptInbox())).status == status
 
 
+async def test_an_entry_that_can_never_be_stored_holds_up_no_other() -> None:
+    """Else Aliyun would push the whole call again, for ever."""
+    inbox = KeptInbox()
+    up = {"phone_number": "13800138000", "send_time": "2026-01-31 08:00:00", "content": "知道了", "sequence_id": 1}
+    reply = await channel().hook(call([{**up, "phone_number": "no\nnumber"}, up, report("1", True)]), inbox)
+    assert (reply.status, [taken.content for taken in inbox.taken], len(inbox.reported)) == (200, ["知道了"], 1)
+
+
 @pytest.mark.parametrize("token", ["", "wrong", TOKEN + "x"])
 async def test_a_forged_push_is_refused(token: str) -> None:
     inbox = KeptInbox()

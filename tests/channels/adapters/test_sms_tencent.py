@@ -16,8 +16,8 @@ from autoglm.channels.adapters.sms_tencent.codes import of_code
 from autoglm.channels.channel import Cannot, Resources
 from autoglm.channels.pieces import utf16_units
 from autoglm.channels.settings import parse_channel
-from autoglm.core.envelope import Envelope
-from autoglm.core.errors import InvalidField, StorageFull
+from autoglm.core.envelope import Envelope, encode_envelope
+from autoglm.core.errors import InvalidField, StorageFull, UnknownRecipient
 from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
 from fakes.sms_tencent import APP, SECRET_ID, SECRET_KEY, SIGN_NAME, TencentSms
@@ -268,14 +268,17 @@ async def test_an_entry_that_can_never_be_stored_holds_up_no_other(vendor: Tence
         async def take(self, envelope: Envelope) -> None:
             if envelope.content == "bad":
                 raise InvalidField("content", "is bad")
+            if envelope.content == "nowhere":
+                raise UnknownRecipient("user:ops", "nobody has the name")
+            encode_envelope(envelope)
             await super().take(envelope)
 
-    vendor.replies += [reply("bad"), reply("good"), reply("x", number="a number")]
+    vendor.replies += [reply("bad"), reply("nowhere"), reply("good", at_s=10**30), reply("x", number="a number")]
     inbox = Picky()
     with capture_logs() as lines:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(rig.channel.run, inbox)
-            await until(lambda: inbox.taken and [line for line in lines if line["event"] == "sms_entry_dropped"][1:])
+            await until(lambda: inbox.taken and [line for line in lines if line["event"] == "sms_entry_dropped"][2:])
             tasks.cancel_scope.cancel()
     assert [taken.content for taken in inbox.taken] == ["good"]
 

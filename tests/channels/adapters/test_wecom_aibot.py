@@ -333,6 +333,8 @@ async def test_a_button_acknowledges_the_message_that_it_stands_under(vendor: We
         ({"msgtype": "file", "file": {"url": "https://x", "aeskey": "k"}}, "[file]"),
         ({"msgtype": "text", "text": None}, ""),
         ({"msgtype": "mixed", "mixed": {"msg_item": [{"msgtype": "text", "text": {"content": "x"}}]}}, "x"),
+        ({"msgtype": "mixed", "mixed": "odd"}, ""),
+        ({"msgtype": "mixed", "mixed": {"msg_item": ["odd", {"mixed": {"msg_item": []}}, None]}}, "[None]\n[None]"),
         ({"msgtype": "image", "image": {"url": "https://127.0.0.1:9/gone", "aeskey": "k"}}, "[image]"),
     ],
 )

@@ -157,7 +157,7 @@ class Ntfy:
         since, pauses = f"{round(self._settings.catch_up_s)}s", BackOff()
         while True:
             try:
-                url = f"{self._url}/{path}/json?since={since}"
+                url = f"{self._url}/{path}/json?since={quote(since, safe='')}"
                 async with self._web.lines(url, headers=self._authorization(), idle_s=IDLE_S) as lines:
                     async for line in lines:
                         if (incoming := read_event(line)) is not None:

@@ -161,7 +161,10 @@ class DingTalkApp:
 
     def _is_trusted(self, webhook: str) -> bool:
         """DingTalk's hosts, encrypted; or the host of the settings."""
-        place = urlsplit(webhook)
+        try:
+            place = urlsplit(webhook)
+        except ValueError:
+            return False
         if place.scheme == "https" and (place.hostname or "").endswith(_SESSION_HOST):
             return True
         return place[:2] == urlsplit(self._settings.base_url)[:2]

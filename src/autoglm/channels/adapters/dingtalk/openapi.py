@@ -8,13 +8,12 @@ import json
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 
 from autoglm.channels.access_tokens import AccessTokens, NoToken, Token
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, permanent, throttled, transient
-from autoglm.channels.line import NoLine
+from autoglm.channels.line import NoLine, is_socket_address
 from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.version import __version__
@@ -122,7 +121,7 @@ class OpenApi:
                 answer = await self._post(path, whole, {"x-acs-dingtalk-access-token": token})
             except NoAnswer as error:
                 return error.delivery
-            return of_sent(answer, staff_id) if 200 <= answer.status < 300 else of_refusal(answer)
+            return of_sent(answer, staff_id)
 
         try:
             return await self.tokens.use(attempt, lambda found: found.code in _STALE_TOKEN)
@@ -158,7 +157,7 @@ def place_of(answer: Answer, *, is_encrypted: bool) -> Place:
     if not 200 <= answer.status < 300 or not isinstance(endpoint, str) or not isinstance(ticket, str):
         refusal = of_refusal(answer)
         raise NoLine(refusal.code, refusal.reason)
-    if urlsplit(endpoint).scheme not in (("wss",) if is_encrypted else ("wss", "ws")):
+    if not is_socket_address(endpoint, is_encrypted=is_encrypted):
         raise NoLine(
             "not_encrypted", Words("DingTalk names a stream that is not encrypted", "钉钉给出的 Stream 地址未加密")
         )
@@ -166,8 +165,10 @@ def place_of(answer: Answer, *, is_encrypted: bool) -> Place:
 
 
 def of_sent(answer: Answer, staff_id: str) -> Delivery:
-    """HTTP 200 may still mean that nobody gets it: the lists say who does not."""
+    """HTTP 200 may still mean that nobody gets it: the lists say who does not, or a code that nobody does."""
     found = vendor_map(answer.body)
+    if not 200 <= answer.status < 300 or (isinstance(found.get("code"), str) and "processQueryKey" not in found):
+        return of_refusal(answer)
     if staff_id in _list(found, "invalidStaffIdList"):
         words = Words("DingTalk does not know this person", "钉钉不认识该接收人")
         return permanent("invalidStaffIdList", words)

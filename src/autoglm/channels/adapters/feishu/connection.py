@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from websockets.exceptions import InvalidStatus
 
 OK, FAILED = 200, 500
+_MOST_DIGITS = 19
 _MOST_PARTS = 64
 _MOST_UNFINISHED = 16
 _MOST_BYTES = 8 << 20
@@ -161,6 +162,6 @@ def _refused(error: "InvalidStatus") -> NoLine:
     headers = error.response.headers
     said = headers.get("handshake-autherrcode") or headers.get("handshake-status") or ""
     status = error.response.status_code
-    body = json.dumps({"code": int(said)} if said.isdecimal() else {}).encode()
+    body = json.dumps({"code": int(said)} if said.isdecimal() and len(said) <= _MOST_DIGITS else {}).encode()
     refusal = of_refusal(Answer(status, {}, body))
     return NoLine(refusal.code, refusal.reason)

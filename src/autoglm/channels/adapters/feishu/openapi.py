@@ -15,10 +15,11 @@ import msgspec
 from autoglm.channels.access_tokens import AccessTokens, NoToken, Token
 from autoglm.channels.adapters.feishu.robot import is_too_many
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, transient
-from autoglm.channels.line import NoLine
+from autoglm.channels.line import NoLine, is_socket_address
 from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 
+_MOST_DIGITS = 20
 _STALE_TOKEN = ("99991661", "99991663", "99991664", "99991668")
 _SCOPE = Words(
     "the app lacks a permission at Feishu, or is not published with it", "应用在飞书缺少权限，或尚未发布该权限"
@@ -137,13 +138,16 @@ def place_of(answer: Answer, *, is_encrypted: bool) -> Place:
     if found.get("code") != 0 or not isinstance(data, dict) or not isinstance(url, str):
         refusal = _of_question(answer)
         raise NoLine(refusal.code, refusal.reason)
-    place = urlsplit(url)
-    if place.scheme not in (("wss",) if is_encrypted else ("wss", "ws")):
+    if not is_socket_address(url, is_encrypted=is_encrypted):
         raise NoLine(
             "not_encrypted", Words("Feishu names a connection that is not encrypted", "飞书给出的长连接地址未加密")
         )
-    (service, *_) = parse_qs(place.query).get("service_id", ["0"])
-    return Place(url, int(service) if service.isdecimal() else 0, ping_s_of(data.get("ClientConfig")))
+    (service, *_) = parse_qs(urlsplit(url).query).get("service_id", ["0"])
+    return Place(
+        url,
+        int(service) if service.isdecimal() and len(service) < _MOST_DIGITS else 0,
+        ping_s_of(data.get("ClientConfig")),
+    )
 
 
 def ping_s_of(config: object) -> float:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+import structlog
 from pydantic import Field, SecretStr, field_validator
 
 from autoglm.channels.adapters.sms_aliyun.codes import not_delivered, of_code
@@ -25,7 +26,9 @@ from autoglm.channels.vendor_json import vendor_map, vendor_value
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.channels.wording import checked_size
 from autoglm.core.envelope import Envelope, JsonPart
+from autoglm.core.errors import HubError
 
+log = structlog.get_logger(__name__)
 _VERSION = "2017-05-25"
 _MOBILE = "1[3-9][0-9]{9}"
 """A phone's number in China."""
@@ -158,10 +161,15 @@ class SmsAliyun:
         for entry in entries:
             if not isinstance(entry, dict):
                 continue
-            if isinstance(entry.get("biz_id"), str):
-                await self._reported(entry, inbox)
-            elif isinstance(entry.get("content"), str) and isinstance(entry.get("phone_number"), str):
-                await self._replied(entry, inbox)
+            try:
+                if isinstance(entry.get("biz_id"), str):
+                    await self._reported(entry, inbox)
+                elif isinstance(entry.get("content"), str) and isinstance(entry.get("phone_number"), str):
+                    await self._replied(entry, inbox)
+            except HubError as error:
+                if error.retryable:
+                    raise  # Aliyun pushes all of them again
+                log.error("sms_entry_dropped", channel=self._settings.name, reason=str(error))
         return _TAKEN
 
     async def aclose(self) -> None:

@@ -28,6 +28,8 @@ from autoglm.core.tasks import one_task_group
 _VERSION = "2021-01-11"
 _WINDOWS = ((1, 30.0), (10, 86_400.0))
 """What a number may get as long as nothing else is set in the console."""
+_NO_TIME_S = 1 << 40
+"""Beyond the calendar, and what an envelope can hold."""
 
 
 class SmsTencentSettings(SmsSettings, frozen=True):
@@ -187,7 +189,7 @@ class SmsTencent:
             str(entry.get("ReplyContent", "")),
             entry.get("ReplyTime"),
         )
-        if not isinstance(at_s, int) or at_s < 0:
+        if not isinstance(at_s, int) or not 0 <= at_s < _NO_TIME_S:
             at_s = int(time.time())
         vendor_id = f"{at_s} {entry.get('ExtendCode', '')} {text}"  # Tencent Cloud has no id for replies
         await self._replies.take(inbox, number=number, text=text, vendor_id=vendor_id, time_ms=at_s * 1000)

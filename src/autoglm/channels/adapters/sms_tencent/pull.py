@@ -9,7 +9,7 @@ import structlog
 
 from autoglm.channels.backoff import pause_s
 from autoglm.channels.channel import Inbox
-from autoglm.core.errors import HubError, InvalidField
+from autoglm.core.errors import HubError
 
 FULL = 100
 """Entries of one pull, at most: after a full one, more may wait."""
@@ -30,7 +30,7 @@ class Pull:
         self, channel: str, what: str, *, every_s: float, fetch: Callable[[], Awaitable[Sequence[Entry]]],
         take: Callable[[Entry, Inbox], Awaitable[None]],
     ) -> None:  # fmt: skip
-        """fetch: the next entries. Raises CannotPull. take: raises HubError, InvalidField for what can never be."""
+        """fetch: the next entries. Raises CannotPull. take: raises HubError."""
         self._log = log.bind(channel=channel, what=what)
         self._every_s = every_s
         self._fetch = fetch
@@ -68,7 +68,9 @@ class Pull:
         while self._kept:
             try:
                 await self._take(self._kept[0], inbox)
-            except InvalidField as error:
+            except HubError as error:
+                if error.retryable:
+                    raise
                 self._log.error("sms_entry_dropped", reason=str(error))
             self._kept.popleft()
 

@@ -5,13 +5,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from autoglm.channels.adapters.wechat.incoming import id_of
-from autoglm.channels.vendor_json import text_in
+from autoglm.channels.vendor_json import map_of, text_in
 from autoglm.core.clock import now_ms
 from autoglm.core.envelope import Content, Envelope, ImagePart, ImageUrl, Part, TextPart
 
 Fetch = Callable[[str, str], Awaitable[bytes | None]]
 """(address, key) of a picture or file to its bytes; None where it is not to be had."""
 _TYPES = ((b"\x89PNG", "image/png"), (b"GIF8", "image/gif"), (b"RIFF", "image/webp"))
+
+
+_MOST_ITEMS = 20
 
 
 async def message_of(channel: str, to: str, body: dict[str, Any], fetch: Fetch) -> Envelope:
@@ -60,8 +63,10 @@ async def _parts(body: dict[str, Any], fetch: Fetch) -> list[Part]:
         case "text" | "voice" as kind:
             return [TextPart(text=text_in(body.get(kind), "content"))]
         case "mixed":
-            items = (body.get("mixed") or {}).get("msg_item")
-            found = [await _parts(item, fetch) for item in (items if isinstance(items, list) else [])[:20]]
+            items = map_of(body.get("mixed")).get("msg_item")
+            # One in another is none of WeCom's: each level would fetch twenty times as many pictures.
+            known = [item for item in map(map_of, items if isinstance(items, list) else []) if "mixed" not in item]
+            found = [await _parts(item, fetch) for item in known[:_MOST_ITEMS]]
             return [part for parts in found for part in parts]
         case "image":
             data = await fetch(text_in(body.get("image"), "url"), text_in(body.get("image"), "aeskey"))
