@@ -77,6 +77,7 @@ _EXPECTED: dict[Fault, tuple[str, str | None, bool]] = {
     "silent": ("retry", "transient", True),
     "cut": ("retry", "transient", True),
     "garbage": ("retry", "transient", True),
+    "empty_json": ("retry", "transient", True),
 }
 """By fault: outcome, class of failure, whether it may have been delivered."""
 

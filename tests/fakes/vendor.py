@@ -4,14 +4,24 @@ import asyncio
 from collections import deque
 from typing import Literal, Self, get_args
 
-from scripted_model import Request, ScriptedModel
+from scripted_model import Request, ScriptedModel, response
 
 Fault = Literal[
-    "throttled", "transient", "auth", "permanent", "server_error", "bad_gateway", "silent", "cut", "garbage"
+    "throttled",
+    "transient",
+    "auth",
+    "permanent",
+    "server_error",
+    "bad_gateway",
+    "silent",
+    "cut",
+    "garbage",
+    "empty_json",
 ]
 """throttled ... permanent: the vendor's own refusal of that class, in its own form. server_error: HTTP 503 of a proxy.
 bad_gateway: the request is processed, and a proxy that did not get the answer says HTTP 502. silent, cut: processed,
-and no answer goes out. garbage: processed, and the answer is no vendor's."""
+and no answer goes out. garbage: processed, and the answer is no vendor's. empty_json: as
+garbage, but `{}`, which a portal or a proxy may say."""
 HTTP_FAULTS: tuple[Fault, ...] = get_args(Fault)
 """What a vendor that speaks HTTP can do: all of them."""
 
@@ -59,6 +69,9 @@ class Vendor:
             case "garbage":
                 self.take(request)
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nContent-Type: text/html\r\n\r\n<html>no!")
+            case "empty_json":
+                self.take(request)
+                writer.write(response(200, {}))
             case "silent":
                 self.take(request)
                 await reader.read()

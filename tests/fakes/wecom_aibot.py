@@ -117,6 +117,8 @@ class WeComAiBots(ThreadedServer):
                 socket.transport.abort()
             case "garbage":
                 await socket.send("<html>no!")
+            case "empty_json":
+                await socket.send(json.dumps({"headers": frame["headers"]}))
             case _:
                 await self._answer(socket, frame, code, body)
 

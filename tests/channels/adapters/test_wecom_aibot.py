@@ -65,7 +65,7 @@ async def rig(vendor: WeComAiBots) -> AsyncIterator[Rig]:
         yield Rig(
             bot, target="alice", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
             secrets=(SECRET,), limit=20_480, unknown_target="@nobody",
-            faults=("throttled", "transient", "auth", "permanent", "silent", "cut", "garbage"),
+            faults=("throttled", "transient", "auth", "permanent", "silent", "cut", "garbage", "empty_json"),
             form=lambda filler: {"msgtype": "markdown", "markdown": {"content": filler}},
             files=lambda: [data for _, _, data in vendor.media.values()],
         )  # fmt: skip

@@ -20,14 +20,17 @@ class Refused(Exception):
         self.delivery, self.code = delivery, code
 
 
-def fields_of(answer: Answer, vendor: Words, reasons: Reasons) -> Fields:
-    """The fields of a good answer. Raises Refused."""
+def fields_of(answer: Answer, vendor: Words, reasons: Reasons, *, has_code: bool) -> Fields:
+    """The fields of a good answer. Raises Refused.
+
+    has_code: a good one has the errcode 0. Those to messages do; those that bring a token or an id need not.
+    """
     if (bad := of_status(answer)) is not None:
         raise Refused(bad)
     try:
         body: Any = vendor_json(answer.body)
-        code = int(body.get("errcode", 0))
-    except (ValueError, AttributeError, TypeError):
+        code = int(body["errcode"] if has_code else body.get("errcode", 0))
+    except (ValueError, AttributeError, TypeError, KeyError):
         words = Words(
             f"the answer of {vendor.en} cannot be read; it may have been delivered",
             f"无法解析{vendor.zh}的应答，消息可能已送达",

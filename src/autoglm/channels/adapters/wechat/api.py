@@ -31,7 +31,7 @@ class Api:
     async def post(self, path: str, body: object) -> Fields:
         """The fields of a good answer. Raises Refused, without doubt where the token is what failed."""
         data = json.dumps(body, ensure_ascii=False).encode()
-        return await self._request("POST", path, {}, "application/json", data)
+        return await self._request("POST", path, {}, "application/json", data, has_code=True)
 
     async def get(self, path: str, **query: str) -> Fields:
         return await self._request("GET", path, query, "", None)
@@ -71,15 +71,15 @@ class Api:
             raise Refused(error.delivery) from None
 
     async def _request(
-        self, method: str, path: str, query: Mapping[str, str], content_type: str, body: bytes | None
-    ) -> Fields:
+        self, method: str, path: str, query: Mapping[str, str], content_type: str, body: bytes | None, *,
+        has_code: bool = False,
+    ) -> Fields:  # fmt: skip
         async def attempt(token: str) -> Fields | Refused:
             url = f"{self._base_url}{path}?{urlencode({**query, 'access_token': token}, quote_via=quote)}"
             headers = {"Content-Type": content_type} if content_type else {}
             try:
-                return fields_of(
-                    await self._web.request(method, url, headers=headers, body=body), self._vendor, self._reasons
-                )
+                answer = await self._web.request(method, url, headers=headers, body=body)
+                return fields_of(answer, self._vendor, self._reasons, has_code=has_code)
             except NoAnswer as error:
                 return Refused(error.delivery)
             except Refused as error:
@@ -95,7 +95,7 @@ class Api:
 
     async def _fetch(self) -> Token:
         try:
-            fields = fields_of(await self._ask(), self._vendor, self._reasons)
+            fields = fields_of(await self._ask(), self._vendor, self._reasons, has_code=False)
         except NoAnswer as error:
             raise NoToken(self._without_token(error.delivery)) from None
         except Refused as error:

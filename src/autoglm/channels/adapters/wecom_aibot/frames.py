@@ -45,7 +45,8 @@ class Frame(NamedTuple):
     cmd: str
     """Empty in an answer."""
     req_id: str
-    errcode: int
+    errcode: int | None
+    """None in what is no answer."""
     body: dict[str, Any]
 
 
@@ -55,10 +56,11 @@ def parse_frame(data: str | bytes) -> Frame:
         frame: Any = vendor_json(data)
         headers = frame.get("headers") or {}
         body = frame.get("body") or {}
-        cmd, req_id, errcode = frame.get("cmd") or "", headers.get("req_id") or "", frame.get("errcode") or 0
+        cmd, req_id, errcode = frame.get("cmd") or "", headers.get("req_id") or "", frame.get("errcode")
     except (ValueError, AttributeError) as error:
         raise BadFrame(f"no JSON object: {type(error).__name__}") from None
-    if not (isinstance(cmd, str) and isinstance(req_id, str) and isinstance(errcode, int) and isinstance(body, dict)):
+    is_code = errcode is None or isinstance(errcode, int)
+    if not (isinstance(cmd, str) and isinstance(req_id, str) and is_code and isinstance(body, dict)):
         raise BadFrame("a field has another type than it should")
     return Frame(cmd, req_id, errcode, body)
 

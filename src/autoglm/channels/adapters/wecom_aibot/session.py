@@ -100,10 +100,7 @@ class Session:
         except self._closed:
             raise lost from None
         except BadFrame:
-            words = Words(
-                "WeCom sent what cannot be read; it may have been delivered", "无法解析企业微信的数据，消息可能已送达"
-            )
-            lost = Lost(transient("unreadable", words, is_in_doubt=True))
+            lost = Lost(_unreadable())
             raise lost from None
         except Lost as error:
             lost = error
@@ -150,7 +147,11 @@ class Session:
     async def _handle(self, frame: Frame) -> None:
         if frame.cmd not in (MESSAGE, EVENT):
             future = self._waiting.get(frame.req_id)
-            if future is not None and not future.done():
+            if future is None or future.done():
+                return
+            if frame.errcode is None:
+                future.set_exception(Lost(_unreadable()))
+            else:
                 future.set_result(frame)
             return
         if frame.cmd == EVENT and _event_type(frame) == DISCONNECTED:
@@ -205,6 +206,13 @@ def _cut() -> Delivery:
         "应答前与企业微信的连接中断，消息可能已送达",
     )
     return transient("cut", words, is_in_doubt=True)
+
+
+def _unreadable() -> Delivery:
+    words = Words(
+        "WeCom sent what cannot be read; it may have been delivered", "无法解析企业微信的数据，消息可能已送达"
+    )
+    return transient("unreadable", words, is_in_doubt=True)
 
 
 def _not_sent() -> Delivery:
