@@ -33,6 +33,8 @@ class Limits(NamedTuple):
     """(requests, seconds): at most so many in any stretch of so many seconds. All of them hold."""
     per: Literal["target", "channel"] = "target"
     """Whether each target has its own count (a robot) or all share one (an account)."""
+    shared: tuple[tuple[int, float], ...] = ()
+    """As `windows`, of all targets together, where each has its own count beside: a bot. The same for every target."""
     parallel: int = 4
     """Requests at the same time, of what `per` says."""
     digest_bytes: int = 0

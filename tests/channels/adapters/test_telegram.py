@@ -79,6 +79,12 @@ async def test_each_refusal_is_told_for_what_it_is(vendor: FakeTelegram, rig: Ri
         assert await send(bot) == "retry auth 401"
 
 
+@pytest.mark.parametrize(("target", "count"), [("li", 60), ("hall", 20), ("31337", 60), ("-31337", 20)])
+def test_a_chat_has_its_limit_and_the_bot_30_a_second(vendor: FakeTelegram, target: str, count: int) -> None:
+    limits = channel(vendor).limits(target)
+    assert (limits.windows, limits.shared, limits.per) == (((count, 60.0),), ((30, 1.0),), "target")
+
+
 async def test_the_pause_that_telegram_wants_is_kept(vendor: FakeTelegram, rig: Rig) -> None:
     vendor.faults.append("throttled")
     (found,) = await rig.send(message())

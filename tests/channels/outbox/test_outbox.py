@@ -19,7 +19,7 @@ from autoglm.channels.delivery import (
 )
 from autoglm.channels.settings import OutboxSettings
 from autoglm.channels.tickets import message_of
-from autoglm.core.clock import now_ms
+from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.errors import StorageFull
 from channels.outbox.office import EAGER, office, robot, settings
 from channels.scripted_channel import ScriptedChannel
@@ -326,6 +326,19 @@ async def test_no_more_go_out_at_once_than_the_vendor_takes(tmp_path: Path) -> N
         channel.gate.set()
         await hub.ends(*ids)
     assert channel.most_running == 3
+
+
+async def test_a_limit_of_all_targets_holds_beside_each_ones(tmp_path: Path) -> None:
+    """Also after a restart, when the vendor still counts what went out before."""
+    channel = ScriptedChannel(Limits(windows=((2, 600.0),), shared=((3, 600.0),), parallel=1))
+    async with office(tmp_path, (channel, settings())) as desk:
+        for number in range(6):
+            await desk.post(f"n {number}", f"channel:c/t{number % 3}")
+        await desk.settled_but(3)
+    async with office(tmp_path, (channel, settings())) as desk:
+        await desk.read(await desk.post("n 6", "channel:c/t9"))
+        assert all(entry.lane.window.wait_s(monotonic_s()) > 500 for entry in desk.outbox._lanes.values())
+    assert len(channel.sent) == 3
 
 
 @pytest.mark.parametrize("per", ["target", "channel"])

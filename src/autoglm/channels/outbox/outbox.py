@@ -13,7 +13,7 @@ import msgspec
 import structlog
 from anyio.abc import TaskGroup
 
-from autoglm.channels.channel import Cannot, Parcel
+from autoglm.channels.channel import Cannot, Limits, Parcel
 from autoglm.channels.delivery import Words, permanent, transient
 from autoglm.channels.outbox import attempts, digest
 from autoglm.channels.outbox.carrier import Carrier, Letter, Outgoing, given_up, target_of
@@ -108,6 +108,8 @@ class Outbox:
         """Of lanes that are not there now, by (channel, target): how long the vendor counts their last attempts, and
         when those were; monotonic."""
         self._prune_at = MAX_LANES
+        self._shared: dict[str, Window] = {}
+        """By channel."""
 
     @property
     def counts(self) -> dict[tuple[str, str], int]:
@@ -182,10 +184,9 @@ class Outbox:
             if len(self._lanes) >= MAX_LANES and self._lane_counts[channel] >= LEAST_LANES:
                 self._parked[channel] = record.seq
                 return
-            window = Window(() if limits is None else limits.windows)
+            window = Window(() if limits is None else limits.windows, self._shared_by(channel, limits))
             _, starts = self._starts.pop(key, (0.0, ()))
-            for start_s in starts:
-                window.take(start_s)
+            window.recall(starts)
             subject = subject_of_channel(channel) if is_account else f"to:{envelope.to}"
             entry = _Lane(
                 Lane(channel, key[1], subject, window), outgoing,
@@ -199,6 +200,12 @@ class Outbox:
             return
         entry.lane.add(record.seq, envelope.priority, envelope.thread)
         self._wake(key)
+
+    def _shared_by(self, channel: str, limits: Limits | None) -> Window | None:
+        """What all lanes of a channel have together."""
+        if limits is None or not limits.shared:
+            return None
+        return self._shared.setdefault(channel, Window(limits.shared))
 
     def _has_room(self, channel: str) -> bool:
         """For half of all lanes, so that the log is not read again for each."""
@@ -414,6 +421,8 @@ class Outbox:
                 continue
             limits = outgoing.channel.limits(attempt.target)
             age_s = max(0.0, (now - attempt.time) / 1000)
+            if (shared := self._shared_by(attempt.channel, limits)) is not None:
+                shared.take(now_s - age_s)
             if any(age_s < seconds for _, seconds in limits.windows):
                 key = (attempt.channel, "" if limits.per == "channel" else attempt.target)
                 _, starts = self._starts.get(key, (0.0, ()))

@@ -1,7 +1,7 @@
 """How much a vendor takes: at most so many requests in any stretch of so many seconds."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import anyio
 
@@ -14,14 +14,15 @@ _MARGIN = 1.02
 class Window:
     """Counts the starts of requests, by monotonic seconds. Several windows hold at once."""
 
-    def __init__(self, windows: Sequence[tuple[int, float]]) -> None:
-        """windows: (requests, seconds), as in `Limits`."""
+    def __init__(self, windows: Sequence[tuple[int, float]], shared: "Window | None" = None) -> None:
+        """windows: (requests, seconds), as in `Limits`. shared: holds beside them, for several of these together."""
         self._windows = [(deque[float](maxlen=count), seconds * _MARGIN) for count, seconds in windows]
+        self._shared = shared
 
     def wait_s(self, now_s: float) -> float:
         """How long until one more request may start; 0 when it may now."""
-        waits = (starts[0] + seconds - now_s for starts, seconds in self._windows if len(starts) == starts.maxlen)
-        return max(0.0, *waits, 0.0)
+        waits = [starts[0] + seconds - now_s for starts, seconds in self._windows if len(starts) == starts.maxlen]
+        return max(0.0, *waits, 0.0 if self._shared is None else self._shared.wait_s(now_s))
 
     async def enter(self) -> None:
         """Wait for a place, and take it."""
@@ -30,7 +31,7 @@ class Window:
         self.take(monotonic_s())
 
     def room(self, now_s: float) -> int | None:
-        """How many requests may start now; None where there is no limit."""
+        """How many requests may start now by what is not shared; None where there is no limit."""
         for starts, seconds in self._windows:  # once over, they stay so: forgotten, for there may be a million
             while starts and starts[0] <= now_s - seconds:
                 starts.popleft()
@@ -38,13 +39,19 @@ class Window:
 
     def take(self, now_s: float) -> None:
         """One starts now."""
+        self.recall((now_s,))
+        if self._shared is not None:
+            self._shared.take(now_s)
+
+    def recall(self, times_s: Iterable[float]) -> None:
+        """Requests started then, in this order; what is shared has counted them."""
         for starts, _ in self._windows:
-            starts.append(now_s)
+            starts.extend(times_s)
 
     def used_for_s(self, now_s: float) -> float:
         """How long the last start still counts in some window; 0 or less when none does."""
         return max((starts[-1] + seconds - now_s for starts, seconds in self._windows if starts), default=0.0)
 
     def starts(self) -> tuple[float, ...]:
-        """All that are remembered, for `take` of another one with the same windows."""
+        """All that are remembered, for `recall` of another one with the same windows."""
         return max((tuple(starts) for starts, _ in self._windows), key=len, default=())

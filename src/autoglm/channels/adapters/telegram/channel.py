@@ -31,6 +31,8 @@ POLL_S = 50
 UPDATES_BYTES = 16 << 20
 GROUP_PER_MINUTE = 20
 CHAT_PER_MINUTE = 60
+BOT_PER_SECOND = 30
+"""To all chats together."""
 _is_token = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{20,100}").fullmatch
 _is_chat_id = re.compile(r"-?[0-9]{1,19}").fullmatch
 
@@ -76,10 +78,11 @@ class Telegram:
         self._has_conflict = False
 
     def limits(self, target: str) -> Limits:
-        """Groups and channels have their own; a chat bears a message a second."""
+        """Groups and channels have their own; a chat bears a message a second, and the bot 30 in all."""
         is_private = not str(self._settings.chats.get(target, target)).startswith(("-", "@"))
         count = self._settings.per_minute or (CHAT_PER_MINUTE if is_private else GROUP_PER_MINUTE)
-        return Limits(windows=((count, 60.0),), per="target", parallel=1, digest_bytes=TEXT_UNITS)
+        shared = ((BOT_PER_SECOND, 1.0),)
+        return Limits(windows=((count, 60.0),), per="target", shared=shared, parallel=1, digest_bytes=TEXT_UNITS)
 
     def compose(self, envelope: Envelope, target: str) -> Sequence[Parcel]:
         """A target is a chat of the settings, or the number of one that has no name there: those who write to the bot
