@@ -1,9 +1,7 @@
 """How far this machine's clock is from a vendor's: signed requests are refused where it is too far."""
 
-from email.utils import parsedate_to_datetime
-
 from autoglm.channels.delivery import Words
-from autoglm.channels.web import Answer
+from autoglm.channels.web import Answer, http_date_s
 
 _ABOUT_S = 60.0
 """The header Date has whole seconds, and the answer was a while on its way."""
@@ -15,7 +13,7 @@ def ahead_s(answer: Answer, now_s: float) -> float | None:
     now_s: of the Unix epoch, when the answer was there. None where it has no Date. Source: RFC 9110, section 6.6.1.
     """
     try:
-        return now_s - parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
+        return now_s - http_date_s(answer.headers.get("Date", ""))
     except (ValueError, OverflowError):
         return None
 

@@ -327,9 +327,12 @@ def retry_after_s(answer: Answer) -> float | None:
     if text.isdecimal():
         return min(float(text), 86_400.0)
     try:
-        until = parsedate_to_datetime(text)
-        if until.tzinfo is None:  # C's asctime, and the zone -0000: both mean UTC
-            until = until.replace(tzinfo=UTC)
-        return min(max(0.0, until.timestamp() - time.time()), 86_400.0)
+        return min(max(0.0, http_date_s(text) - time.time()), 86_400.0)
     except (ValueError, OverflowError):
         return None
+
+
+def http_date_s(text: str) -> float:
+    """Of the Unix epoch. Raises ValueError, OverflowError. Source: RFC 9110, section 5.6.7."""
+    at = parsedate_to_datetime(text)
+    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()  # asctime and -0000 mean UTC
