@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+from collections import deque
 from email import message_from_bytes
 from typing import Any
 
@@ -32,6 +33,10 @@ class FakeTelegram(Vendor):
         self.pressed: list[tuple[str, str]] = []
         """(the button's data, the words that are shown) of presses that were answered."""
         self._presses: dict[str, str] = {}
+        self.files: dict[str, tuple[str, bytes]] = {}
+        """By file_id: (file_path, bytes) of what people sent; what is not here Telegram does not give."""
+        self.file_faults: deque[bytes] = deque()
+        """Answers to the next downloads."""
         self.webhook = ""
         self.token = TOKEN
         self._polls = 0
@@ -71,6 +76,8 @@ class FakeTelegram(Vendor):
         self.arrives(callback_query=query)
 
     def take(self, request: Request) -> bytes:
+        if request.path.startswith("/file/"):
+            return self._download(request.path.removeprefix("/file/"))
         _, bot, method = request.path.split("/")
         if bot != f"bot{self.token}":
             return _error(401, "Unauthorized")
@@ -86,6 +93,10 @@ class FakeTelegram(Vendor):
                 return _ok({"id": BOT, "is_bot": True, "first_name": "hub", "username": "hub_bot"})
             case "getWebhookInfo":
                 return _ok({"url": self.webhook, "has_custom_certificate": False, "pending_update_count": 0})
+            case "getFile":
+                if fields["file_id"] not in self.files:
+                    return _error(400, "Bad Request: file is too big")
+                return _ok({"file_id": fields["file_id"], "file_path": self.files[fields["file_id"]][0]})
             case "answerCallbackQuery":
                 data = self._presses.pop(fields["callback_query_id"], None)
                 if data is None:
@@ -95,6 +106,13 @@ class FakeTelegram(Vendor):
             case "sendMessage" | "sendPhoto" | "sendDocument":
                 return _fault_of(method, fields) or self._sent(method, fields)
         return _error(404, "Not Found")
+
+    def _download(self, place: str) -> bytes:
+        if self.file_faults:
+            return self.file_faults.popleft()
+        bot, _, path = place.partition("/")
+        found = [data for known, data in self.files.values() if known == path]
+        return response(200, found[0]) if bot == f"bot{self.token}" and found else _error(404, "Not Found")
 
     def refuse(self, fault: Fault) -> bytes:
         match fault:

@@ -16,6 +16,7 @@ from autoglm.channels.channel import Cannot, Resources
 from autoglm.channels.pieces import utf16_units
 from autoglm.channels.settings import parse_channel
 from autoglm.channels.web import Answer
+from autoglm.core.envelope import File, FilePart, ImagePart, ImageUrl, TextPart
 from autoglm.core.errors import StorageFull, UnknownRecipient
 from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message
 from eventually import until
@@ -297,6 +298,89 @@ async def test_what_cannot_be_read_holds_nothing_up(vendor: FakeTelegram) -> Non
         await until(lambda: inbox.taken)
     (taken,) = inbox.taken
     assert (taken.content, taken.labels["attachment"]) == ("a picture\n[photo]", "photo")
+
+
+def photo(**fields: Any) -> dict[str, Any]:
+    """In its sizes, as Telegram has them."""
+    small = {"file_id": "small", "file_unique_id": "s", "width": 90, "height": 67, "file_size": 900}
+    return {"photo": [small, {**small, "file_id": "large", "width": 1280, "file_size": 90_000, **fields}]}
+
+
+DOCUMENT = {"file_id": "doc", "file_unique_id": "d", "file_name": "计划.pdf", "mime_type": "application/pdf"}
+
+
+async def test_pictures_and_files_come_along(vendor: FakeTelegram) -> None:
+    inbox, bot = KeptInbox(), channel(vendor, senders=["li"])
+    vendor.files |= {"large": ("photos/file_7.jpg", b"\xff\xd8gauge"), "doc": ("documents/file_8.pdf", b"%PDF")}
+    async with listening(bot, inbox):
+        vendor.writes("", caption="The gauge", **photo())
+        vendor.writes("", document={**DOCUMENT, "file_size": 4})
+        await until(lambda: len(inbox.taken) == 2)
+    first, second = (envelope.content for envelope in inbox.taken)
+    assert isinstance(first, list)
+    assert isinstance(second, list)
+    assert [type(part).__name__ for part in (*first, *second)] == ["TextPart", "ImagePart", "FilePart"]
+    url = "data:image/jpeg;base64," + base64.b64encode(b"\xff\xd8gauge").decode()
+    assert first == [TextPart(text="The gauge"), ImagePart(image_url=ImageUrl(url=url))]
+    url = "data:application/pdf;base64," + base64.b64encode(b"%PDF").decode()
+    assert second == [FilePart(file=File(filename="计划.pdf", file_data=url))]
+
+
+async def test_of_a_photo_the_largest_size_that_is_allowed_comes(vendor: FakeTelegram) -> None:
+    inbox, bot = KeptInbox(), channel(vendor, senders=["li"], attachment_bytes=1_000)
+    vendor.files["small"] = ("photos/file_1.jpg", b"\xff\xd8")
+    async with listening(bot, inbox):
+        vendor.writes("", **photo())
+        await until(lambda: inbox.taken)
+    assert "/9g=" in str(inbox.taken[0].content)
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "data"),
+    [
+        ({"file_size": 1_001}, "documents/file_8.pdf", b"%PDF"),
+        ({"file_size": 4}, "documents/file_8.pdf", b"x" * 1_001),  # more than it says
+        ({"file_size": -1}, "documents/file_8.pdf", b"%PDF"),
+        ({"file_id": "gone"}, "documents/file_8.pdf", b"%PDF"),
+        ({}, f"../bot{TOKEN}/close", b"%PDF"),
+        ({}, "documents/../../x", b"%PDF"),
+        ({}, "/var/lib/telegram-bot-api/file_8.pdf", b"%PDF"),  # of a server with --local
+        ({}, "documents/file_8.pdf?x#y", b"%PDF"),
+    ],
+)
+async def test_a_file_that_is_not_to_be_had_is_named(
+    vendor: FakeTelegram, fields: dict[str, Any], path: str, data: bytes
+) -> None:
+    inbox, bot = KeptInbox(), channel(vendor, senders=["li"], attachment_bytes=1_000)
+    vendor.files["doc"] = (path, data)
+    async with listening(bot, inbox):
+        vendor.writes("", document={**DOCUMENT, **fields}, caption="See")
+        await until(lambda: inbox.taken)
+    assert (inbox.taken[0].content, inbox.taken[0].labels["attachment"]) == ("See\n[document]", "document")
+
+
+@pytest.mark.parametrize(("failures", "comes"), [(2, True), (3, False)])
+async def test_a_file_is_tried_three_times_and_holds_up_nothing_more(
+    vendor: FakeTelegram, failures: int, comes: bool
+) -> None:
+    inbox, bot = KeptInbox(), channel(vendor, senders=["li"])
+    vendor.files["doc"] = ("documents/file_8.pdf", b"%PDF")
+    vendor.file_faults.extend([b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n"] * failures)
+    async with listening(bot, inbox):
+        vendor.writes("", document=DOCUMENT)
+        vendor.writes("next")
+        await until(lambda: len(inbox.taken) == 2)
+    assert ("data:" in str(inbox.taken[0].content), inbox.taken[1].content) == (comes, "next")
+
+
+async def test_a_strangers_file_is_not_fetched(vendor: FakeTelegram) -> None:
+    inbox, bot = KeptInbox(), channel(vendor, senders=["li"])
+    vendor.files["doc"] = ("documents/file_8.pdf", b"%PDF")
+    async with listening(bot, inbox):
+        vendor.writes("", document=DOCUMENT, chat=99)
+        await until(lambda: inbox.taken)
+    assert inbox.taken[0].content == "[document]"
+    assert not [request for request in vendor.requests if request.path.endswith("/getFile")]
 
 
 async def test_two_programs_that_poll_are_told_of_each_other(vendor: FakeTelegram) -> None:

@@ -17,14 +17,25 @@ from pydantic import Field, SecretStr, field_validator
 
 from autoglm.channels.adapters.telegram.answers import failure_of, moved_to, result_of, taken
 from autoglm.channels.adapters.telegram.outgoing import DOCUMENT_BYTES, TEXT_UNITS, calls_of, multipart
-from autoglm.channels.adapters.telegram.updates import ALLOWED, Incoming, NoUpdate, incoming_of, read_update
+from autoglm.channels.adapters.telegram.updates import ALLOWED, FILE_BYTES, Incoming, NoUpdate, incoming_of, read_update
 from autoglm.channels.backoff import BackOff
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Words, permanent, too_large
 from autoglm.channels.settings import ChannelSettings
-from autoglm.channels.vendor_json import vendor_map
-from autoglm.channels.web import Answer, NoAnswer, Web
-from autoglm.core.envelope import Envelope, Kind, check_texts
+from autoglm.channels.vendor_json import text_in, vendor_map
+from autoglm.channels.web import Answer, NoAnswer, Web, of_status
+from autoglm.core.envelope import (
+    Content,
+    Envelope,
+    File,
+    FilePart,
+    ImagePart,
+    ImageUrl,
+    Kind,
+    Part,
+    TextPart,
+    check_texts,
+)
 from autoglm.core.errors import HubError, InvalidField, UnknownRecipient
 
 POLL_S = 50
@@ -33,6 +44,9 @@ GROUP_PER_MINUTE = 20
 CHAT_PER_MINUTE = 60
 BOT_PER_SECOND = 30
 """To all chats together."""
+_FILE_TRIES = 3
+"""Nothing else comes in meanwhile."""
+_is_file_path = re.compile(r"[\w-][\w./-]{0,255}", re.ASCII).fullmatch
 _is_token = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{20,100}").fullmatch
 _is_chat_id = re.compile(r"-?[0-9]{1,19}").fullmatch
 
@@ -51,6 +65,8 @@ class TelegramSettings(ChannelSettings, frozen=True):
     """Below messages of these kinds is a button that acknowledges."""
     receive: bool = True
     """Take in what is written to the bot; only one program may, for each bot."""
+    attachment_bytes: int = Field(default=10 * 1024 * 1024, ge=0, le=FILE_BYTES)
+    """Largest picture or file that is taken in; a larger one is named in the text only."""
     base_url: str = Field(default="https://api.telegram.org", pattern=r"^https?://[^\s?#@]+$")
     """The Bot API's address; another one for a server of one's own."""
 
@@ -76,6 +92,8 @@ class Telegram:
         self._web = Web()
         self._polling = Web(timeout_s=POLL_S + 15.0)
         self._has_conflict = False
+        self._file_tries = 0
+        """To get the file of the update that is next."""
 
     def limits(self, target: str) -> Limits:
         """Groups and channels have their own; a chat bears a message a second, and the bot 30 in all."""
@@ -174,12 +192,13 @@ class Telegram:
         except NoUpdate as error:
             log.warning("telegram_update_left", channel=self._name, update_id=error.update_id)
             return offset if error.update_id is None else error.update_id + 1
-        incoming = incoming_of(update, self._bot)
+        incoming = incoming_of(update, self._bot, limit_bytes=self._settings.attachment_bytes)
         if incoming is not None:
             await self._take(incoming, inbox)
         return update.update_id + 1
 
     async def _take(self, incoming: Incoming, inbox: Inbox) -> None:
+        """Raises HubError, and NoAnswer for a file that is not to be had now: the update is not confirmed."""
         answered = await inbox.message_of(incoming.answers) if incoming.answers else None
         sender = self._names.get(str(incoming.chat), str(incoming.chat))
         is_heard = self._settings.knows(sender)
@@ -189,6 +208,7 @@ class Telegram:
             to=self._settings.incoming_to,
             reply_to=answered or incoming.named or None,
             timestamp=incoming.envelope.timestamp or round(time.time() * 1000),
+            content=await self._content(incoming) if is_heard else incoming.envelope.content,
         )
         try:
             check_texts(envelope)
@@ -202,6 +222,45 @@ class Telegram:
                 await self._call("answerCallbackQuery", {"callback_query_id": incoming.callback, **words})
             except NoAnswer as error:  # it is taken; only the button turns for a while
                 log.info("telegram_press_unanswered", channel=self._name, code=error.delivery.code)
+
+    async def _content(self, incoming: Incoming) -> Content:
+        """With the picture or file; with its mark where Telegram does not give it, or three times did not answer."""
+        if (file := incoming.file) is None:
+            return incoming.envelope.content
+        try:
+            data = await self._file(file.file_id)
+        except NoAnswer as error:
+            self._file_tries += 1
+            if self._file_tries < _FILE_TRIES:
+                raise
+            log.warning("telegram_file_left", channel=self._name, code=error.delivery.code)
+            data = None
+        self._file_tries = 0
+        if data is None:
+            return incoming.envelope.content
+        kind = "image/jpeg" if file.is_photo else file.mime
+        url = f"data:{kind};base64,{base64.b64encode(data).decode()}"
+        own: Part = ImagePart(image_url=ImageUrl(url=url))
+        if not file.is_photo:
+            own = FilePart(file=File(filename=file.name, file_data=url))
+        return [TextPart(text=incoming.caption), own] if incoming.caption else [own]
+
+    async def _file(self, file_id: str) -> bytes | None:
+        """None where it is refused, or too large. Raises NoAnswer."""
+        answer = await self._call("getFile", {"file_id": file_id})
+        if (failure := failure_of(answer)) is None:
+            path = text_in(result_of(answer), "file_path")
+            if _is_file_path(path) is None or ".." in path:  # else it could lead to the bot's other methods
+                return None
+            limit_bytes = self._settings.attachment_bytes
+            url = f"{self._settings.base_url.rstrip('/')}/file/bot{self._settings.token.get_secret_value()}/{path}"
+            answer = await self._polling.request("GET", url, limit_bytes=limit_bytes + 1)
+            if answer.status == 200:
+                return answer.body if len(answer.body) <= limit_bytes else None
+            failure = of_status(answer)
+        if failure is not None and not failure.is_settled:
+            raise NoAnswer(failure)
+        return None
 
     async def _sent(
         self, call: dict[str, Any], fields: dict[str, Any], data: bytes | None

@@ -3,14 +3,20 @@
 Source: core.telegram.org/bots/api, Update, Message, CallbackQuery.
 """
 
+import re
 from typing import Any, NamedTuple
 
 import msgspec
 
 from autoglm.channels.adapters.telegram.answers import ticket_of
+from autoglm.channels.vendor_json import map_of, text_in
 from autoglm.core.envelope import Envelope
 
 ALLOWED = ("message", "channel_post", "callback_query")
+FILE_BYTES = 20 << 20
+"""Larger files Telegram gives to no bot. Source: core.telegram.org/bots/api, getFile."""
+_SUFFIXES = {"voice": "ogg", "audio": "mp3", "video": "mp4", "video_note": "mp4", "animation": "mp4", "sticker": "webp"}
+_is_mime = re.compile(r"[\w.+-]{1,64}/[\w.+-]{1,64}", re.ASCII).fullmatch
 _MEDIA = ("photo", "document", "voice", "audio", "video", "video_note", "sticker", "animation", "location", "contact")
 
 
@@ -66,6 +72,15 @@ class Update(msgspec.Struct, frozen=True):
     callback_query: CallbackQuery | None = None
 
 
+class Attached(NamedTuple):
+    """A file that Telegram keeps for a message."""
+
+    file_id: str
+    is_photo: bool
+    name: str
+    mime: str
+
+
 class Incoming(NamedTuple):
     """What an update says, before it is known which message of the hub it answers."""
 
@@ -78,6 +93,10 @@ class Incoming(NamedTuple):
     """The id of a message of the hub that a button's data names."""
     callback: str = ""
     """To be answered, or the button goes on turning."""
+    file: Attached | None = None
+    """Whose mark the envelope's text has at its end."""
+    caption: str = ""
+    """The text without the mark."""
 
 
 class NoUpdate(Exception):
@@ -97,8 +116,11 @@ def read_update(raw: object) -> Update:
         raise NoUpdate(update_id if isinstance(update_id, int) else None) from None
 
 
-def incoming_of(update: Update, bot: str) -> Incoming | None:
-    """None for what carries nothing. bot: its id, for the ids of messages count for each bot by themselves."""
+def incoming_of(update: Update, bot: str, *, limit_bytes: int = FILE_BYTES) -> Incoming | None:
+    """None for what carries nothing. bot: its id, for the ids of messages count for each bot by themselves.
+
+    limit_bytes: of a file; a larger one is named only.
+    """
     if update.callback_query is not None:
         return _of_press(update.callback_query, bot)
     message = update.message or update.channel_post
@@ -115,8 +137,31 @@ def incoming_of(update: Update, bot: str) -> Incoming | None:
         labels=_who(message.from_) | ({"attachment": media[0]} if media else {}),
     )  # fmt: skip
     return Incoming(
-        message.chat.id, envelope, "" if answered is None else ticket_of(answered.chat.id, answered.message_id)
-    )
+        message.chat.id, envelope, "" if answered is None else ticket_of(answered.chat.id, answered.message_id),
+        file=_attached(message, media[0], limit_bytes) if media else None, caption=message.text or message.caption,
+    )  # fmt: skip
+
+
+def _attached(message: Message, kind: str, limit_bytes: int) -> Attached | None:
+    """None where it is no file, such as a place, or over limit_bytes. Of a photo the largest size that is not."""
+    found = getattr(message, kind)
+    sizes = found if kind == "photo" and isinstance(found, list) else [found]
+    known = [(_size_of(one, limit_bytes), text_in(one, "file_id"), one) for one in sizes]
+    fitting = [(size, file_id, one) for size, file_id, one in known if file_id and 0 <= size <= limit_bytes]
+    if not fitting:
+        return None
+    _, file_id, one = max(fitting, key=lambda entry: entry[0])
+    mime = text_in(one, "mime_type")
+    return Attached(
+        file_id, kind == "photo", text_in(one, "file_name")[:200] or f"{kind}.{_SUFFIXES.get(kind, 'bin')}",
+        mime if _is_mime(mime) else "application/octet-stream",
+    )  # fmt: skip
+
+
+def _size_of(file: object, limit_bytes: int) -> int:
+    """Bytes; where Telegram does not say, it may be all that is allowed."""
+    size = map_of(file).get("file_size", limit_bytes)
+    return size if isinstance(size, int) else limit_bytes
 
 
 def _of_press(query: CallbackQuery, bot: str) -> Incoming | None:
