@@ -5,6 +5,7 @@ answered with 200 is brought again with the next connection. Source: open.feishu
 """
 
 import asyncio
+import base64
 import itertools
 import json
 import re
@@ -73,7 +74,7 @@ class FeishuOpenApi(Vendor):
     @property
     def texts(self) -> list[str]:
         contents = [json.loads(body["content"]) for body in self.sent]
-        return [one["text"] if "text" in one else one["elements"][0]["content"] for one in contents]
+        return [one["text"] if "text" in one else _text_of_card(one) for one in contents]
 
     @property
     def tickets_of_messages(self) -> list[str]:
@@ -149,7 +150,10 @@ class FeishuOpenApi(Vendor):
         content, uuid = body.get("content"), body.get("uuid", "")
         if not isinstance(content, str) or len(content.encode()) > (150_000 if body["msg_type"] == "text" else 30_000):
             return self.error(230025, "The length of the message content reaches its limit", status=400)
-        if not isinstance(json.loads(content), dict) or not 1 <= len(uuid) <= 50:
+        card = json.loads(content)
+        if body["msg_type"] == "interactive" and not _is_card(card):
+            return self.error(230099, "Failed to create card content", status=400)
+        if not isinstance(card, dict) or not 1 <= len(uuid) <= 50:
             return self.error(230001, "Your request contains an invalid request parameter", status=400)
         return None
 
@@ -187,6 +191,8 @@ class FeishuConnection(PushServer):
         self.answered: list[str] = []
         self.failed: list[str] = []
         """Of events that the client could not take."""
+        self.shown: list[dict[str, Any]] = []
+        """What the answers to callbacks have people see."""
         self.pings = 0
 
     async def start(self) -> None:
@@ -234,10 +240,37 @@ class FeishuConnection(PushServer):
         if frame.method != 1 or message_id not in self.waiting or set(answer) != {"code", "headers", "data"}:
             self.wrong.append(f"no answer: {frame}")
         elif answer["code"] == 200:
-            del self.waiting[message_id]
+            event = b"".join(Frame.FromString(part).payload for part in reversed(self.waiting.pop(message_id)))
+            if b'"card.action.trigger"' in event:
+                if answer["data"] is None:
+                    self.wrong.append("a callback without an answer: people are told that the service timed out")
+                else:
+                    self.shown.append(json.loads(base64.b64decode(answer["data"], validate=True)))
             self.answered.append(message_id)
         else:
             self.failed.append(message_id)
+
+
+def _is_card(card: Any) -> bool:
+    """Of the elements that the hub sends, in their version 1."""
+    needed = {"markdown": {"content"}, "div": {"text"}, "action": {"actions"}, "hr": set()}
+    return isinstance(card, dict) and all(
+        one.get("tag") in needed
+        and needed[one["tag"]] <= set(one)
+        and all(
+            button.get("tag") == "button"
+            and button.get("text", {}).get("tag") == "plain_text"
+            and button["text"]["content"]
+            and isinstance(button.get("value"), dict)  # SDKs take no other
+            for button in one.get("actions", [])
+        )
+        for one in card.get("elements", [])
+    )
+
+
+def _text_of_card(card: dict[str, Any]) -> str:
+    first = card["elements"][0]
+    return str(first.get("content") or first["text"]["content"])
 
 
 def _frame(method: int, headers: dict[str, str], payload: bytes) -> bytes:

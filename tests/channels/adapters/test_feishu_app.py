@@ -15,6 +15,7 @@ from autoglm.channels.adapters.feishu.connection import Parts
 from autoglm.channels.adapters.feishu.frames import Frame
 from autoglm.channels.adapters.feishu.heard import Said, heard
 from autoglm.channels.channel import Cannot, Resources
+from autoglm.channels.choices import words_of
 from autoglm.channels.settings import parse_channel
 from autoglm.core.envelope import JsonPart, TextPart, encode_envelope
 from autoglm.core.errors import NotFound
@@ -285,6 +286,63 @@ async def test_a_press_of_a_button_answers_the_cards_message(
     assert (envelope.reply_to, envelope.content) == ("m-17", [TextPart(text=words), part])
     assert (envelope.id, envelope.from_, envelope.timestamp) == ("fs:ev-1", "channel:fs/ou_18eac8", 1_790_000_000_000)
     assert envelope.labels == labels
+
+
+async def test_a_question_has_a_button_for_each_answer_and_a_press_is_heard(
+    api: FeishuOpenApi, pushed: FeishuConnection, inbox: KeptInbox
+) -> None:
+    feishu = channel(api, senders=["ou_18eac8"])
+    (sent,) = await send(feishu, "ou_18eac8", "Stop the press?", labels={"choices": '["Stop", "Go on"]'})
+    inbox.messages = {sent.ticket: "m-17"}
+    text, actions = json.loads(api.sent[0]["content"])["elements"]
+    assert text == {"tag": "div", "text": {"tag": "plain_text", "content": "Stop the press?"}}
+    assert [button["text"]["content"] for button in actions["actions"]] == ["Stop", "Go on"]
+    async with listening(feishu, inbox, pushed):
+        for number, person in enumerate(("ou_18eac8", "ou_stranger")):
+            fields = {
+                "operator": {"open_id": person},
+                "action": {"tag": "button", "value": actions["actions"][1]["value"]},
+                "context": {"open_message_id": sent.ticket, "open_chat_id": "oc_two"},
+            }
+            await pushed.push(event("card.action.trigger", fields, event_id=f"ev-{number}"))
+        await until(lambda: len(pushed.answered) == 2)
+    press = inbox.taken[0]
+    assert (press.reply_to, words_of(press)) == ("m-17", "2")
+    assert [one["toast"]["type"] for one in pushed.shown] == ["success", "error"]
+    assert pushed.wrong == []
+    await feishu.aclose()
+
+
+@pytest.mark.parametrize(
+    ("fields", "tags"),
+    [
+        ({"kind": "alert"}, ["div", "action"]),
+        ({"kind": "alert", "labels": {"at": "all"}}, ["markdown", "action"]),
+        ({"kind": "event"}, None),
+    ],
+)
+async def test_an_alert_has_a_button_that_acknowledges(api: FeishuOpenApi, fields: Any, tags: list[str] | None) -> None:
+    feishu = channel(api, senders=["*"])
+    await send(feishu, "ou_18eac8", "Down.", **fields)
+    elements = json.loads(api.sent[0]["content"]).get("elements")
+    assert (elements and [one["tag"] for one in elements]) == tags
+    if elements:
+        assert elements[1]["actions"][0]["value"]["action"] == "ack"
+    await feishu.aclose()
+
+
+def test_no_button_is_there_where_nobody_would_be_heard(api: FeishuOpenApi) -> None:
+    (parcel,) = channel(api, senders=[]).compose(message(kind="alert"), "ou_18eac8")
+    assert "action" not in str(parcel.body)
+
+
+async def test_a_long_question_has_its_buttons_below_the_last_piece(api: FeishuOpenApi) -> None:
+    feishu = channel(api, senders=["*"])
+    choices = json.dumps(['"\\' * 50] * 5)
+    found = await send(feishu, "ou_18eac8", '"压"\n' * 6_000, labels={"choices": choices})
+    assert {one.outcome for one in found} == {"accepted"}
+    assert [body["msg_type"] for body in api.sent] == [*["text"] * (len(found) - 1), "interactive"]
+    await feishu.aclose()
 
 
 @pytest.mark.parametrize("how", ["sent there", "named by senders", "a chat of two"])

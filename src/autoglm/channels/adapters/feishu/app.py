@@ -6,7 +6,7 @@ Source: open.feishu.cn, "send a message" (im/v1/messages), "receive events by a 
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -17,12 +17,13 @@ from autoglm.channels.access_tokens import NoToken
 from autoglm.channels.adapters.feishu.connection import LongConnection
 from autoglm.channels.adapters.feishu.heard import Read, Said, heard
 from autoglm.channels.adapters.feishu.openapi import OpenApi
-from autoglm.channels.adapters.feishu.robot import message_texts
+from autoglm.channels.adapters.feishu.robot import MENTION_LABEL, message_texts
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources
+from autoglm.channels.choices import action_of_choice, choices_of
 from autoglm.channels.delivery import Delivery, Words
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.wording import checked_size, json_bytes, nothing_to_show, own_forms
-from autoglm.core.envelope import Envelope
+from autoglm.core.envelope import Envelope, Kind
 
 PER_SECOND = 5
 PER_MINUTE = 300
@@ -30,6 +31,7 @@ CONTENT_BYTES = 30_000
 """Of cards and posts; texts may have 150 KB, which nobody reads."""
 TEXT_BYTES = 26_000
 _CHAT = "oc_"
+_ACKNOWLEDGE = "收到 / OK"
 _REMEMBERED = 10_000
 
 
@@ -53,6 +55,8 @@ class FeishuAppSettings(ChannelSettings, frozen=True):
     """The app's App Secret."""
     format: Literal["text", "markdown"] = "text"
     """As what texts are sent; Markdown goes as a card."""
+    button_for: tuple[Kind, ...] = ("alert",)
+    """Kinds of messages that get a button that acknowledges, where `senders` names somebody."""
     base_url: str = Field(default="https://open.feishu.cn", pattern=r"^https?://[^\s]+$")
     """Feishu's address; https://open.larksuite.com for Lark, another one for a proxy."""
 
@@ -79,8 +83,14 @@ class FeishuApp:
 
     def compose(self, envelope: Envelope, target: str) -> Sequence[Parcel]:
         form = self._settings.format
-        texts = message_texts(envelope, form, TEXT_BYTES, twice_json_bytes)
+        buttons = buttons_of(envelope, self._settings)
+        if buttons and envelope.labels.get(MENTION_LABEL):
+            form = "markdown"  # in a card only that calls people
+        limit = TEXT_BYTES - json_bytes(_json(buttons))
+        texts = message_texts(envelope, form, limit, twice_json_bytes)
         bodies = [_text(text) if form == "text" else _card(text) for text in texts]
+        if buttons and texts:
+            bodies[-1] = _card(texts[-1], form, buttons)
         forms = [api_form(body) for body in own_forms(envelope, ["msg_type"])]
         checked_size(forms, CONTENT_BYTES)
         if not bodies and not forms:
@@ -119,8 +129,8 @@ class FeishuApp:
         return Health(ok=True, reason=Words("Feishu knows the app", "飞书可达，应用凭证有效"))
 
     async def run(self, inbox: Inbox) -> None:
-        async def hear(payload: bytes) -> None:
-            await self._take(payload, inbox)
+        async def hear(payload: bytes) -> Mapping[str, object] | None:
+            return await self._take(payload, inbox)
 
         await self._connection.run(hear)
 
@@ -141,14 +151,15 @@ class FeishuApp:
         asked = (envelope.reply_to or "").removeprefix(f"{self._name}:")
         return asked if asked != envelope.reply_to and asked.startswith("om_") else ""
 
-    async def _take(self, payload: bytes, inbox: Inbox) -> None:
+    async def _take(self, payload: bytes, inbox: Inbox) -> Mapping[str, object] | None:
+        """What whoever pressed a button is shown: without it Feishu says that nobody answers."""
         found = heard(payload, channel=self._name, incoming_to=self._settings.incoming_to)
         if found is None:
-            return
+            return None
         if isinstance(found, Read):
             for ticket in found.tickets:
                 await inbox.report(ticket, Delivery(outcome="read", ticket=ticket))
-            return
+            return None
         envelope = self._of_its_group(found)
         self._log.info("message_heard", sender=envelope.from_)  # how an operator learns the names for `senders`
         for ticket in found.quoted:
@@ -156,6 +167,27 @@ class FeishuApp:
                 envelope = msgspec.structs.replace(envelope, reply_to=answered)
                 break
         await inbox.take(envelope)
+        if not found.is_press:
+            return None
+        return _shown(is_heard=self._settings.knows(envelope.from_.partition("/")[2]))
+
+
+def _shown(*, is_heard: bool) -> Mapping[str, object]:
+    """Source: open.feishu.cn, "card callback communication", toast."""
+    if is_heard:
+        return {"toast": {"type": "success", "content": "✓"}}
+    return {"toast": {"type": "error", "content": "未收录：本机未登记该发送者 / Not taken: this hub does not know you"}}
+
+
+def buttons_of(envelope: Envelope, settings: FeishuAppSettings) -> list[dict[str, object]]:
+    """One for each answer that a question offers; else one that acknowledges, where a press would be heard."""
+    offered = {action_of_choice(number): choice for number, choice in enumerate(choices_of(envelope), 1)}
+    if not offered and envelope.kind in settings.button_for and settings.senders:
+        offered = {"ack": _ACKNOWLEDGE}
+    return [
+        {"tag": "button", "text": {"tag": "plain_text", "content": words}, "value": {"action": action, "text": words}}
+        for action, words in offered.items()
+    ]
 
 
 def id_type_of(target: str) -> str:
@@ -182,8 +214,15 @@ def _text(text: str) -> dict[str, object]:
     return {"msg_type": "text", "content": _json({"text": text})}
 
 
-def _card(text: str) -> dict[str, object]:
-    return {"msg_type": "interactive", "content": _json({"elements": [{"tag": "markdown", "content": text}]})}
+def _card(
+    text: str, form: Literal["text", "markdown"] = "markdown", buttons: Sequence[Mapping[str, object]] = ()
+) -> dict[str, object]:
+    """Source: open.feishu.cn, "card JSON 1.0": markdown, div, action, button."""
+    shown: dict[str, object] = {"tag": "markdown", "content": text}
+    if form == "text":
+        shown = {"tag": "div", "text": {"tag": "plain_text", "content": text}}
+    elements = [shown, {"tag": "action", "actions": list(buttons)}] if buttons else [shown]
+    return {"msg_type": "interactive", "content": _json({"elements": elements})}
 
 
 def _json(value: object) -> str:

@@ -3,9 +3,10 @@
 Source: the behaviour of larksuite/oapi-sdk-python (ws/client.py): pings, events in several frames, answers.
 """
 
+import base64
 import json
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 import anyio
@@ -30,8 +31,8 @@ _MOST_PARTS = 64
 _MOST_UNFINISHED = 16
 _MOST_BYTES = 8 << 20
 
-Hear = Callable[[bytes], Awaitable[None]]
-"""Takes the payload of an event. Raises Unreadable, HubError."""
+Hear = Callable[[bytes], Awaitable[Mapping[str, object] | None]]
+"""Takes the payload of an event; what a callback is answered with, None for an event. Raises Unreadable, HubError."""
 
 
 class LongConnection:
@@ -103,19 +104,20 @@ class _Connection:
             return
         payload = self._parts.whole(frame)
         if payload is not None:
-            code = await self._code_for(payload)
-            await self._socket.send(encoded(answer_to(frame, code)))
+            await self._socket.send(encoded(await self._answered(frame, payload)))
 
-    async def _code_for(self, payload: bytes) -> int:
-        """FAILED: Feishu brings it again, after 15 seconds, 5 minutes, an hour and 6 hours."""
+    async def _answered(self, frame: Frame, payload: bytes) -> Frame:
+        """FAILED: Feishu brings an event again, after 15 seconds, 5 minutes, an hour and 6 hours; it tells whoever
+        pressed a button that this failed.
+        """
         try:
-            await self._hear(payload)
+            return answer_to(frame, OK, await self._hear(payload))
         except Unreadable as error:
             self._log.warning("event_unreadable", reason=str(error))
+            return answer_to(frame, OK)
         except HubError as error:
             self._log.warning("event_not_taken", code=error.code)
-            return FAILED
-        return OK
+            return answer_to(frame, FAILED)
 
 
 class Parts:
@@ -144,9 +146,10 @@ class Parts:
         return sum(len(part) for parts in self._unfinished.values() for part in parts.values())
 
 
-def answer_to(frame: Frame, code: int) -> Frame:
-    """The same frame, with a code for its payload."""
-    return msgspec.structs.replace(frame, payload=json.dumps({"code": code, "headers": None, "data": None}).encode())
+def answer_to(frame: Frame, code: int, result: Mapping[str, object] | None = None) -> Frame:
+    """The same frame, with a code for its payload, and the result in base64, as the vendor's SDKs write it."""
+    data = None if result is None else base64.b64encode(json.dumps(result, ensure_ascii=False).encode()).decode()
+    return msgspec.structs.replace(frame, payload=json.dumps({"code": code, "headers": None, "data": data}).encode())
 
 
 def _count(text: str) -> int:

@@ -30,6 +30,7 @@ class Said(NamedTuple):
     """Tickets by which the message that this one answers may be known."""
     pressed_in: str = ""
     """The chat of a card whose button was pressed; Feishu does not say whether it is a group's."""
+    is_press: bool = False
 
 
 class Read(NamedTuple):
@@ -96,7 +97,7 @@ def _press(header: Mapping[str, object], event: Mapping[str, object], channel: s
     )  # fmt: skip
     check_texts(envelope)
     message_id = text_in(context, "open_message_id")
-    return Said(envelope, (message_id,) if message_id else (), chat)
+    return Said(envelope, (message_id,) if message_id else (), chat, is_press=True)
 
 
 def _content(message: Mapping[str, object], message_id: str) -> Content:
