@@ -32,7 +32,7 @@ KILLS = (0.15, 0.4, 0.7)
 """At which shares of all events that have ended."""
 OUTAGES = (0.25, 0.55)
 OUTAGE_S = 4.0
-PER_MINUTE = 6_000
+PER_MINUTE = 2_500
 _SENDER = "device:bench"
 _SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 _DOUBTS = ("cut", "timeout", "interrupted")
