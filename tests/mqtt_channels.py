@@ -8,6 +8,7 @@ from autoglm.channels.adapters.mqtt import Mqtt, MqttSettings
 from autoglm.channels.channel import Resources
 from autoglm.channels.delivery import Delivery
 from autoglm.channels.settings import parse_channel
+from autoglm.core.ports import KeyValue
 from autoglm.core.tasks import one_task_group
 from contracts.channel_contract import KeptInbox, message
 from eventually import until
@@ -20,18 +21,18 @@ async def blob(sha256: str) -> bytes | None:
     return b"\xffblob" if sha256 == "known" else None
 
 
-def channel(port: int, **fields: Any) -> Mqtt:
+def channel(port: int, keyvalue: KeyValue | None = None, **fields: Any) -> Mqtt:
     settings = parse_channel(
         {"name": "mqtt", "kind": "mqtt", "url": f"mqtt://127.0.0.1:{port}", "topics": [ALARMS], **fields}
     )
     assert isinstance(settings, MqttSettings)
-    return Mqtt(settings, Resources("mqtt", blob))
+    return Mqtt(settings, Resources("mqtt", blob, keyvalue))
 
 
 @asynccontextmanager
-async def running(port: int, **fields: Any) -> AsyncIterator[tuple[Mqtt, KeptInbox]]:
+async def running(port: int, keyvalue: KeyValue | None = None, **fields: Any) -> AsyncIterator[tuple[Mqtt, KeptInbox]]:
     """A channel that is connected and takes in."""
-    mqtt, inbox = channel(port, **fields), KeptInbox()
+    mqtt, inbox = channel(port, keyvalue, **fields), KeptInbox()
     try:
         async with one_task_group() as tasks:
             tasks.start_soon(mqtt.run, inbox)

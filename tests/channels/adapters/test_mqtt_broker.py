@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from autoglm.channels import web
 from autoglm.channels.delivery import Delivery
 from autoglm.core.errors import StorageFull
 from autoglm.core.tasks import one_task_group
+from autoglm.store import StoreSettings, open_store
 from eventually import until
 from fakes.mqtt_proxy import MqttProxy
 from mosquitto import Device, Mosquitto, needs_mosquitto
@@ -77,6 +79,30 @@ async def test_what_came_while_the_hub_was_away_is_taken(broker: Mosquitto, vers
     async with running(broker.port, version=version) as (_, inbox):
         await until(lambda: len(inbox.taken) == 50)
     assert [each.content for each in inbox.taken] == [str(number) for number in range(50)]
+
+
+async def test_a_filter_that_the_settings_lost_is_given_up(broker: Mosquitto, version: str, tmp_path: Path) -> None:
+    async with open_store(tmp_path / "data", StoreSettings()) as store:
+        async with running(broker.port, store.keyvalue, version=version):
+            pass
+        wider = [{"topic": "plant/#"}]
+        async with running(broker.port, store.keyvalue, version=version, topics=wider) as (_, inbox):
+            with Device(broker.port, version=version) as device:
+                device.publish("plant/7/alarm", "hot")
+                device.publish("plant/7/end", "cold")
+                await until(lambda: [each.content for each in inbox.taken][-1:] == ["cold"])
+            assert [each.content for each in inbox.taken] == ["hot", "cold"]
+        with Device(broker.port, version=version) as device:
+            device.publish("plant/7/alarm", "kept for the filter that goes now", qos=1)
+        other = [{"topic": "other/#"}]
+        with capture_logs() as logs:
+            async with running(broker.port, store.keyvalue, version=version, topics=other) as (_, inbox):
+                with Device(broker.port, version=version) as device:
+                    device.publish("plant/7/alarm", "hot")
+                    device.publish("other/end", "cold")
+                    await until(lambda: inbox.taken)
+                assert [each.content for each in inbox.taken] == ["cold"]
+        assert [line["event"] for line in logs].count("mqtt_message_left") == 1
 
 
 async def test_what_the_inbox_refuses_stays_with_the_broker(broker: Mosquitto, version: str) -> None:

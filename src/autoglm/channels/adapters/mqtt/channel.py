@@ -37,7 +37,7 @@ class Mqtt:
         self._read_blob = resources.read_blob
         self._intake = Intake(self._acknowledge, self._resume)
         self._link = Link(
-            settings, take=self._intake.put, is_full=lambda: self._intake.is_full,
+            settings, resources.keyvalue, take=self._intake.put, is_full=lambda: self._intake.is_full,
             begin_session=self._intake.begin_session,
         )  # fmt: skip
 

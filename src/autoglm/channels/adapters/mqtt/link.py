@@ -16,6 +16,7 @@ import structlog
 
 from autoglm.channels.adapters.mqtt import reasons
 from autoglm.channels.adapters.mqtt.dial import CONNECT_TIMEOUT_S, aim, make_client, of_alert, why_not
+from autoglm.channels.adapters.mqtt.filters import Filters
 from autoglm.channels.adapters.mqtt.incoming import Arrival
 from autoglm.channels.adapters.mqtt.outgoing import Publication
 from autoglm.channels.adapters.mqtt.packets import Offer, arrival_of, offer_of, properties_of, refusal
@@ -23,6 +24,7 @@ from autoglm.channels.adapters.mqtt.pending import Attempt, Pending
 from autoglm.channels.adapters.mqtt.settings import MqttSettings
 from autoglm.channels.adapters.mqtt.topics import widest
 from autoglm.channels.delivery import Delivery, Words, throttled, transient
+from autoglm.core.ports import KeyValue
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -53,13 +55,15 @@ class Link:
     """For the event loop that it is first used on. Connects when it is used, and again with growing pauses."""
 
     def __init__(
-        self, settings: MqttSettings, *, take: Callable[[Arrival], None], is_full: Callable[[], bool],
-        begin_session: Callable[[], None],
+        self, settings: MqttSettings, keyvalue: KeyValue | None, *, take: Callable[[Arrival], None],
+        is_full: Callable[[], bool], begin_session: Callable[[], None],
     ) -> None:  # fmt: skip
-        """take: each message that comes in. is_full: no more is to be read, until `resume`. begin_session: the broker
-        has none of ours.
+        """keyvalue: where it keeps what it subscribed to. take: each message that comes in. is_full: no more is to be
+        read, until `resume`. begin_session: the broker has none of ours.
         """
         self._settings = settings
+        self._wanted = _wanted(settings)
+        self._filters = Filters(keyvalue, settings.name, self._wanted)
         self._take = take
         self._is_full = is_full
         self._begin_session = begin_session
@@ -109,6 +113,7 @@ class Link:
         """
         async with self._connecting:
             if not self.is_up and not self._is_closed and not self.pause_s:
+                await self._filters.note()
                 self._failure = await self._connect() or _ENDED
                 if not self.is_up:
                     self._space()
@@ -294,6 +299,8 @@ class Link:
         if not flags.session_present:
             self._begin_session()
             self._is_subscribed = False
+        elif self._filters.stale:
+            client.unsubscribe(self._filters.stale)
         self.is_up = True
         self._had_answer = self._was_useful = False
         self._fence = None, 0
@@ -316,14 +323,12 @@ class Link:
         settings = self._settings
         if self._is_subscribed or not settings.topics:
             return
-        filters = widest(rule.topic for rule in settings.topics)
         qos = max(rule.qos for rule in settings.topics)
-        prefix = f"$share/{settings.share}/" if settings.share else ""
         options: Any = qos
         if settings.version == "5":  # no local is an error for shared ones; what is retained, only the first time
-            options = SubscribeOptions(qos, noLocal=not prefix, retainHandling=1)
-        _, mid = client.subscribe([(prefix + pattern, options) for pattern in filters])
-        self._asked = mid, filters
+            options = SubscribeOptions(qos, noLocal=not settings.share, retainHandling=1)
+        _, mid = client.subscribe([(pattern, options) for pattern in self._wanted])
+        self._asked = mid, self._wanted
 
     def _on_subscribe(
         self, _client: object, _data: object, mid: int, codes: "Sequence[ReasonCode]", _properties: object
@@ -429,3 +434,9 @@ class Link:
         client.disconnect()
         with anyio.move_on_after(_GOODBYE_S):
             await self.lost.wait()
+
+
+def _wanted(settings: MqttSettings) -> list[str]:
+    """The filters to subscribe to."""
+    prefix = f"$share/{settings.share}/" if settings.share else ""
+    return [prefix + pattern for pattern in widest(rule.topic for rule in settings.topics)]
