@@ -137,6 +137,12 @@ def test_two_topics_share_no_answers(vendor: FakeNtfy) -> None:
     assert len(caught.value.errors()) == 1
 
 
+def test_a_button_that_would_do_nothing_is_refused(vendor: FakeNtfy) -> None:
+    with pytest.raises(ValidationError, match=r'senders = \["line"\]'):
+        channel(vendor, {"replies": REPLIES})
+    channel(vendor, {"replies": REPLIES}, senders=["li*"])
+
+
 # --- in ----------------------------------------------------------------------------------------------
 
 
@@ -205,7 +211,7 @@ async def test_a_stream_that_says_nothing_is_opened_anew(vendor: FakeNtfy, monke
 
 async def test_the_button_acknowledges(vendor: FakeNtfy) -> None:
     """What ntfy's app would post when it is pressed is posted here."""
-    inbox, phones = KeptInbox(), channel(vendor, {"replies": REPLIES})
+    inbox, phones = KeptInbox(), channel(vendor, {"replies": REPLIES}, senders=["line"])
     async with listening(phones, inbox):
         await until(lambda: vendor.streams)
         (parcel,) = phones.compose(message(), "line")

@@ -88,6 +88,16 @@ class NtfySettings(ChannelSettings, frozen=True):
             raise ValueError("a topic is named twice: an answer there could not be joined to what it answers")
         return self
 
+    @model_validator(mode="after")
+    def _hears_its_button(self) -> Self:
+        for name, topic in self.topics.items():
+            if topic.replies is not None and not self.knows(name):
+                raise ValueError(
+                    f"topics.{name} has `replies`, but `senders` does not name it: the button would do nothing; "
+                    f'write senders = ["{name}"]'
+                )
+        return self
+
 
 class Ntfy:
     """Satisfies `Channel`."""
