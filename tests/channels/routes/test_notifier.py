@@ -11,6 +11,7 @@ from autoglm.channels.delivery import Words, permanent
 from autoglm.channels.routes.event import Event
 from autoglm.channels.routes.silences import NewSilence
 from autoglm.core.clock import now_ms
+from autoglm.core.envelope import text_of
 from autoglm.core.errors import DuplicateId, InvalidField, NotFound
 from autoglm.store import StoreSettings, open_store
 from channels.routes.desk import Desk, desk
@@ -519,6 +520,28 @@ mute = { labels = { what = "press" } }
     async with desk(tmp_path, config) as hub:
         await hub.closed(await hub.raise_event("Press", kind="alert", labels={"what": "press"}))
         assert await hub.texts("user:alice") == ["No power"]
+
+
+async def test_a_flood_of_events_waits_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoglm.channels.routes.notifier.MAX_STARTING", 3)
+    async with desk(tmp_path, ALERTS) as hub:
+        most = 0
+        run_case = hub.notifier._run_case
+
+        async def watched(*args):  # type: ignore[no-untyped-def]
+            nonlocal most
+            most = max(most, len(hub.notifier._starting))
+            await run_case(*args)
+
+        monkeypatch.setattr(hub.notifier, "_run_case", watched)
+        async with anyio.create_task_group() as tasks:
+            for number in range(40):
+                tasks.start_soon(hub.raise_event, f"{number}")
+        assert {text_of(one.content) for one in await hub.has_mail("user:alice", 40)} == {
+            f"{number}" for number in range(40)
+        }
+        await hub.taken()
+        assert (1 <= most <= 3, hub.notifier._starting) == (True, set())
 
 
 async def test_with_too_many_open_ends_of_alerts_and_urgent_events_are_taken_up(

@@ -36,6 +36,8 @@ EVENTS = "events"
 MAX_CASES = 5_000
 """Events about which something is still to be done. While there are more, only ends of alerts are taken up, and what is
 urgent until there are twice as many."""
+MAX_STARTING = 250
+"""Events whose first messages are being written. A flood waits in the log, not in memory."""
 MAX_FIRING = 5_000
 """Alerts that are remembered as firing, for `[[inhibit]]`."""
 _CURSOR = "notifier/cursor"
@@ -130,6 +132,8 @@ class Notifier:
         self._open_ids: dict[str, int] = {}
         self._cases: dict[tuple[str, str], anyio.CancelScope] = {}
         """By (route, alert) the case that runs."""
+        self._starting: set[tuple[str, str]] = set()
+        """(route, event) of the cases whose first messages are not yet written."""
         self._groups: dict[tuple[str, ...], _Group] = {}
         self._again: dict[tuple[str, str], _Again] = {}
         """By (route, id of the first event) the cases of events that were told of before a restart."""
@@ -296,6 +300,9 @@ class Notifier:
                     await self._look_ahead(tasks)
                 for record in await self._log.next(EVENTS, after=self._read_seq, limit=_PAGE, timeout_s=_MAX_REST_S):
                     if record.seq not in self._ahead:
+                        while len(self._starting) >= MAX_STARTING:
+                            self._room = anyio.Event()
+                            await self._room.wait()
                         await self._take(record, tasks)
                     self._ahead.discard(record.seq)
                     self._read_seq = record.seq
@@ -350,6 +357,7 @@ class Notifier:
             elif route.group_wait_s > 0:
                 self._group(route, entry, tasks)
             else:
+                self._starting.add((route.name, event.id))
                 tasks.start_soon(self._run_case, route, [event], [entry], self._register(route, [event]))
 
     def _count(self, event: Event, decision: Decision) -> None:
@@ -389,12 +397,17 @@ class Notifier:
     ) -> None:
         with scope:
             await Case(route, events, self.notices, self._notify).run()
+        self._have_started(route, events)
         for event in events:
             key = (route.name, event.alert_key)
             if self._cases.get(key) is scope:
                 del self._cases[key]
         for entry in entries:  # not when the hub stops: then they stay open
             self._release(entry)
+
+    def _have_started(self, route: RouteSettings, events: Sequence[Event]) -> None:
+        self._starting -= {(route.name, event.id) for event in events}
+        self._room.set()
 
     def _go_on(self, route: RouteSettings, entry: _Open, ids: tuple[str, ...], tasks: TaskGroup) -> None:
         """After a restart: the case of an event that was told of, begun by the first event of its group."""
@@ -465,7 +478,9 @@ class Notifier:
     ) -> list[Notice]:
         priority = max(event.priority for event in events) if route.priority is None else route.priority
         found = ways(addresses, events[0], priority, people=self._people, members=self._members, now_ms=now_ms())
-        return await self._send(route, events, [(way.to, way.person) for way in found], step, number)
+        sent = await self._send(route, events, [(way.to, way.person) for way in found], step, number)
+        self._have_started(route, events)
+        return sent
 
     async def _send(
         self, route: RouteSettings, events: Sequence[Event], targets: Sequence[tuple[str, str]], step: int, number: int,
