@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from autoglm.channels.gathering import Gathering
+from autoglm.channels.gathering import Gathering, NotSent
 from eventually import until
 
 
@@ -35,8 +35,8 @@ class Vendor:
 class Calls:
     """The results and errors of calls, by item."""
 
-    def __init__(self, vendor: Vendor, *, most: int = 100, most_bytes: int = 1000) -> None:
-        self.gathering = Gathering(vendor.send, most=most, most_bytes=most_bytes)
+    def __init__(self, vendor: Vendor, *, most: int = 100, most_bytes: int = 1000, patience_s: float = 60.0) -> None:
+        self.gathering = Gathering(vendor.send, most=most, most_bytes=most_bytes, patience_s=patience_s)
         self.results: dict[str, str] = {}
         self.errors: dict[str, str] = {}
 
@@ -115,6 +115,66 @@ async def test_who_is_cancelled_takes_nobody_along() -> None:
         vendor.gate.set()
     assert vendor.requests == [["a"], ["b", "d"]]
     assert calls.results == {"b": "B", "d": "D"}
+
+
+async def test_who_are_cancelled_together_leave_nothing_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the request takes a while to end, as a connection that is closed does."""
+    vendor = Vendor()
+    calls = Calls(vendor)
+    send = vendor.send
+
+    async def slow_to_end(items: Sequence[str]) -> list[str] | None:
+        try:
+            return await send(items)
+        finally:
+            with anyio.CancelScope(shield=True):
+                for _ in range(20):
+                    await anyio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(calls.gathering, "_send", slow_to_end)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(calls.one, "a")
+        await until(lambda: vendor.requests)
+        for item in "bcd":
+            tasks.start_soon(calls.one, item)
+        await until(lambda: len(calls.gathering._waiting) == 3)
+        vendor.gate.set()
+        vendor.gate = anyio.Event()
+        await until(lambda: len(vendor.requests) == 2)
+        tasks.cancel_scope.cancel()
+    assert vendor.requests == [["a"], ["b", "c", "d"]]
+    assert not calls.gathering._waiting
+
+
+async def test_who_waits_too_long_was_in_no_request_and_is_told_so() -> None:
+    vendor = Vendor()
+    calls = Calls(vendor, patience_s=0.05)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(calls.one, "a")
+        await until(lambda: vendor.requests)
+        with pytest.raises(NotSent):
+            await calls.gathering.result_of("b", 1)
+        vendor.gate.set()
+    assert (vendor.requests, calls.results) == ([["a"]], {"a": "A"})
+    assert not calls.gathering._waiting
+
+
+async def test_who_is_in_a_request_waits_for_its_end() -> None:
+    vendor = Vendor()
+    calls = Calls(vendor, patience_s=0.2)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(calls.one, "a")
+        await until(lambda: vendor.requests)
+        for item in "bc":
+            tasks.start_soon(calls.one, item)
+        await until(lambda: len(calls.gathering._waiting) == 2)
+        vendor.gate.set()
+        vendor.gate = anyio.Event()
+        await until(lambda: len(vendor.requests) == 2)
+        await anyio.sleep(0.5)  # longer than the patience of c, whose document is on its way with b's
+        vendor.gate.set()
+    assert vendor.requests == [["a"], ["b", "c"]]
+    assert calls.results == {"a": "A", "b": "B", "c": "C"}
 
 
 @pytest.mark.parametrize("count", [1, 500])

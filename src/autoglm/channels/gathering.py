@@ -18,6 +18,12 @@ class _Call(Generic[Item, Result]):
     results: list[Result]
     """One, once it is there."""
     is_alone: bool = False
+    is_gone: bool = False
+    """Nobody waits for it any more."""
+
+
+class NotSent(Exception):
+    """The requests before this call took too long: it was in none, and is not sent any more."""
 
 
 class Gathering(Generic[Item, Result]):
@@ -28,46 +34,66 @@ class Gathering(Generic[Item, Result]):
     """
 
     def __init__(
-        self, send: Callable[[Sequence[Item]], Awaitable[Sequence[Result] | None]], *, most: int, most_bytes: int
-    ) -> None:
+        self, send: Callable[[Sequence[Item]], Awaitable[Sequence[Result] | None]], *, most: int, most_bytes: int,
+        patience_s: float,
+    ) -> None:  # fmt: skip
         """send: the results in the items' order; None when the vendor refused the request as a whole, perhaps for one
         of them: then each goes by itself. What it raises is for one call, and the others go out again.
 
-        most, most_bytes: of one request; an item of more bytes goes by itself.
+        most, most_bytes: of one request; an item of more bytes goes by itself. patience_s: so long a call waits for
+        others' requests.
         """
         self._send = send
         self._most = most
         self._most_bytes = most_bytes
+        self._patience_s = patience_s
         self._waiting: deque[_Call[Item, Result]] = deque()
         self._turn = anyio.Lock()
 
     async def result_of(self, item: Item, size_bytes: int) -> Result:
-        """Raises what `send` does. A caller that is cancelled while its request is out has the others' go out again."""
+        """Raises NotSent, and what `send` does. A caller that is cancelled while its request is out has the others' go
+        out again.
+        """
         call = _Call[Item, Result](item, size_bytes, [])
         self._waiting.append(call)
         try:
-            async with self._turn:  # in the order of the calls: whose result is missing is the first that waits
+            await self._take_turn(call)  # in the order of the calls: whose result is missing is the first that waits
+            try:
                 while not call.results:
                     await self._request()
+            finally:
+                self._turn.release()
         finally:
+            call.is_gone = True  # it may be in a request just now, and is not put back then
             if call in self._waiting:
                 self._waiting.remove(call)
         return call.results[0]
+
+    async def _take_turn(self, call: _Call[Item, Result]) -> None:
+        with anyio.move_on_after(self._patience_s):
+            await self._turn.acquire()
+            return
+        if call in self._waiting:
+            raise NotSent
+        await self._turn.acquire()  # somebody else's request has it along
 
     async def _request(self) -> None:
         calls = self._taken()
         try:
             found = await self._send([call.item for call in calls])
         except BaseException:
-            self._waiting.extendleft(reversed(calls))  # the caller takes its own out
+            self._put_back(calls)  # the caller takes its own out
             raise
         if found is None:
             for call in calls:
                 call.is_alone = True
-            self._waiting.extendleft(reversed(calls))
+            self._put_back(calls)
             return
         for call, result in zip(calls, found, strict=True):
             call.results.append(result)
+
+    def _put_back(self, calls: Sequence[_Call[Item, Result]]) -> None:
+        self._waiting.extendleft(call for call in reversed(calls) if not call.is_gone)
 
     def _taken(self) -> list[_Call[Item, Result]]:
         calls = [self._waiting.popleft()]

@@ -114,7 +114,7 @@ async def test_a_thousand_events_are_few_requests(vendor: FakeElasticsearch, tmp
     await logs.aclose()
     assert {(end.state, end.attempt) for end in ends} == {("delivered", 1)}
     assert len(vendor.documents) == 1000
-    assert max(request.body.count(b"\n") // 2 for request in vendor.requests) == PARALLEL
+    assert max(request.body.count(b"\n") // 2 for request in vendor.requests) > PARALLEL // 2
     assert len(vendor.requests) <= 100
 
 

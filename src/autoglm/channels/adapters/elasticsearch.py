@@ -23,7 +23,7 @@ from autoglm.channels.delivery import (
     transient,
     unauthorized,
 )
-from autoglm.channels.gathering import Gathering
+from autoglm.channels.gathering import Gathering, NotSent
 from autoglm.channels.settings import ChannelSettings, check_url
 from autoglm.channels.vendor_json import map_of, vendor_value
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
@@ -33,6 +33,8 @@ from autoglm.core.envelope import Envelope, JsonPart
 ECS_VERSION = "8.11.0"
 PARALLEL = 64
 """Messages on their way at a time, which are the documents of one `_bulk` at the most."""
+_PATIENCE_S = 8.0
+"""So that with the request itself (`web.TIMEOUT_S`) an attempt ends within the outbox's time, and is not in doubt."""
 _BULK_BYTES = 8 << 20
 """Of one `_bulk`; Elastic's guide asks for a few MB."""
 _ANSWER_BYTES = 4 << 20
@@ -119,7 +121,7 @@ class Elasticsearch:
         self._settings = settings
         self._name = resources.name
         self._web = Web()
-        self._bulk = Gathering(self._send_all, most=PARALLEL, most_bytes=_BULK_BYTES)
+        self._bulk = Gathering(self._send_all, most=PARALLEL, most_bytes=_BULK_BYTES, patience_s=_PATIENCE_S)
 
     def limits(self, target: str) -> Limits:
         """`per_minute` counts documents."""
@@ -139,7 +141,11 @@ class Elasticsearch:
         action = {"create": {"_index": self._settings.indexes[parcel.target], "_id": key}}
         lines = [json.dumps(line, ensure_ascii=False) for line in (action, parcel.body)]
         document = _Document(key, ("\n".join(lines) + "\n").encode("utf-8", "replace"))
-        return await self._bulk.result_of(document, len(document.lines))
+        try:
+            return await self._bulk.result_of(document, len(document.lines))
+        except NotSent:
+            words = Words("Elasticsearch takes long for what went before", "Elasticsearch 处理之前的请求过慢")
+            return transient("slow", words)
 
     async def _send_all(self, documents: Sequence[_Document]) -> Sequence[Delivery] | None:
         try:
