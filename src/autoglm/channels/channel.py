@@ -7,6 +7,7 @@ import msgspec
 
 from autoglm.channels.delivery import Delivery, Words, permanent
 from autoglm.core.envelope import Envelope
+from autoglm.core.errors import InvalidField, PayloadTooLarge, UnknownRecipient
 from autoglm.core.ports import KeyValue
 
 
@@ -68,6 +69,10 @@ class Inbox(Protocol):
     async def message_of(self, ticket: str) -> str | None:
         """The id of the message that this channel sent under `ticket`, for `reply_to`; None where it is unknown."""
         ...
+
+
+REFUSALS = (InvalidField, UnknownRecipient, PayloadTooLarge)
+"""What an inbox raises for a message that it will never take: no retry of the vendor's cures that."""
 
 
 class HookCall(NamedTuple):

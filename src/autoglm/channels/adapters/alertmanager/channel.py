@@ -19,14 +19,14 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validato
 from autoglm.channels.adapters.alertmanager.alerts import SEVERITIES, is_meant, moment, posting_of
 from autoglm.channels.adapters.alertmanager.notices import envelopes_of, read_notice
 from autoglm.channels.adapters.alertmanager.overtaken import Overtaken
-from autoglm.channels.channel import Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources, no_target
+from autoglm.channels.channel import REFUSALS, Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Words, accepted, transient
 from autoglm.channels.hook_refusals import Refusals
 from autoglm.channels.settings import ChannelSettings, check_url
 from autoglm.channels.vendor_json import vendor_value
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.core.envelope import Envelope
-from autoglm.core.errors import HubError, InvalidField, PayloadTooLarge, UnknownRecipient
+from autoglm.core.errors import HubError
 
 LIST_BYTES = 32 << 20
 """Of Alertmanager's list of active alerts, which is read to resolve one."""
@@ -147,7 +147,7 @@ class Alertmanager:
             count += 1
             try:
                 await inbox.take(envelope)
-            except (InvalidField, UnknownRecipient, PayloadTooLarge) as error:  # the others are told all the same
+            except REFUSALS as error:  # the others are told all the same
                 refusals.append(error)
             except HubError as error:
                 log.warning("alerts_not_taken", channel=self._name, code=error.code)

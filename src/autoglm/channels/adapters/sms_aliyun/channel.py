@@ -19,14 +19,13 @@ from pydantic import Field, SecretStr, field_validator
 from autoglm.channels.adapters.sms_aliyun.codes import not_delivered, of_code
 from autoglm.channels.adapters.sms_aliyun.receipts import CannotAsk, Receipts, Sent
 from autoglm.channels.adapters.sms_aliyun.signature import canonical_query, signed_headers
-from autoglm.channels.channel import Cannot, Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources
+from autoglm.channels.channel import REFUSALS, Cannot, Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, accepted, delivered, permanent, transient
 from autoglm.channels.sms import CHINA, FORM_BYTES, PushedSmsSettings, Replies, nothing_to_send, pieces_of
 from autoglm.channels.vendor_json import vendor_map, vendor_value
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.channels.wording import checked_size
 from autoglm.core.envelope import Envelope, JsonPart
-from autoglm.core.errors import HubError
 
 log = structlog.get_logger(__name__)
 _VERSION = "2017-05-25"
@@ -166,9 +165,7 @@ class SmsAliyun:
                     await self._reported(entry, inbox)
                 elif isinstance(entry.get("content"), str) and isinstance(entry.get("phone_number"), str):
                     await self._replied(entry, inbox)
-            except HubError as error:
-                if error.retryable:
-                    raise  # Aliyun pushes all of them again
+            except REFUSALS as error:  # for anything else, Aliyun pushes all of them again
                 log.error("sms_entry_dropped", channel=self._settings.name, reason=str(error))
         return _TAKEN
 

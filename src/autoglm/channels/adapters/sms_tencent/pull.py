@@ -8,7 +8,7 @@ import anyio
 import structlog
 
 from autoglm.channels.backoff import pause_s
-from autoglm.channels.channel import Inbox
+from autoglm.channels.channel import REFUSALS, Inbox
 from autoglm.core.errors import HubError
 
 FULL = 100
@@ -68,9 +68,7 @@ class Pull:
         while self._kept:
             try:
                 await self._take(self._kept[0], inbox)
-            except HubError as error:
-                if error.retryable:
-                    raise
+            except REFUSALS as error:
                 self._log.error("sms_entry_dropped", reason=str(error))
             self._kept.popleft()
 
