@@ -327,7 +327,9 @@ class Mailbox:
 
     async def _expire(self, envelope: Envelope) -> bool:
         """Append `expired` when the time is over and nobody has the message. False while that is not known."""
-        if envelope.expires_at is None or envelope.expires_at > now_ms() or self._is_on_its_way(envelope.id):
+        if envelope.expires_at is None:
+            return True
+        if envelope.expires_at > now_ms() or self._is_on_its_way(envelope.id):
             return False
         if not [step for step in await self._steps(envelope.id) if step.state != "queued"]:
             words = (

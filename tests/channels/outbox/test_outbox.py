@@ -1,5 +1,6 @@
 """Every message ends in a true receipt; none delays another; none is sent twice where that can be known."""
 
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -302,6 +303,32 @@ async def test_what_expired_while_it_waited_for_the_limit_is_not_sent(tmp_path: 
         (end,) = await hub.ends(id)
         await hub.settled()
     assert (end.state, channel.texts) == ("expired", ["first"])
+
+
+async def test_what_waits_for_a_place_in_the_limit_expires_in_time(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(windows=((1, 3600.0),), parallel=4))
+    async with office(tmp_path, (channel, settings(overflow="wait"))) as hub:
+        expires_at = now_ms() + 1000
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                tasks.start_soon(partial(hub.post, f"m{number}", id=f"m{number}", expires_at=expires_at))
+        ends = await hub.ends("m0", "m1", "m2", "m3")
+    assert sorted(end.state for end in ends) == ["expired", "expired", "expired", "sent"]
+
+
+async def test_quiet_hours_hold_what_is_not_urgent_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_s = 600.0
+    monkeypatch.setattr("autoglm.channels.outbox.outbox.quiet_for_s", lambda quiet, now: left_s if quiet else 0.0)
+    channel = ScriptedChannel()
+    quiet = {"from": "22:00", "to": "07:00"}
+    async with office(tmp_path, (channel, settings(quiet=quiet))) as hub:
+        for text, priority in (("later", 5), ("now", 8), ("too", 9)):
+            await hub.read(await hub.post(text, priority=priority))
+        await until(lambda: sorted(channel.texts) == ["now", "too"])
+        left_s = 0.0
+        hub.outbox.hurry()
+        await until(lambda: len(channel.texts) == 3)
+    assert channel.texts[-1] == "later"
 
 
 async def test_all_that_is_too_old_is_given_up_while_the_lane_is_paused(

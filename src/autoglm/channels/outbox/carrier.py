@@ -61,10 +61,8 @@ class Carrier:
         self._log = store
         self._dead = dead
         self._settings = settings
-        self._ages = Ages()
+        self.ages = Ages()
         self._on_its_way: set[str] = set()
-        self.start_seq = 0
-        """Messages up to here may have been tried by an earlier run of the hub."""
         self.counts: dict[tuple[str, str], int] = {}
         """Attempts by (channel, how they ended)."""
 
@@ -72,9 +70,9 @@ class Carrier:
         """Whether a request for this message may be out; how that ended will be written down."""
         return id in self._on_its_way
 
-    def is_given_up(self, time_ms: int, outgoing: Outgoing, *, in_s: float = 0.0) -> bool:
+    def is_given_up(self, seq: int, time_ms: int, outgoing: Outgoing, *, in_s: float = 0.0) -> bool:
         """Whether what the hub took at time_ms is too old now, or will be in in_s."""
-        return self._ages.is_over(time_ms, outgoing.settings.give_up_after_s, in_s=in_s)
+        return self.ages.is_over(seq, time_ms, outgoing.settings.give_up_after_s, in_s=in_s)
 
     async def letter(self, lane: Lane, seq: int, outgoing: Outgoing | None) -> Letter | None:
         """A message that the lane has begun; None when there is nothing to do for it: then it is settled."""
@@ -85,7 +83,7 @@ class Carrier:
         envelope = decode_envelope(found[0].body)
         tried = lane.tried.get(seq)
         letter = Letter(seq, envelope, found[0].time_ms, tried or Tried())
-        if tried is None and seq <= self.start_seq:
+        if tried is None and seq <= self.ages.start_seq:
             known = await find(self._log, envelope.id)
             if known.is_settled:
                 lane.settle(seq)
@@ -119,46 +117,49 @@ class Carrier:
             words = Words("the channel's adapter makes nothing of this message", "渠道适配器未能由该消息生成内容")
             await self._settle(lane, letter, permanent("empty", words), [])
             return
-        with self._out([letter]):
-            await self._send_parts(lane, letter, parcels, outgoing)
-
-    async def _send_parts(self, lane: Lane, letter: Letter, parcels: Sequence[Parcel], outgoing: Outgoing) -> None:
-        delivery = None
         letter = letter._replace(tried=letter.tried._replace(attempts=letter.tried.attempts + 1))
         first = min(letter.tried.parts, len(parcels) - 1)  # of larger parts after a change of the settings
         for part in range(first, len(parcels)):
             letter = letter._replace(tried=letter.tried._replace(parts=part))
             await lane.window.enter()
-            if part == first and _has_expired(letter):
-                lane.settle(letter.seq)  # the mailbox says so
+            with self._out([letter]):
+                is_next = await self._send_part(lane, letter, parcels, outgoing)
+            if not is_next:
                 return
-            try:
-                await self._note(lane, [letter], part)
-            except (StorageFull, QueueFull):  # what cannot be noted is not sent: it could be sent twice
-                lane.retry(letter.seq, monotonic_s() + _FULL_DISK_S, letter.tried)
-                return
-            began_s = monotonic_s()
-            delivery = await self._send(outgoing.channel, parcels[part], f"{letter.envelope.id}.{part}")
-            if delivery.outcome in ("retry", "permanent"):
-                await self._failed(lane, [letter], delivery, outgoing, began_s)
-                return
-            if part + 1 < len(parcels):
-                await self._note_answer(lane, letter, delivery, part)
-                if lane.gives_way(monotonic_s(), letter.envelope.priority):
-                    known = Tried(attempts=letter.tried.attempts - 1, parts=part + 1)
-                    lane.put_back(letter.seq, known)
-                    return
-        assert delivery is not None, "a message has a part at least"
-        self._worked(lane, delivery)
-        await self._settle(lane, letter, delivery, [delivery.ticket] if delivery.ticket else [])
+
+    async def _send_part(self, lane: Lane, letter: Letter, parcels: Sequence[Parcel], outgoing: Outgoing) -> bool:
+        """Whether the next part is to follow at once."""
+        if _has_expired(letter):
+            lane.settle(letter.seq)  # the mailbox says so
+            return False
+        part = letter.tried.parts
+        try:
+            await self._note(lane, [letter], part)
+        except (StorageFull, QueueFull):  # what cannot be noted is not sent: it could be sent twice
+            lane.retry(letter.seq, monotonic_s() + _FULL_DISK_S, letter.tried)
+            return False
+        begun_s = monotonic_s()
+        delivery = await self._send(outgoing.channel, parcels[part], f"{letter.envelope.id}.{part}")
+        if delivery.outcome in ("retry", "permanent"):
+            await self._failed(lane, [letter], delivery, outgoing, begun_s)
+            return False
+        if part + 1 == len(parcels):
+            self._worked(lane, delivery)
+            await self._settle(lane, letter, delivery, [delivery.ticket] if delivery.ticket else [])
+            return False
+        await self._note_answer(lane, letter, delivery, part)
+        if not lane.gives_way(monotonic_s(), letter.envelope.priority):
+            return True
+        lane.put_back(letter.seq, Tried(attempts=letter.tried.attempts - 1, parts=part + 1))
+        return False
 
     async def carry_digest(self, lane: Lane, letters: Sequence[Letter], parcel: Parcel, outgoing: Outgoing) -> None:
         """Send several messages as one."""
+        await lane.window.enter()
         with self._out(letters):
             await self._send_digest(lane, letters, parcel, outgoing)
 
     async def _send_digest(self, lane: Lane, letters: Sequence[Letter], parcel: Parcel, outgoing: Outgoing) -> None:
-        await lane.window.enter()
         if any(_has_expired(letter) for letter in letters):  # the others make another digest
             for letter in letters:
                 lane.put_back(letter.seq, letter.tried)
@@ -264,7 +265,7 @@ class Carrier:
                 continue
             due_s = now_s + self._message_pause_s(letter, delivery)  # the lane's own pause holds beside it
             rest_s = max(lane.paused_until_s, due_s) - now_s
-            if self.is_given_up(letter.time_ms, outgoing, in_s=rest_s):
+            if self.is_given_up(letter.seq, letter.time_ms, outgoing, in_s=rest_s):
                 await self._settle(lane, letter, given_up(delivery, outgoing.settings.give_up_after_s), [])
                 continue
             receipt = _receipt(letter, "queued", delivery, now_ms() + round(1000 * rest_s))

@@ -149,7 +149,7 @@ class Outbox:
         """Carry out what there is and what comes, until cancelled."""
         cursor = await self._load()
         self._read_seq = cursor.upto
-        self._carrier.start_seq = await self._log.last_seq()
+        self._carrier.ages.start_seq = await self._log.last_seq()
         await self._prime()
         async with anyio.create_task_group() as tasks:
             try:
@@ -168,6 +168,7 @@ class Outbox:
         while True:
             records = await self._log.next(OUTBOX, after=self._read_seq, limit=_PAGE, timeout_s=_MAX_REST_S)
             for record in records:
+                self._carrier.ages.mark(record.seq)
                 self._take(record, tasks)
                 self._read_seq = record.seq
 
@@ -398,7 +399,7 @@ class Outbox:
             records = await self._log.read(lane.subject, after=seq - 1, limit=1)
             if not records or records[0].seq != seq:
                 continue
-            if not self._carrier.is_given_up(records[0].time_ms, outgoing):
+            if not self._carrier.is_given_up(seq, records[0].time_ms, outgoing):
                 return  # the further ones are younger
             lane.take({seq})
             letter = await self._carrier.letter(lane, seq, outgoing)
