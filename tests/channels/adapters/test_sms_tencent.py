@@ -17,7 +17,7 @@ from autoglm.channels.channel import Cannot, Resources
 from autoglm.channels.pieces import utf16_units
 from autoglm.channels.settings import parse_channel
 from autoglm.core.envelope import Envelope, encode_envelope
-from autoglm.core.errors import InvalidField, StorageFull, UnknownRecipient
+from autoglm.core.errors import InvalidField, StorageFull, StoreBroken, UnknownRecipient
 from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
 from fakes.sms_tencent import APP, SECRET_ID, SECRET_KEY, SIGN_NAME, TencentSms
@@ -281,6 +281,27 @@ async def test_an_entry_that_can_never_be_stored_holds_up_no_other(vendor: Tence
             await until(lambda: inbox.taken and [line for line in lines if line["event"] == "sms_entry_dropped"][2:])
             tasks.cancel_scope.cancel()
     assert [taken.content for taken in inbox.taken] == ["good"]
+
+
+async def test_a_store_that_is_broken_drops_no_entry(vendor: TencentSms, rig: Rig) -> None:
+    """A pull consumes them: what was fetched is kept until the store takes it."""
+
+    class Broken(KeptInbox):
+        tries = 0
+
+        async def take(self, envelope: Envelope) -> None:
+            self.tries += 1
+            if self.tries < 3:
+                raise StoreBroken("data", "it cannot be read")
+            await super().take(envelope)
+
+    vendor.replies += [reply("help")]
+    inbox = Broken()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rig.channel.run, inbox)
+        await until(lambda: inbox.taken)
+        tasks.cancel_scope.cancel()
+    assert ([taken.content for taken in inbox.taken], inbox.tries) == (["help"], 3)
 
 
 async def test_a_pull_that_is_refused_again_and_again_is_one_line_of_the_log(
