@@ -224,6 +224,7 @@ async def test_an_alert_that_goes_on_firing_is_not_told_again(tmp_path: Path) ->
     async with desk(tmp_path, ALERTS) as hub:
         for _ in range(5):
             await hub.raise_event(kind="alert", labels={"press": "7"})
+        await hub.has_mail("user:alice")
         other = await hub.raise_event("Press 8", kind="alert", labels={"press": "8"})
         await hub.account(other, lambda account: account.notices)
         assert await hub.texts("user:alice") == ["The press is down.", "Press 8"]
