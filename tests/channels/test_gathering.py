@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import anyio
 import anyio.lowlevel
 import pytest
+from anyio.abc import TaskGroup
 
 from autoglm.channels.gathering import Gathering, NotSent
 from eventually import until
@@ -117,6 +118,18 @@ async def test_who_is_cancelled_takes_nobody_along() -> None:
     assert calls.results == {"b": "B", "d": "D"}
 
 
+async def second_request(vendor: Vendor, calls: Calls, tasks: TaskGroup, items: str) -> None:
+    """Returns when these are on their way together; a request for a was before them."""
+    tasks.start_soon(calls.one, "a")
+    await until(lambda: vendor.requests)
+    for item in items:
+        tasks.start_soon(calls.one, item)
+    await until(lambda: len(calls.gathering._waiting) == len(items))
+    vendor.gate.set()
+    vendor.gate = anyio.Event()
+    await until(lambda: len(vendor.requests) == 2)
+
+
 async def test_who_are_cancelled_together_leave_nothing_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the request takes a while to end, as a connection that is closed does."""
     vendor = Vendor()
@@ -133,14 +146,7 @@ async def test_who_are_cancelled_together_leave_nothing_to_send(monkeypatch: pyt
 
     monkeypatch.setattr(calls.gathering, "_send", slow_to_end)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(calls.one, "a")
-        await until(lambda: vendor.requests)
-        for item in "bcd":
-            tasks.start_soon(calls.one, item)
-        await until(lambda: len(calls.gathering._waiting) == 3)
-        vendor.gate.set()
-        vendor.gate = anyio.Event()
-        await until(lambda: len(vendor.requests) == 2)
+        await second_request(vendor, calls, tasks, "bcd")
         tasks.cancel_scope.cancel()
     assert vendor.requests == [["a"], ["b", "c", "d"]]
     assert not calls.gathering._waiting
@@ -159,19 +165,21 @@ async def test_who_waits_too_long_was_in_no_request_and_is_told_so() -> None:
     assert not calls.gathering._waiting
 
 
-async def test_who_is_in_a_request_waits_for_its_end() -> None:
+async def test_who_is_in_a_request_waits_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience: list[anyio.CancelScope] = []
+
+    def ends_when_told(_: float) -> anyio.CancelScope:
+        patience.append(anyio.CancelScope())
+        return patience[-1]
+
+    monkeypatch.setattr(anyio, "move_on_after", ends_when_told)
     vendor = Vendor()
-    calls = Calls(vendor, patience_s=0.2)
+    calls = Calls(vendor)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(calls.one, "a")
-        await until(lambda: vendor.requests)
-        for item in "bc":
-            tasks.start_soon(calls.one, item)
-        await until(lambda: len(calls.gathering._waiting) == 2)
-        vendor.gate.set()
-        vendor.gate = anyio.Event()
-        await until(lambda: len(vendor.requests) == 2)
-        await anyio.sleep(0.5)  # longer than the patience of c, whose document is on its way with b's
+        await second_request(vendor, calls, tasks, "bc")
+        patience[2].cancel()  # that of c, whose document is on its way with b's
+        for _ in range(20):
+            await anyio.lowlevel.checkpoint()  # what c must not say has its chance
         vendor.gate.set()
     assert vendor.requests == [["a"], ["b", "c"]]
     assert calls.results == {"a": "A", "b": "B", "c": "C"}
