@@ -1,22 +1,77 @@
-"""Eight receivers of webhooks on loopback, which count what they are given and misbehave by a seed.
+"""Eight receivers on loopback, which count what they are given and misbehave by a seed: webhooks, ntfy, SMS gateways.
 
-The first half deduplicates by `webhook-id`, as the Standard Webhooks specification asks of receivers; the others take
-everything. Of the requests some are throttled, some fail for now (half of these after the message was taken, by cutting
-the connection: what the sender cannot know), and some messages are refused each time.
+The webhooks deduplicate by `webhook-id`, as the Standard Webhooks specification asks of receivers; the others cannot,
+and take everything. The SMS gateways say everything with HTTP 200 and a code. Of the requests some are throttled, some
+fail for now (half of these after the message was taken, by cutting the connection: what the sender cannot know), and
+some messages are refused each time.
 """
 
 import asyncio
+import json
 import random
+import re
 from collections import Counter
 from contextlib import suppress
 from typing import NamedTuple
 
 COUNT = 8
 DEDUPLICATING = 4
-_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-_THROTTLED = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"
-_BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
-_REFUSED = b"HTTP/1.1 422 Unprocessable Content\r\nContent-Length: 0\r\n\r\n"
+_event = re.compile(rb"event (\d+)")
+
+
+class Form(NamedTuple):
+    """What a kind of channel is told, as whole HTTP responses."""
+
+    kind: str
+    settings: str
+    """TOML of the `[[channel]]`, with {port}."""
+    ok: bytes
+    throttled: bytes
+    busy: bytes
+    refused: bytes
+
+
+def _response(status: int, body: object, head: str = "") -> bytes:
+    data = json.dumps(body).encode()
+    return f"HTTP/1.1 {status} X\r\n{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
+
+
+_AT_ONCE = "Retry-After: 0\r\n"
+_WEBHOOK = Form(
+    "webhook",
+    """
+allow = ["127.0.0.1"]
+[channel.endpoints.far]
+url = "http://127.0.0.1:{port}/"
+secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+""",
+    ok=_response(200, "ok"), throttled=_response(429, "", _AT_ONCE), busy=_response(503, ""),
+    refused=_response(422, ""),
+)  # fmt: skip
+_NTFY = Form(
+    "ntfy",
+    """
+url = "http://127.0.0.1:{port}"
+topics = {{ far = {{ topic = "ops" }} }}
+""",
+    ok=_response(200, {"id": "hwQ2YpKdmg", "event": "message"}),
+    throttled=_response(429, {"code": 42901, "http": 429, "error": "limit reached"}, _AT_ONCE),
+    busy=_response(503, {}),
+    refused=_response(400, {"code": 40009, "http": 400, "error": "invalid request"}),
+)
+_SMS = Form(
+    "http-sms",
+    """
+url = "http://127.0.0.1:{port}/send"
+body = '{{"to": "{{to}}", "text": "{{text}}"}}'
+code_path = "code"
+numbers = {{ far = "+8613800138000" }}
+failures = {{ flow = "throttled", busy = "transient", blocked = "permanent" }}
+""",
+    ok=_response(200, {"code": 0}), throttled=_response(200, {"code": "flow"}, _AT_ONCE),
+    busy=_response(200, {"code": "busy"}), refused=_response(200, {"code": "blocked"}),
+)  # fmt: skip
+FORMS = (*(_WEBHOOK,) * DEDUPLICATING, *(_NTFY, _SMS) * 2)
 
 
 class Faults(NamedTuple):
@@ -31,6 +86,7 @@ class Receiver:
     """One channel's far end. `taken` has how often each message was processed."""
 
     def __init__(self, number: int, faults: Faults, seed: int) -> None:
+        self.form = FORMS[number]
         self.deduplicates = number < DEDUPLICATING
         self.taken: Counter[str] = Counter()
         self.refused: set[str] = set()
@@ -61,8 +117,8 @@ class Receiver:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-                await reader.readexactly(int(_field(head, "content-length")))
-                answer = self._answer(_field(head, "webhook-id"))
+                body = await reader.readexactly(int(_field(head, "content-length")))
+                answer = self._answer(_field(head, "webhook-id") if self.deduplicates else _number(body))
                 if not answer:
                     writer.transport.abort()
                     break
@@ -76,14 +132,14 @@ class Receiver:
         faults, drawn = self._faults, self._chance.random()
         if random.Random(id).random() < faults.permanent:  # by the message, so that it is refused each time
             self.refused.add(id)
-            return _REFUSED
+            return self.form.refused
         if drawn < faults.throttled:
-            return _THROTTLED
+            return self.form.throttled
         if drawn < faults.throttled + faults.transient / 2:
-            return _BUSY
+            return self.form.busy
         if not (self.deduplicates and id in self.taken):
             self.taken[id] += 1
-        return b"" if drawn < faults.throttled + faults.transient else _OK
+        return b"" if drawn < faults.throttled + faults.transient else self.form.ok
 
     def most_in(self, seconds: float) -> int:
         """The most requests in any stretch of so many seconds."""
@@ -97,3 +153,10 @@ class Receiver:
 
 def _field(head: str, name: str) -> str:
     return head.partition(f"\r\n{name}: ")[2].partition("\r\n")[0]
+
+
+def _number(body: bytes) -> str:
+    """Of the event that a text tells of: what each request must have."""
+    found = _event.search(body)
+    assert found is not None, body
+    return found[1].decode()
