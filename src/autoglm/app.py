@@ -12,11 +12,10 @@ import anyio
 import anyio.to_thread
 import msgspec
 import structlog
-from pydantic import SecretStr
 
 from autoglm.auth.keys import KeyRing
-from autoglm.channels.adapters.mqtt.settings import OWN_BROKER, is_own_broker
 from autoglm.channels.broker import Broker, open_broker
+from autoglm.channels.broker.own import with_own_broker
 from autoglm.channels.channel import Inbox
 from autoglm.channels.deltas import Delta, Deltas
 from autoglm.channels.directory import Directory
@@ -27,10 +26,9 @@ from autoglm.channels.outbox.carrier import Outgoing
 from autoglm.channels.outbox.outbox import Outbox
 from autoglm.channels.questions import Questions
 from autoglm.channels.routes.notifier import Notifier
-from autoglm.channels.settings import ChannelSettings, parse_channel
 from autoglm.core.errors import PULL, NotFound, QueueFull, SettingsError, StorageFull, StoreBroken
 from autoglm.core.payer import Payer
-from autoglm.core.ports import Blobs, Provider
+from autoglm.core.ports import Blobs
 from autoglm.core.preference import PreferenceName
 from autoglm.core.standard_error import StandardError
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
@@ -67,14 +65,11 @@ from autoglm.inference.engine.engine import Engine
 from autoglm.inference.engine.ledger import Ledger
 from autoglm.inference.intent.reader import IntentReader
 from autoglm.inference.intent.taught import TaughtIntents
-from autoglm.inference.models import ModelFolder, pull_words
-from autoglm.inference.providers.address import AddressProvider, configured_endpoint
-from autoglm.inference.providers.discovery import Discovery
-from autoglm.inference.providers.local import LocalFleet
-from autoglm.inference.providers.ray_serve import RayServe
+from autoglm.inference.providers.address import configured_endpoint
 from autoglm.inference.respondent import Respondent
 from autoglm.inference.scheduler import Scheduler
-from autoglm.inference.settings import EngineSettings, InstanceSettings
+from autoglm.inference.settings import EngineSettings
+from autoglm.instances import add_instances, missing_models, model_folder
 from autoglm.invocation import data_option
 from autoglm.rendezvous import ADMIN_KEY_FILE, STATE_FILE
 from autoglm.settings import Settings, check_start
@@ -99,25 +94,6 @@ class RunningHub(msgspec.Struct, frozen=True):
 
     url: str
     pid: int
-
-
-def model_folder(settings: Settings, data_dir: Path) -> ModelFolder:
-    return ModelFolder(settings.models.folder or data_dir / "models", data_option=data_option(data_dir))
-
-
-def instances_to_run(settings: Settings, folder: ModelFolder) -> tuple[InstanceSettings, ...]:
-    """The configured instances; when none are, one local instance of the default model, or of another here."""
-    if settings.instance or settings.discovery or settings.ray:
-        return settings.instance
-    here = [model.name for model in folder.list()]
-    name = settings.models.default if settings.models.default in here else next(iter(here), None)
-    return () if name is None else (InstanceSettings(name=name[:64], provider="local", models=(name,)),)
-
-
-def missing_models(settings: Settings, folder: ModelFolder) -> dict[str, str]:
-    """Models that local instances shall serve and that are not in the folder: name to the words that bring it here."""
-    wanted = [entry.models[0] for entry in settings.instance if entry.provider == "local"]
-    return {name: pull_words(name) for name in wanted if folder.get(name) is None}
 
 
 def load_lessons(settings: EngineSettings, state: bytes | None) -> "Lessons":
@@ -270,21 +246,6 @@ class Hub:
         async with open_broker(self.settings.mqtt_broker, self.data_dir / "mqtt") as self.broker:
             yield
 
-    def _channels(self) -> list[ChannelSettings]:
-        """Those of the settings. With a broker of the hub's own: its channel, and what `mqtt://own` stands for."""
-        channels = list(self.settings.channel)
-        if self.broker is None:
-            return channels
-        fields = self.broker.channel_fields()
-        if not any(is_own_broker(entry) for entry in channels) and all(entry.name != "mqtt" for entry in channels):
-            channels.append(parse_channel({"name": "mqtt", "kind": "mqtt", "url": OWN_BROKER}))
-        return [
-            entry.model_copy(update={**fields, "password": SecretStr(str(fields["password"]))})
-            if is_own_broker(entry)
-            else entry
-            for entry in channels
-        ]
-
     def _compose(self, store: Store) -> None:
         settings, limit = self.settings, self.settings.gateway.max_body_bytes
         self._keys = KeyRing(store.keyvalue, settings.key)
@@ -300,10 +261,11 @@ class Hub:
             ledger=self._ledger, understand=self._taught.understand, models=settings.model,
         )  # fmt: skip
         dispatcher = Dispatcher(self._scheduler, engine)
-        self._providers: list[Provider] = []
-        self._add_instances()
+        self._fleet, self._providers = add_instances(settings, self.folder, self._scheduler)
         self._groups = Groups(store.keyvalue)
-        self._directory = directory = Directory(self._channels(), partial(_read_blob, store.blobs), store.keyvalue)
+        self._directory = directory = Directory(
+            with_own_broker(settings.channel, self.broker), partial(_read_blob, store.blobs), store.keyvalue
+        )
         self._outbox = outbox = Outbox(store.log, store.keyvalue, directory.outgoing, settings.outbox)
         self._mailbox = Mailbox(
             store.log, store.keyvalue, self._groups, self._serves_model, directory.check_message,
@@ -405,26 +367,6 @@ class Hub:
             openai=openai, messages=self._messages, router=Router(routes), page=Page(PAGE),
             metrics=metrics, access=self._access, tracing=self._tracing,
         )  # fmt: skip
-
-    def _add_instances(self) -> None:
-        wanted = instances_to_run(self.settings, self.folder)
-        local = [entry for entry in wanted if entry.provider == "local"]
-        self._fleet = LocalFleet(local, self.settings.pool, self.settings.scaling, self.folder, self._scheduler)
-        for entry in wanted:
-            if entry.provider == "local":
-                self._scheduler.add(self._fleet.instance(entry.name))
-                continue
-            provider = AddressProvider(entry, self.settings.pool)
-            self._scheduler.add(provider.instance)
-            self._providers.append(provider)
-        if local:
-            self._providers.append(self._fleet)
-        for group in self.settings.discovery:
-            self._providers.append(Discovery(group, self.settings.pool, self._scheduler))
-        for cluster in self.settings.ray:
-            folder = self.folder if cluster.folder is None else ModelFolder(cluster.folder)
-            path = folder.file(cluster.model)
-            self._providers.append(RayServe(cluster, self.settings.pool, self._scheduler, path))
 
     def _members(self, group: str) -> tuple[str, ...]:
         """Of a group; none where there is no such group."""

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from anyio.to_thread import run_sync as in_a_thread
 
-from autoglm.app import Hub, model_folder
+from autoglm.app import Hub
 from autoglm.cli import up
 from autoglm.client import Client
 from autoglm.gateway.settings import GatewaySettings
 from autoglm.inference.models.catalogue import CATALOGUE
 from autoglm.inference.settings import ModelsSettings
+from autoglm.instances import model_folder
 from autoglm.settings import Settings
 from cli.terminal import autoglm, on_terminal, started
 from cli.test_ask import Gate, read

@@ -66,8 +66,9 @@ def _words(finding: "Finding") -> str:
 
 
 def _findings(data_dir: Path, config_file: Path | None, ca_file: Path | None) -> list["Finding"]:
-    from autoglm.app import PAGE, missing_models, model_folder
+    from autoglm.app import PAGE
     from autoglm.doctor.environment import Finding, examine
+    from autoglm.instances import missing_models, model_folder
     from autoglm.settings import Settings, load_settings
 
     file = config_file_or_default(config_file, data_dir)

@@ -162,7 +162,7 @@ def pull_with_bar(
 
 
 def _folder(data_dir: Path, config_file: Path | None) -> tuple["Settings", "ModelFolder"]:
-    from autoglm.app import model_folder
+    from autoglm.instances import model_folder
     from autoglm.settings import load_settings
 
     settings = load_settings(config_file_or_default(config_file, data_dir)).settings
@@ -191,7 +191,7 @@ def _as_object(file: "ModelFile", served: set[str] | None) -> dict[str, Any]:
 
 def _how_to_serve(name: str, settings: "Settings", folder: "ModelFolder") -> str:
     """What to do so that the hub serves the model."""
-    from autoglm.app import instances_to_run
+    from autoglm.instances import instances_to_run
 
     if any(name in instance.models for instance in instances_to_run(settings, folder)):
         return "A hub that is started from now on serves it; one that runs does after a restart."

@@ -132,9 +132,10 @@ def _fetch_first_model(settings: "Settings", data_dir: Path) -> None:
 
     Raises SettingsError when the hub could not start: better known before half a gigabyte is fetched than after.
     """
-    from autoglm.app import instances_to_run, listen, model_folder
+    from autoglm.app import listen
     from autoglm.cli.models import pull_with_bar
     from autoglm.core.errors import HubError
+    from autoglm.instances import instances_to_run, model_folder
     from autoglm.settings import check_start
 
     folder = model_folder(settings, data_dir)

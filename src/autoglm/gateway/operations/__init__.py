@@ -1,0 +1,25 @@
+"""Every endpoint, for the description: `OPERATIONS`, from which openapi.json is made and the tests draw."""
+
+from autoglm.gateway.operations.channels import CHANNELS, PUSH
+from autoglm.gateway.operations.choice import DECISIONS, INTENTS
+from autoglm.gateway.operations.events import EVENTS, INTEROP
+from autoglm.gateway.operations.messages import MESSAGES, QUESTIONS
+from autoglm.gateway.operations.operation import Operation, Parameter
+from autoglm.gateway.operations.state import STATE
+from autoglm.gateway.operations.work import MODELS, TASKS
+
+__all__ = ["OPERATIONS", "Operation", "Parameter"]
+
+OPERATIONS: tuple[Operation, ...] = (
+    *MODELS,
+    *MESSAGES,
+    *EVENTS,
+    *QUESTIONS,
+    *INTEROP,
+    *CHANNELS,
+    *PUSH,
+    *TASKS,
+    *DECISIONS,
+    *INTENTS,
+    *STATE,
+)
