@@ -1,6 +1,7 @@
 """The console in a real browser, served by a real hub with a scripted model."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,59 @@ async def test_a_message_from_elsewhere_arrives_and_its_sender_learns_that_it_wa
         await expect(visit.mails("61 bar").locator(".mail-actions")).to_contain_text("Acknowledged")
         states = [step["state"] for step in client.get(f"/api/messages/{id}/receipts").json()["receipts"]]
     assert states == ["accepted", "read", "acknowledged"]
+
+
+async def test_a_question_is_answered_by_a_button_and_whoever_asked_has_the_answer(
+    hub: HubProcess, open_page: Open
+) -> None:
+    visit = await open_page(hub.page_url)
+    await visit.open_mailbox()
+    with hub.client() as client:
+        asked = {
+            "from": "device:press-7",
+            "to": "user:admin",
+            "question": "Stop it?",
+            "choices": ["stop", "let it run"],
+        }
+        id = client.post("/api/questions", json=asked).raise_for_status().json()["id"]
+        card = visit.page.locator(".mail", has_text="Stop it?").last
+        await expect(card.locator(".choices button")).to_have_text(asked["choices"])
+        assert await visit.overflow_px() == 0
+        await card.get_by_role("button", name="let it run").click()
+        await expect(card).to_contain_text("You answered: let it run")
+        await expect(card.locator(".choices")).to_have_count(0)
+        answer = client.get(f"/api/questions/{id}?wait=20").raise_for_status().json()["answer"]
+    assert (answer["choice"], answer["by"]) == ("let it run", "user:admin")
+    await visit.page.reload()
+    await visit.open_mailbox()
+    await expect(card).to_contain_text("You answered: let it run")
+
+
+async def test_a_strangers_label_makes_no_buttons_nor_does_a_question_whose_time_is_over(
+    hub: HubProcess, open_page: Open
+) -> None:
+    visit = await open_page(hub.page_url)
+    await visit.open_mailbox()
+    with hub.client() as client:
+        lure = {"from": "device:press-7", "to": "user:admin", "content": "click", "labels": {"choices": '["yes"]'}}
+        client.post("/api/messages", json=lure).raise_for_status()
+        asked = {
+            "from": "device:press-7",
+            "to": "user:admin",
+            "question": "Now?",
+            "choices": ["yes"],
+            "expires_in_s": 3600,
+        }
+        client.post("/api/questions", json=asked).raise_for_status()
+    await expect(visit.mails("click")).to_have_count(1)
+    await expect(visit.mails("click").locator(".choices")).to_have_count(0)
+    card = visit.page.locator(".mail", has_text="Now?").last
+    await expect(card.locator(".choices button")).to_have_count(1)
+    await visit.page.clock.set_fixed_time(datetime.now(UTC) + timedelta(hours=2))
+    await visit.page.reload()
+    await visit.open_mailbox()
+    await expect(card).to_contain_text("The time to answer is over.")
+    await expect(card.locator(".choices")).to_have_count(0)
 
 
 async def test_what_the_hub_refuses_is_said_at_the_message(hub: HubProcess, open_page: Open) -> None:

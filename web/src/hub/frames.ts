@@ -29,6 +29,10 @@ export interface Envelope {
   kind?: Kind;
   reply_to?: string;
   thread?: string;
+  /** Milliseconds of the Unix epoch, by the hub's clock; what comes later counts no more. */
+  expires_at?: number;
+  /** The answers that a question offers, in its order. */
+  choices?: string[];
 }
 
 export interface Message extends Envelope {
@@ -64,6 +68,9 @@ export type Frame =
   | { type: "acked"; id: string; state: MessageState }
   | { type: "error"; ref: string; problem: Problem };
 
+/** As many as a question may have. */
+const MOST_CHOICES = 20;
+
 function isOneOf<T extends string>(known: readonly T[], value: unknown): value is T {
   return (known as readonly unknown[]).includes(value);
 }
@@ -83,7 +90,21 @@ function messageIn(value: unknown): Message | null {
     ...(isOneOf(KINDS, kind) ? { kind } : {}),
     ...(typeof replyTo === "string" ? { reply_to: replyTo } : {}),
     ...(typeof thread === "string" ? { thread } : {}),
+    ...(typeof fields["expires_at"] === "number" ? { expires_at: fields["expires_at"] } : {}),
+    ...choicesIn(fieldsOf(fields["labels"])),
   };
+}
+
+/** The hub's own questions name themselves in the label `question`; a stranger's label `choices` makes no buttons. */
+function choicesIn(labels: Record<string, unknown>): { choices?: string[] } {
+  if (typeof labels["question"] !== "string") return {};
+  try {
+    const found: unknown = JSON.parse(textOr(labels["choices"], "[]"));
+    const choices = Array.isArray(found) ? found.filter((one) => typeof one === "string").slice(0, MOST_CHOICES) : [];
+    return choices.length > 0 ? { choices } : {};
+  } catch {
+    return {};
+  }
 }
 
 /** A frame from the hub; null for one that this page does not know, which a newer hub may well send. */

@@ -11,6 +11,9 @@ interface Props {
   mail: Mail;
   /** The mail that this one answers, where it is known here. */
   original: Mail | null;
+  /** What this reader has answered, where this one is a question. */
+  answer: string | null;
+  onAnswer: (mail: Mail, choice: string) => void;
   onAcknowledge: (id: string) => void;
   onReply: (mail: Mail) => void;
   onDiscard: (id: string) => void;
@@ -20,7 +23,8 @@ export function cardId(id: string): string {
   return `mail-${id}`;
 }
 
-export const MailCard = memo(function MailCard({ mail, original, onAcknowledge, onReply, onDiscard }: Props) {
+export const MailCard = memo(function MailCard(props: Props) {
+  const { mail, original, answer, onAnswer, onAcknowledge, onReply, onDiscard } = props;
   const { text } = useLanguage();
   const { message } = mail;
   const label = mail.isMine ? text.mailTo(message.to) : text.mailFrom(message.from);
@@ -35,6 +39,7 @@ export const MailCard = memo(function MailCard({ mail, original, onAcknowledge, 
       <MailHead mail={mail} />
       {original && <p className="quote hint">{text.replyTo(textOf(original.message.content).slice(0, 80))}</p>}
       <MailContent message={message} />
+      {mail.isReceived && message.choices && <Choices mail={mail} answer={answer} onAnswer={onAnswer} />}
       {mail.failure && <Refusal mail={mail} onDiscard={onDiscard} />}
       <footer className="mail-foot">
         {mail.isMine && <Receipts mail={mail} />}
@@ -86,6 +91,23 @@ function Acknowledge({ mail, onAcknowledge }: { mail: Mail; onAcknowledge: (id: 
       <Icon name="check" />
       {text.acknowledge}
     </button>
+  );
+}
+
+/** The answers that a question offers, as buttons, until one is given or the time is over. */
+function Choices({ mail, answer, onAnswer }: Pick<Props, "mail" | "answer" | "onAnswer">) {
+  const text = useText();
+  const { choices, expires_at: expiresAt } = mail.message;
+  if (answer !== null) return <p className="hint">{text.youAnswered(answer)}</p>;
+  if (expiresAt !== undefined && expiresAt <= Date.now()) return <p className="hint">{text.answerTimeOver}</p>;
+  return (
+    <div className="choices" role="group" aria-label={text.choices}>
+      {choices?.map((choice) => (
+        <button key={choice} type="button" className="outlined" onClick={() => onAnswer(mail, choice)}>
+          {choice}
+        </button>
+      ))}
+    </div>
   );
 }
 

@@ -1,4 +1,4 @@
-import type { Envelope, Message, MessageState, Receipt } from "../hub/frames";
+import { textOf, type Envelope, type Message, type MessageState, type Receipt } from "../hub/frames";
 import { fieldsOf, textOr, type Failure } from "../hub/problem";
 import { bodyOf, type Shown } from "../push/notice";
 
@@ -54,6 +54,15 @@ export function isUnread(mail: Mail): boolean {
 /** Whether the hub has yet to hear that this mail was read or acknowledged. */
 export function owesConfirmation(mail: Mail): boolean {
   return mail.wanted !== null && mail.wanted !== mail.confirmed;
+}
+
+/** By message what this reader has answered to it; the first answer is the one that counts. */
+export function answersIn(mails: readonly Mail[]): Map<string, string> {
+  const answers = new Map<string, string>();
+  for (const { message, isMine, delivery } of mails)
+    if (isMine && delivery !== "refused" && message.reply_to !== undefined)
+      answers.set(message.reply_to, textOf(message.content));
+  return answers;
 }
 
 export function isFromModel(message: Envelope): boolean {

@@ -5,7 +5,7 @@ import { useText } from "../text/language";
 import { ComposeForm } from "./compose-form";
 import { ConnectionNotice } from "./connection-notice";
 import { DraftCard } from "./draft-card";
-import { isUnread, newestFirst, type Mail } from "./mail";
+import { answersIn, isUnread, newestFirst, type Mail } from "./mail";
 import { cardId, MailCard } from "./mail-card";
 import type { MailboxSession } from "./session";
 
@@ -26,6 +26,7 @@ export function MailboxPane({ session, models, isShown, opened }: Props) {
   const [answered, setAnswered] = useState<Mail | null>(null);
   const sorted = useMemo(() => newestFirst(mails.values()), [mails]);
   const visible = useMemo(() => sorted.slice(0, shown), [sorted, shown]);
+  const answers = useMemo(() => answersIn(sorted), [sorted]);
   const writing = [...drafts.values()].reverse();
   useReading(session, visible, isShown);
   const place = opened === null ? -1 : sorted.findIndex((mail) => mail.message.id === opened.id);
@@ -37,6 +38,10 @@ export function MailboxPane({ session, models, isShown, opened }: Props) {
   }, [opened]);
   // The same functions each time, so that a word of a draft does not render every card anew.
   const acknowledge = useCallback((id: string) => session.confirm([id], "acknowledged"), [session]);
+  const answer = useCallback(
+    (mail: Mail, choice: string) => void session.send(mail.message.from, choice, mail),
+    [session],
+  );
   const discard = useCallback((id: string) => session.discard(id), [session]);
 
   return (
@@ -58,6 +63,8 @@ export function MailboxPane({ session, models, isShown, opened }: Props) {
             key={mail.message.id}
             mail={mail}
             original={mails.get(mail.message.reply_to ?? "") ?? null}
+            answer={answers.get(mail.message.id) ?? null}
+            onAnswer={answer}
             onAcknowledge={acknowledge}
             onReply={setAnswered}
             onDiscard={discard}
