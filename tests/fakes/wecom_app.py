@@ -92,18 +92,15 @@ class WeComApps(Vendor):
 
     def _upload(self, query: dict[str, str], request: Request) -> bytes:
         kind = query.get("type", "")
-        boundary = re.fullmatch(r"multipart/form-data; boundary=(\w+)", request.headers["content-type"])
-        if kind not in ("image", "voice", "video", "file") or boundary is None:
+        if kind not in ("image", "voice", "video", "file"):
             return error(40004, "invalid media type")
-        first, rest = request.body.split(b"\r\n\r\n", 1)
-        data, end = rest.split(f"\r\n--{boundary[1]}--".encode())
-        head = re.search(rb'name="media"; filename="([^"]+)"; filelength=(\d+)', first)
-        if head is None or int(head[2]) != len(data) or end != b"\r\n" or len(data) <= 5:
+        if (found := media_in(request)) is None:
             return error(40058, "form")
+        name, data = found
         if len(data) > (10 if kind == "image" else 20) << 20:
             return error(45001, "media size out of limit")
         media_id = f"media-{len(self.media)}-{hashlib.sha256(data).hexdigest()[:8]}"
-        self.media[media_id] = (kind, head[1].decode(), data)
+        self.media[media_id] = (kind, name, data)
         return response(200, {"errcode": 0, "type": kind, "media_id": media_id, "created_at": "1380000000"})
 
     def _send(self, body: dict[str, Any]) -> bytes:
@@ -164,6 +161,19 @@ class WeComApps(Vendor):
             return error(40058, "task_id")
         self._tasks.add(task_id)
         return None
+
+
+def media_in(request: Request) -> tuple[str, bytes] | None:
+    """(name, bytes) of an upload; None where the form is none, or its file has not more than 5 bytes."""
+    boundary = re.fullmatch(r"multipart/form-data; boundary=(\w+)", request.headers["content-type"])
+    if boundary is None:
+        return None
+    first, rest = request.body.split(b"\r\n\r\n", 1)
+    data, end = rest.split(f"\r\n--{boundary[1]}--".encode())
+    head = re.search(rb'name="media"; filename="([^"]+)"; filelength=(\d+)', first)
+    if head is None or int(head[2]) != len(data) or end != b"\r\n" or len(data) <= 5:
+        return None
+    return head[1].decode(), data
 
 
 def error(code: int, message: str) -> bytes:

@@ -21,7 +21,7 @@ from autoglm.channels.channel import Cannot, HookCall, Hooked, HookReply, Resour
 from autoglm.channels.settings import parse_channel
 from autoglm.core.errors import StorageFull
 from contracts.channel_contract import ChannelContract, KeptInbox, NoInbox, Rig, message
-from fakes.vendor import HTTP_FAULTS
+from fakes.vendor import HTTP_FAULTS, Fault
 from fakes.wecom_app import AGENT_ID, CORP_ID, SECRET, WeComApps
 
 TOKEN, AES_KEY = "callback-token", "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2C"
@@ -219,11 +219,12 @@ async def test_a_picture_is_uploaded_once_and_again_when_wecom_lost_it(vendor: W
     assert len(vendor.shown) == 3
 
 
-async def test_an_upload_without_an_answer_leaves_no_doubt(
-    vendor: WeComApps, rig: Rig, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", ["silent", "empty_json"])
+async def test_an_upload_without_a_good_answer_leaves_no_doubt(
+    vendor: WeComApps, rig: Rig, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     monkeypatch.setattr("autoglm.channels.web.TIMEOUT_S", 0.5)
-    vendor.faults.append("silent")
+    vendor.faults.append(fault)
     (parcel,) = rig.channel.compose(message([{"type": "file", "file": {"file_id": "a" * 64}}]), "alice")
     found = await rig.channel.send(parcel, "k")
     assert (found.failure, found.is_in_doubt, vendor.shown) == ("transient", False, [])

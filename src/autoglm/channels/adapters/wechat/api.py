@@ -8,13 +8,12 @@ import msgspec
 
 from autoglm.channels.access_tokens import AccessTokens, NoToken, Token
 from autoglm.channels.adapters.wechat.answers import Fields, Refused, fields_of
-from autoglm.channels.adapters.wechat.media import Uploaded, form_of
+from autoglm.channels.adapters.wechat.uploads import Uploads
 from autoglm.channels.delivery import Delivery, Reasons, Words
 from autoglm.channels.web import Answer, NoAnswer, Web
 
 TOKEN_CODES = frozenset({40001, 40014, 42001})
 """Invalid, invalid, expired."""
-_MEDIA_CODE = 40007
 _LIFE_S = 7200.0
 
 
@@ -26,7 +25,7 @@ class Api:
     ) -> None:
         self._web, self._base_url, self._vendor, self._reasons, self._ask = web, base_url, vendor, reasons, ask
         self._tokens = AccessTokens(self._fetch)
-        self._uploaded = Uploaded()
+        self._uploads = Uploads(self._upload)
 
     async def post(self, path: str, body: object) -> Fields:
         """The fields of a good answer. Raises Refused, without doubt where the token is what failed."""
@@ -36,32 +35,15 @@ class Api:
     async def get(self, path: str, **query: str) -> Fields:
         return await self._request("GET", path, query, "", None)
 
-    async def media_id(self, kind: str, name: str, data: bytes) -> str:
-        """Of a picture or file, uploaded unless it was of late. Raises Refused, never in doubt: no message is out."""
-        key = self._uploaded.key_of(kind, name, data)
-        if (known := self._uploaded.get(key)) is not None:
-            return known
-        content_type, form = form_of(name, data)
-        try:
-            fields = await self._request("POST", "/cgi-bin/media/upload", {"type": kind}, content_type, form)
-        except Refused as error:
-            raise Refused(_unsent(error.delivery), error.code) from None
-        media_id = str(fields.get("media_id", ""))
-        self._uploaded.put(key, media_id)
-        return media_id
-
     async def post_with_media(
         self, path: str, body: Callable[[str], object], kind: str, name: str, data: bytes
     ) -> Fields:
-        """Post what `body` makes of the id; once more with a fresh upload when the vendor knows the id no more."""
-        media_id = await self.media_id(kind, name, data)
-        try:
+        """Post what `body` makes of the id of a picture or file. Raises Refused."""
+
+        async def post(media_id: str) -> Fields:
             return await self.post(path, body(media_id))
-        except Refused as error:
-            if error.code != _MEDIA_CODE:
-                raise
-        self._uploaded.drop(media_id)
-        return await self.post(path, body(await self.media_id(kind, name, data)))
+
+        return await self._uploads.post(post, kind, name, data)
 
     async def check(self) -> None:
         """Raises Refused when no new token is to be had, whatever is left of the old one."""
@@ -93,6 +75,9 @@ class Api:
             raise found
         return found
 
+    async def _upload(self, kind: str, content_type: str, form: bytes) -> Fields:
+        return await self._request("POST", "/cgi-bin/media/upload", {"type": kind}, content_type, form)
+
     async def _fetch(self) -> Token:
         try:
             fields = fields_of(await self._ask(), self._vendor, self._reasons, has_code=False)
@@ -117,10 +102,3 @@ class Api:
         )
         failure = "auth" if delivery.failure in ("permanent", "too_large") else delivery.failure
         return msgspec.structs.replace(delivery, outcome="retry", failure=failure, reason=words, is_in_doubt=False)
-
-
-def _unsent(delivery: Delivery) -> Delivery:
-    if not delivery.is_in_doubt:
-        return delivery
-    words = Words("the picture or file could not be uploaded in time", "图片或文件上传未得到应答")
-    return msgspec.structs.replace(delivery, reason=words, is_in_doubt=False)

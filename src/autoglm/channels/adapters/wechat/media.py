@@ -1,4 +1,4 @@
-"""Pictures and files: uploaded as temporary media, whose id a message then carries.
+"""Pictures and files of a message, as WeCom and WeChat take them: by the id of what was uploaded.
 
 Source: developer.work.weixin.qq.com/document/path/90253; developers.weixin.qq.com/doc/offiaccount (New temporary
 materials). Both keep them for 3 days.
@@ -6,22 +6,17 @@ materials). Both keep them for 3 days.
 
 import base64
 import binascii
-import hashlib
 import re
-import secrets
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from autoglm.channels.channel import Cannot
 from autoglm.channels.delivery import Words, permanent, too_large
-from autoglm.core.clock import monotonic_s
-from autoglm.core.envelope import AudioPart, Content, FilePart, ImagePart
+from autoglm.channels.wording import is_inline_picture
+from autoglm.core.envelope import AudioPart, Content, FilePart, ImagePart, Part
 
-MEDIA_LIFE_S = 2 * 86_400.0
-_REMEMBERED = 256
-_SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif"}
+_SUFFIXES = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp", "image/bmp": "bmp"}
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w.=+-]+)*;base64,", re.ASCII)
 
 
@@ -57,6 +52,13 @@ def media_of(content: Content) -> list[Media]:
     return found
 
 
+def is_media(part: Part) -> bool:
+    """A `Carries`: what `media_of` makes something of."""
+    if isinstance(part, FilePart):
+        return part.file.file_id is not None or part.file.file_data is not None
+    return isinstance(part, AudioPart) or is_inline_picture(part)
+
+
 def addresses_of(content: Content) -> list[str]:
     """Of pictures at an http address: they go as text."""
     parts = content if isinstance(content, list) else []
@@ -80,45 +82,15 @@ async def bytes_of(media: Media, read_blob: Callable[[str], Awaitable[bytes | No
     data = await read_blob(media.blob) if media.blob else media.data
     if data is None:
         raise Cannot(permanent("no_file", Words("the file of the message is not in this hub", "本机没有该消息的文件")))
+    check_media_size(data, limit_bytes)
+    return data
+
+
+def check_media_size(data: bytes, limit_bytes: int) -> None:
+    """Raises Cannot: too large or, as vendors see it, too small."""
     if len(data) > limit_bytes:
         limit_mib = limit_bytes // 2**20
         words = Words(f"the picture or file is over {limit_mib} MB", f"图片或文件超过 {limit_mib} MB")
         raise Cannot(too_large("media_too_large", words))
     if len(data) <= 5:  # WeCom: "all files must be over 5 bytes"
         raise Cannot(permanent("media_too_small", Words("the picture or file is empty", "图片或文件为空")))
-    return data
-
-
-def form_of(name: str, data: bytes) -> tuple[str, bytes]:
-    """(Content-Type, body) of a form with the field `media`. Source: RFC 7578."""
-    boundary = secrets.token_hex(16)
-    quoted = re.sub(r'[\x00-\x1f"\\\x7f]', "_", name)[:128]
-    head = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="media"; filename="{quoted}"; '
-        f"filelength={len(data)}\r\nContent-Type: application/octet-stream\r\n\r\n"
-    )
-    return f"multipart/form-data; boundary={boundary}", head.encode() + data + f"\r\n--{boundary}--\r\n".encode()
-
-
-class Uploaded:
-    """The ids of what was uploaded of late: by the same id, vendors see that a message is a repeated one."""
-
-    def __init__(self) -> None:
-        self._ids: OrderedDict[str, tuple[str, float]] = OrderedDict()
-
-    @staticmethod
-    def key_of(kind: str, name: str, data: bytes) -> str:
-        return f"{kind} {name} {hashlib.sha256(data).hexdigest()}"
-
-    def get(self, key: str) -> str | None:
-        found = self._ids.get(key)
-        return found[0] if found is not None and monotonic_s() < found[1] else None
-
-    def put(self, key: str, media_id: str) -> None:
-        self._ids[key] = (media_id, monotonic_s() + MEDIA_LIFE_S)
-        while len(self._ids) > _REMEMBERED:
-            self._ids.popitem(last=False)
-
-    def drop(self, media_id: str) -> None:
-        """The vendor does not know it any more."""
-        self._ids = OrderedDict((key, found) for key, found in self._ids.items() if found[0] != media_id)
