@@ -260,7 +260,7 @@ def _is_card(card: Any) -> bool:
         and all(
             button.get("tag") == "button"
             and button.get("text", {}).get("tag") == "plain_text"
-            and button["text"]["content"]
+            and button["text"]["content"].strip()
             and isinstance(button.get("value"), dict)  # SDKs take no other
             for button in one.get("actions", [])
         )

@@ -206,9 +206,12 @@ def _fault_of(method: str, fields: dict[str, Any]) -> bytes | None:
             return _error(400, "Bad Request: message is too long")
     elif "photo" not in fields and "document" not in fields:
         return _error(400, "Bad Request: there is no file in the request")
-    for row in fields.get("reply_markup", {}).get("inline_keyboard", []):
+    keyboard = fields.get("reply_markup", {}).get("inline_keyboard", [])
+    if sum(map(len, keyboard)) > 100:
+        return _error(400, "Bad Request: reply markup is too long")
+    for row in keyboard:
         for button in row:
-            if not button.get("text") or not 1 <= len(button["callback_data"].encode()) <= 64:
+            if not button.get("text", "").strip() or not 1 <= len(button["callback_data"].encode()) <= 64:
                 return _error(400, "Bad Request: BUTTON_DATA_INVALID")
     return None
 

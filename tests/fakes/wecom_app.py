@@ -153,7 +153,7 @@ class WeComApps(Vendor):
         if card.get("card_type") != "button_interaction":
             return error(40058, "card_type")
         buttons, task_id = card.get("button_list", []), card.get("task_id", "")
-        if not 1 <= len(buttons) <= 6 or not all(one.get("text") and one.get("key") for one in buttons):
+        if not 1 <= len(buttons) <= 6 or not all(one.get("text", "").strip() and one.get("key") for one in buttons):
             return error(40058, "button_list")
         if not (card.get("main_title", {}).get("title") or card.get("sub_title_text")):
             return error(40058, "title")

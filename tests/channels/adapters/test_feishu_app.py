@@ -345,6 +345,28 @@ async def test_a_long_question_has_its_buttons_below_the_last_piece(api: FeishuO
     await feishu.aclose()
 
 
+async def test_a_label_with_hundreds_of_answers_has_some_as_buttons_and_the_rest_as_text(api: FeishuOpenApi) -> None:
+    feishu = channel(api, senders=["*"])
+    label = json.dumps(["no"] * 160)
+    found = await send(feishu, "ou_18eac8", "压" * 9_000, labels={"choices": label})
+    assert {one.outcome for one in found} == {"accepted"}
+    card = json.loads(api.sent[-1]["content"])
+    assert len(card["elements"][1]["actions"]) == 20
+    assert "\n21. no\n" in "".join(api.texts)
+    assert "".join(api.texts).endswith("\n160. no")
+    await feishu.aclose()
+
+
+@pytest.mark.parametrize("choice", ['"', "\\", " ", "\x01", "\ud83d", "👩‍🏭"])
+async def test_answers_of_any_characters_fit_below_a_long_text(api: FeishuOpenApi, choice: str) -> None:
+    feishu = channel(api, senders=["*"])
+    label = json.dumps([choice * 20] * 20)[:1024]
+    label = label if label.endswith("]") else f"{label[: label.rindex(',')]}]"
+    found = await send(feishu, "ou_18eac8", "压" * 9_000, labels={"choices": label})
+    assert {one.outcome for one in found} == {"accepted"}
+    await feishu.aclose()
+
+
 @pytest.mark.parametrize("how", ["sent there", "named by senders", "a chat of two"])
 async def test_a_press_in_a_group_comes_from_the_group(
     api: FeishuOpenApi, pushed: FeishuConnection, inbox: KeptInbox, how: str

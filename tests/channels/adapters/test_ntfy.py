@@ -224,6 +224,21 @@ async def test_the_button_acknowledges(vendor: FakeNtfy) -> None:
     assert (taken.reply_to, taken.labels, taken.from_) == ("m-1", {"action": "ack"}, "channel:phones/line")
 
 
+@pytest.mark.parametrize(
+    ("own", "count"), [(5, 1), ("view", 1), ([{"action": "view", "label": "x", "url": "y"}] * 4, 3)]
+)
+async def test_whatever_actions_a_sender_names_the_button_is_the_first_of_three(
+    vendor: FakeNtfy, own: Any, count: int
+) -> None:
+    phones = channel(vendor, {"replies": REPLIES}, senders=["line"])
+    parts = [{"type": "text", "text": "Down."}, {"type": "json", "json": {"ntfy": {"actions": own}}}]
+    (parcel,) = phones.compose(message(parts), "line")
+    assert (await phones.send(parcel, "k")).outcome == "accepted"
+    actions = vendor.messages[0]["actions"]
+    assert (len(actions), actions[0]["label"]) == (count, "Acknowledge")
+    await phones.aclose()
+
+
 async def test_an_acknowledgement_of_no_message_holds_nothing_up(vendor: FakeNtfy) -> None:
     inbox, phones = KeptInbox(), channel(vendor, {"subscribe": True})
     async with listening(phones, inbox):

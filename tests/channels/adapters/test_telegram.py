@@ -135,6 +135,27 @@ async def test_alerts_have_a_button_and_quiet_messages_make_no_sound(vendor: Fak
     assert [fields.get("disable_notification") for _, fields in vendor.sent] == [None, True, None]
 
 
+@pytest.mark.parametrize("label", [["no"] * 160, [" ", "yes", "\ud83d"]], ids=["hundreds", "odd"])
+async def test_a_label_with_any_answers_has_buttons_that_telegram_takes(
+    vendor: FakeTelegram, rig: Rig, label: list[str]
+) -> None:
+    (found,) = await rig.send(message("Which?", labels={"choices": json.dumps(label)}))
+    assert found.outcome == "accepted"
+    rows = vendor.sent[0][1]["reply_markup"]["inline_keyboard"]
+    assert [button["callback_data"] for (button,) in rows][:2] == (
+        ["choice:1", "choice:2"] if len(label) > 3 else ["choice:2", "choice:3"]
+    )
+    assert vendor.texts[0].endswith("\n160. no" if len(label) > 3 else "Which?")
+
+
+async def test_answers_stand_in_the_text_where_their_buttons_have_no_place(vendor: FakeTelegram, rig: Rig) -> None:
+    own = {"reply_markup": {"inline_keyboard": [[{"text": "Map", "callback_data": "map"}]]}}
+    parts = [{"type": "text", "text": "Which?"}, {"type": "json", "json": {"telegram": own}}]
+    await rig.send(message(parts, labels={"choices": '["yes", "no"]'}))
+    assert vendor.texts == ["Which?\n1. yes\n2. no"]
+    assert vendor.sent[0][1]["reply_markup"] == own["reply_markup"]
+
+
 async def test_only_the_last_piece_has_the_button(vendor: FakeTelegram, rig: Rig) -> None:
     await rig.send(message("压" * 9000, kind="alert"))
     assert ["reply_markup" in fields for _, fields in vendor.sent] == [False, False, True]

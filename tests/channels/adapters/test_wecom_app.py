@@ -270,6 +270,14 @@ async def test_a_question_has_a_button_for_each_answer_that_it_offers(vendor: We
         ("choice:1", "Yes"), ("choice:2", "No"),
     ]  # fmt: skip
     assert plain["msgtype"] == "text", "a card has room for six"
+    assert plain["text"]["content"].endswith("\n6. f\n7. g")
+
+
+async def test_answers_that_no_button_can_show_do_not_keep_the_message(vendor: WeComApps, rig: Rig) -> None:
+    found = await rig.send(message("Stop?", labels={"choices": json.dumps(["Yes", " ", "\ud83d"])}))
+    assert [one.outcome for one in found] == ["accepted"]
+    ((_, body),) = vendor.shown
+    assert [one["key"] for one in body["template_card"]["button_list"]] == ["choice:1", "choice:3"]
 
 
 async def test_a_long_alert_goes_whole_before_its_card(vendor: WeComApps, rig: Rig) -> None:

@@ -39,6 +39,8 @@ OWN_TAG = "autoglm"
 _PIECES = 20
 _FIELDS_BYTES = 100_000
 """Of what goes with each piece."""
+MOST_ACTIONS = 3
+"""Of a notification, as ntfy counts."""
 _OWN_FIELDS = ("title", "tags", "click", "actions", "attach", "filename", "icon", "markdown", "delay", "email", "call")
 _ACK = "ack:"
 
@@ -125,7 +127,8 @@ class Ntfy:
         if topic.replies is not None and bodies:
             button = {"action": "http", "label": "Acknowledge", "method": "POST", "body": f"{_ACK}{envelope.id}",
                       "url": f"{self._url}/{topic.replies.get_secret_value()}", "clear": True}  # fmt: skip
-            bodies[-1]["actions"] = [button, *bodies[-1].get("actions", [])][:3]
+            others = bodies[-1].get("actions")
+            bodies[-1]["actions"] = [button, *(others if isinstance(others, list) else [])][:MOST_ACTIONS]
         pictures = _pictures(envelope)
         if not bodies and not pictures:
             words = Words("the message holds nothing that ntfy can show", "消息中没有 ntfy 可显示的内容")

@@ -18,8 +18,8 @@ from autoglm.channels.adapters.feishu.connection import LongConnection
 from autoglm.channels.adapters.feishu.heard import Read, Said, heard
 from autoglm.channels.adapters.feishu.openapi import OpenApi
 from autoglm.channels.adapters.feishu.robot import MENTION_LABEL, message_texts
+from autoglm.channels.buttons import with_buttons
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources
-from autoglm.channels.choices import action_of_choice, choices_of
 from autoglm.channels.delivery import Delivery, Words
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.wording import checked_size, json_bytes, nothing_to_show, own_forms
@@ -83,7 +83,8 @@ class FeishuApp:
 
     def compose(self, envelope: Envelope, target: str) -> Sequence[Parcel]:
         form = self._settings.format
-        buttons = buttons_of(envelope, self._settings)
+        envelope, offered = with_buttons(envelope)
+        buttons = [_button(action, words) for action, words in (offered or self._acknowledges(envelope)).items()]
         if buttons and envelope.labels.get(MENTION_LABEL):
             form = "markdown"  # in a card only that calls people
         limit = TEXT_BYTES - json_bytes(_json(buttons))
@@ -137,6 +138,11 @@ class FeishuApp:
     async def aclose(self) -> None:
         await self._api.aclose()
 
+    def _acknowledges(self, envelope: Envelope) -> dict[str, str]:
+        """The button that does, where a press would be heard."""
+        is_heard = envelope.kind in self._settings.button_for and self._settings.senders
+        return {"ack": _ACKNOWLEDGE} if is_heard else {}
+
     def _of_its_group(self, said: Said) -> Envelope:
         """A press in a group comes from there, as its messages do: the card was sent there."""
         envelope, chat = said.envelope, said.pressed_in
@@ -179,15 +185,12 @@ def _shown(*, is_heard: bool) -> Mapping[str, object]:
     return {"toast": {"type": "error", "content": "未收录：本机未登记该发送者 / Not taken: this hub does not know you"}}
 
 
-def buttons_of(envelope: Envelope, settings: FeishuAppSettings) -> list[dict[str, object]]:
-    """One for each answer that a question offers; else one that acknowledges, where a press would be heard."""
-    offered = {action_of_choice(number): choice for number, choice in enumerate(choices_of(envelope), 1)}
-    if not offered and envelope.kind in settings.button_for and settings.senders:
-        offered = {"ack": _ACKNOWLEDGE}
-    return [
-        {"tag": "button", "text": {"tag": "plain_text", "content": words}, "value": {"action": action, "text": words}}
-        for action, words in offered.items()
-    ]
+def _button(action: str, words: str) -> dict[str, object]:
+    return {
+        "tag": "button",
+        "text": {"tag": "plain_text", "content": words},
+        "value": {"action": action, "text": words},
+    }
 
 
 def id_type_of(target: str) -> str:

@@ -10,8 +10,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from autoglm.channels.buttons import MOST_BUTTONS, with_buttons
 from autoglm.channels.channel import Cannot
-from autoglm.channels.choices import action_of_choice, choices_of
 from autoglm.channels.delivery import Words, permanent, too_large
 from autoglm.channels.pieces import utf16_units
 from autoglm.channels.wording import checked_size, cut_to_pieces
@@ -40,10 +40,12 @@ def calls_of(envelope: Envelope, *, has_button: bool) -> list[dict[str, Any]]:
     own = _own_fields(envelope)
     if envelope.priority < SILENT_BELOW:
         own = {"disable_notification": True} | own
+    has_place = bool(text_of(envelope.content).strip()) and "reply_markup" not in own
+    envelope, offered = with_buttons(envelope, most=MOST_BUTTONS if has_place else 0)
     texts: list[dict[str, Any]] = [
         {"method": "sendMessage", "fields": {"text": piece, **_kept(own, "reply_markup")}} for piece in _texts(envelope)
     ]
-    markup = own.get("reply_markup") or _choices(envelope) or (_button(envelope.id) if has_button else None)
+    markup = own.get("reply_markup") or _choices(offered) or (_button(envelope.id) if has_button else None)
     if texts and markup:
         texts[-1]["fields"]["reply_markup"] = markup
     calls = [*texts, *_uploads(envelope, _kept(own, "reply_markup", "parse_mode", "entities", "link_preview_options"))]
@@ -75,10 +77,9 @@ def _texts(envelope: Envelope) -> list[str]:
     return cut_to_pieces(text, TEXT_UNITS, measure=utf16_units, most=_PIECES)
 
 
-def _choices(envelope: Envelope) -> dict[str, Any] | None:
-    """A button for each answer that a question offers."""
-    choices = enumerate(choices_of(envelope), 1)
-    rows = [[{"text": choice, "callback_data": action_of_choice(number)}] for number, choice in choices]
+def _choices(offered: Mapping[str, str]) -> dict[str, Any] | None:
+    """A button for each answer that a question offers, in a row of its own."""
+    rows = [[{"text": words, "callback_data": action}] for action, words in offered.items()]
     return {"inline_keyboard": rows} if rows else None
 
 

@@ -7,7 +7,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from autoglm.channels.choices import action_of_choice, choices_of
+from autoglm.channels.buttons import with_buttons
+from autoglm.channels.choices import choices_of
 from autoglm.channels.pieces import truncated
 from autoglm.core.envelope import Envelope
 
@@ -42,12 +43,13 @@ def with_task(form: Form, task_id: str) -> Form:
     return {**form, "template_card": {**card, "task_id": task_id}}
 
 
-def buttons_of(envelope: Envelope, configured: Mapping[str, str]) -> Mapping[str, str]:
-    """The answers that a question offers, where a card has room for them; else what the settings say."""
-    choices = choices_of(envelope)
-    if not 0 < len(choices) <= BUTTONS:
-        return configured
-    return {action_of_choice(number): choice for number, choice in enumerate(choices, 1)}
+def with_card(envelope: Envelope, configured: Mapping[str, str]) -> tuple[Envelope, Mapping[str, str]]:
+    """(the message, its buttons): the answers that a question offers, where a card has room for all of them; else they
+    stand in the text, and the buttons are what the settings say.
+    """
+    has_room = len(choices_of(envelope)) <= BUTTONS
+    envelope, offered = with_buttons(envelope, most=BUTTONS if has_room else 0)
+    return envelope, offered or configured
 
 
 def button_card(text: str, task_id: str, buttons: Mapping[str, str]) -> Form:

@@ -13,7 +13,7 @@ import anyio
 import structlog
 
 from autoglm.channels.adapters.wechat.answers import of_code
-from autoglm.channels.adapters.wechat.cards import Form, buttons_of, task_in
+from autoglm.channels.adapters.wechat.cards import Form, task_in, with_card
 from autoglm.channels.adapters.wechat.crypto import BadCall, decrypt_file
 from autoglm.channels.adapters.wechat.media import Media, bytes_of
 from autoglm.channels.adapters.wecom_aibot.forms import TEXT_BYTES, addressee, forms_of
@@ -87,8 +87,9 @@ class WeComAiBot:
     def compose(self, envelope: Envelope, target: str) -> Sequence[Parcel]:
         if addressee(target) is None:
             raise Cannot(permanent("unknown_target", _nobody(target)))
-        buttons = self._settings.buttons if envelope.kind in self._settings.buttons_for else {}
-        forms = forms_of(envelope, target, buttons=buttons_of(envelope, buttons))
+        configured = self._settings.buttons if envelope.kind in self._settings.buttons_for else {}
+        envelope, buttons = with_card(envelope, configured)
+        forms = forms_of(envelope, target, buttons=buttons)
         return [Parcel(target=target, body=(form, envelope.reply_to or "")) for form in forms]
 
     async def send(self, parcel: Parcel, key: str) -> Delivery:

@@ -15,7 +15,7 @@ import structlog
 from autoglm.channels.adapters.wechat.answers import Fields, Refused
 from autoglm.channels.adapters.wechat.api import Api
 from autoglm.channels.adapters.wechat.callback import Callback, refusal
-from autoglm.channels.adapters.wechat.cards import Form, buttons_of, task_in
+from autoglm.channels.adapters.wechat.cards import Form, task_in, with_card
 from autoglm.channels.adapters.wechat.crypto import BadCall
 from autoglm.channels.adapters.wechat.elements import Element
 from autoglm.channels.adapters.wechat.incoming import message_of, pressed
@@ -61,7 +61,7 @@ class WeComApp:
             raise Cannot(permanent("unknown_target", _no_member(target)))
         buttons: Mapping[str, str] = self._settings.buttons if envelope.kind in self._settings.buttons_for else {}
         if self._settings.token is not None:  # else no press would be heard
-            buttons = buttons_of(envelope, buttons)
+            envelope, buttons = with_card(envelope, buttons)
         forms = forms_of(envelope, target, format=self._settings.format, buttons=buttons)
         return [Parcel(target=target, body=form) for form in forms]
 
