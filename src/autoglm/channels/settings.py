@@ -39,16 +39,32 @@ Zone = Annotated[str, AfterValidator(check_zone)]
 """A time zone by its IANA name."""
 
 
-def check_url(url: str) -> str:
-    """Raises ValueError, which does not show it, when no request can go there."""
+def is_url(url: str, *schemes: str) -> bool:
+    """Whether a connection could be asked for: a scheme of these, a host that DNS could know, a port from 1 on."""
     try:
         place = urlsplit(url)
-        can_be_called = place.scheme in ("http", "https") and bool(place.hostname) and place.port != 0
-    except ValueError:  # a port that is no number, or over 65,535
-        can_be_called = False
-    if not can_be_called:
+        has_host = bool((place.hostname or "").encode("idna"))  # no empty or long label
+        return place.scheme in schemes and has_host and place.port != 0 and url.isprintable() and " " not in url
+    except ValueError:  # a port that is no number, or over 65,535; brackets without an address
+        return False
+
+
+def check_url(url: str) -> str:
+    """Raises ValueError, which does not show it, when no request can go there."""
+    if not is_url(url, "http", "https"):
         raise ValueError("must be an address such as https://erp.example/hooks, with a port of 1 to 65535 if any")
     return url
+
+
+def check_base_url(url: str) -> str:
+    """Without the slash at its end. Raises ValueError, which does not show it, when no path can be put behind it."""
+    if set("?#@") & set(check_url(url)):
+        raise ValueError("must have no user name, ? or #: paths are put behind it")
+    return url.rstrip("/")
+
+
+BaseUrl = Annotated[str, AfterValidator(check_base_url)]
+"""Of a vendor's interface, or of a proxy before it."""
 
 
 class LocalHours(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):

@@ -19,7 +19,7 @@ from autoglm.channels.backoff import BackOff
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Words, accepted, permanent, too_large, transient
 from autoglm.channels.pieces import truncated
-from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.settings import BaseUrl, ChannelSettings
 from autoglm.channels.vendor_json import vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.channels.wording import checked_size, cut_to_pieces, in_words, is_inline_picture, json_bytes
@@ -72,7 +72,7 @@ class NtfySettings(ChannelSettings, frozen=True):
     kind: Literal["ntfy"]
     topics: dict[str, Topic] = Field(min_length=1, max_length=100)
     """Topics by the name that their addresses have."""
-    url: str = Field(default="https://ntfy.sh", pattern=r"^https?://[^\s?#@]+$")
+    url: BaseUrl = "https://ntfy.sh"
     """The server's address."""
     token: SecretStr | None = None
     """An access token, `tk_...`."""
@@ -109,7 +109,7 @@ class Ntfy:
     def __init__(self, settings: NtfySettings, resources: Resources) -> None:
         self._settings = settings
         self._name = resources.name
-        self._url = settings.url.rstrip("/")
+        self._url = settings.url
         self._web = Web()
 
     def limits(self, target: str) -> Limits:

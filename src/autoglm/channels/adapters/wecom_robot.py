@@ -19,7 +19,7 @@ from autoglm.channels.adapters.wechat.uploads import Uploads
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Reasons, Words, accepted
 from autoglm.channels.robots import check_robots
-from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.settings import BaseUrl, ChannelSettings
 from autoglm.channels.web import NoAnswer, Web
 from autoglm.channels.wording import checked_size, cut_to_pieces, in_words, nothing_to_show
 from autoglm.core.envelope import Envelope, JsonPart
@@ -81,7 +81,7 @@ class WeComRobotSettings(ChannelSettings, frozen=True):
     """Robots by the name that their addresses have."""
     format: Literal["text", "markdown", "markdown_v2"] = "text"
     """As what texts are sent."""
-    base_url: str = Field(default="https://qyapi.weixin.qq.com", pattern=r"^https?://[^\s]+$")
+    base_url: BaseUrl = "https://qyapi.weixin.qq.com"
     """WeCom's address; another one for a proxy."""
 
 

@@ -22,7 +22,7 @@ from autoglm.channels.adapters.dingtalk.robot import PER_MINUTE, TEXT_BYTES, mes
 from autoglm.channels.adapters.dingtalk.stream import Stream
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, permanent
-from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.settings import BaseUrl, ChannelSettings
 from autoglm.channels.web import NoAnswer
 from autoglm.channels.wording import checked_size, own_forms
 from autoglm.core.envelope import Envelope
@@ -58,7 +58,7 @@ class DingTalkAppSettings(ChannelSettings, frozen=True):
     """The robot's RobotCode; the Client ID when empty, as it is for most apps."""
     format: Literal["text", "markdown"] = "text"
     """As what texts are sent."""
-    base_url: str = Field(default="https://api.dingtalk.com", pattern=r"^https?://[^\s]+$")
+    base_url: BaseUrl = "https://api.dingtalk.com"
     """The open API's address; another one for a proxy."""
 
 

@@ -19,7 +19,7 @@ from autoglm.channels.adapters.dingtalk.errcodes import BODY_BYTES, of_answer
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Words
 from autoglm.channels.robots import check_robots
-from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.settings import BaseUrl, ChannelSettings
 from autoglm.channels.web import NoAnswer, Web
 from autoglm.channels.wording import checked_size, cut_to_pieces, in_words, json_bytes, nothing_to_show, own_forms
 from autoglm.core.envelope import Envelope
@@ -53,7 +53,7 @@ class DingTalkRobotSettings(ChannelSettings, frozen=True):
     """Robots by the name that their addresses have."""
     format: Literal["text", "markdown"] = "text"
     """As what texts are sent."""
-    base_url: str = Field(default="https://oapi.dingtalk.com", pattern=r"^https?://[^\s]+$")
+    base_url: BaseUrl = "https://oapi.dingtalk.com"
     """DingTalk's address; another one for a proxy."""
 
 

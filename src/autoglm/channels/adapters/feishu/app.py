@@ -21,7 +21,7 @@ from autoglm.channels.adapters.feishu.robot import MENTION_LABEL, message_texts
 from autoglm.channels.buttons import with_buttons
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words
-from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.settings import BaseUrl, ChannelSettings
 from autoglm.channels.wording import checked_size, json_bytes, nothing_to_show, own_forms
 from autoglm.core.envelope import Envelope, Kind
 
@@ -57,7 +57,7 @@ class FeishuAppSettings(ChannelSettings, frozen=True):
     """As what texts are sent; Markdown goes as a card."""
     button_for: tuple[Kind, ...] = ("alert",)
     """Kinds of messages that get a button that acknowledges, where `senders` names somebody."""
-    base_url: str = Field(default="https://open.feishu.cn", pattern=r"^https?://[^\s]+$")
+    base_url: BaseUrl = "https://open.feishu.cn"
     """Feishu's address; https://open.larksuite.com for Lark, another one for a proxy."""
 
 

@@ -28,7 +28,7 @@ from autoglm.channels.delivery import (
 )
 from autoglm.channels.pieces import Measure
 from autoglm.channels.robots import check_robots
-from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.settings import BaseUrl, ChannelSettings
 from autoglm.channels.skew import clock_words
 from autoglm.channels.vendor_json import text_in, vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
@@ -107,7 +107,7 @@ class FeishuRobotSettings(ChannelSettings, frozen=True):
     """Bots by the name that their addresses have."""
     format: Literal["text", "markdown"] = "text"
     """As what texts are sent; Markdown goes as a card."""
-    base_url: str = Field(default="https://open.feishu.cn", pattern=r"^https?://[^\s]+$")
+    base_url: BaseUrl = "https://open.feishu.cn"
     """Feishu's address; https://open.larksuite.com for Lark, another one for a proxy."""
 
 

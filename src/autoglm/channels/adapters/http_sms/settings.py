@@ -3,12 +3,12 @@
 import json
 import re
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from autoglm.channels.adapters.http_sms.template import check_template
 from autoglm.channels.delivery import Failure
+from autoglm.channels.settings import is_url
 from autoglm.channels.sms import PushedSmsSettings
 
 _is_header_name = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
@@ -57,13 +57,8 @@ class HttpSmsSettings(PushedSmsSettings, frozen=True):
         if url is not None:
             text = url.get_secret_value()
             check_template(text)
-            try:
-                place = urlsplit(text)
-                is_url = place.scheme in ("http", "https") and bool(place.hostname) and (place.port or 1) > 0
-            except ValueError:
-                is_url = False
-            if not is_url:
-                raise ValueError("must be an address such as https://gateway.example/send")
+            if not is_url(text, "http", "https"):
+                raise ValueError("must be an address such as https://gateway.example/send, its port at most 65535")
             if "{" in text.partition("?")[0]:  # a value of ".." would lead elsewhere
                 raise ValueError("placeholders may stand in the query only, behind the ?")
         return url

@@ -21,6 +21,7 @@ from autoglm.channels.adapters.sms_aliyun.receipts import CannotAsk, Receipts, S
 from autoglm.channels.adapters.sms_aliyun.signature import canonical_query, signed_headers
 from autoglm.channels.channel import REFUSALS, Cannot, Health, HookCall, HookReply, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, accepted, delivered, permanent, transient
+from autoglm.channels.settings import BaseUrl
 from autoglm.channels.sms import CHINA, FORM_BYTES, PushedSmsSettings, Replies, nothing_to_send, pieces_of
 from autoglm.channels.vendor_json import vendor_map, vendor_value
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
@@ -61,7 +62,7 @@ class SmsAliyunSettings(PushedSmsSettings, frozen=True):
     """Longest text that the variable takes, in characters; longer ones go in pieces, 10 at most."""
     poll: bool = True
     """Whether Aliyun is asked what became of each SMS; false where it pushes reports to the hook."""
-    base_url: str = Field(default="https://dysmsapi.aliyuncs.com", pattern=r"^https?://[^/\s]+$")
+    base_url: BaseUrl = Field(default="https://dysmsapi.aliyuncs.com", pattern=r"^https?://[^/\s]+$")
     """Aliyun's address for a region; another one for a proxy."""
 
     @field_validator("template_params")

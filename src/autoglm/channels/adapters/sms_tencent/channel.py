@@ -18,6 +18,7 @@ from autoglm.channels.adapters.sms_tencent.pull import FULL, CannotPull, Entry, 
 from autoglm.channels.adapters.sms_tencent.signature import signed_headers
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, accepted, delivered, permanent, transient
+from autoglm.channels.settings import BaseUrl
 from autoglm.channels.sms import CHINA, FORM_BYTES, Replies, SmsSettings, nothing_to_send, pieces_of
 from autoglm.channels.vendor_json import map_of, vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
@@ -56,7 +57,7 @@ class SmsTencentSettings(SmsSettings, frozen=True):
     """Pause between two pulls."""
     region: str = Field(default="ap-guangzhou", pattern=r"^[a-z0-9-]{1,32}$")
     """Region of the service."""
-    base_url: str = Field(default="https://sms.tencentcloudapi.com", pattern=r"^https?://[^/\s]+$")
+    base_url: BaseUrl = Field(default="https://sms.tencentcloudapi.com", pattern=r"^https?://[^/\s]+$")
     """Tencent Cloud's address; another one for a proxy."""
 
     @field_validator("template_params")

@@ -21,7 +21,7 @@ from autoglm.channels.adapters.telegram.updates import ALLOWED, FILE_BYTES, Inco
 from autoglm.channels.backoff import BackOff
 from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources, no_target
 from autoglm.channels.delivery import Delivery, Words, permanent, too_large
-from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.settings import BaseUrl, ChannelSettings
 from autoglm.channels.vendor_json import text_in, vendor_map
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.core.envelope import (
@@ -67,7 +67,7 @@ class TelegramSettings(ChannelSettings, frozen=True):
     """Take in what is written to the bot; only one program may, for each bot."""
     attachment_bytes: int = Field(default=10 * 1024 * 1024, ge=0, le=FILE_BYTES)
     """Largest picture or file that is taken in; a larger one is named in the text only."""
-    base_url: str = Field(default="https://api.telegram.org", pattern=r"^https?://[^\s?#@]+$")
+    base_url: BaseUrl = "https://api.telegram.org"
     """The Bot API's address; another one for a server of one's own."""
 
     @field_validator("token")

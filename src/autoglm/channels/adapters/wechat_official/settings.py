@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from autoglm.channels.adapters.wechat.crypto import AES_KEY_PATTERN
 from autoglm.channels.adapters.wechat_official.template import unknown_words
-from autoglm.channels.settings import ChannelSettings, Zone
+from autoglm.channels.settings import BaseUrl, ChannelSettings, Zone
 
 
 class Template(BaseModel, frozen=True, extra="forbid", use_attribute_docstrings=True):
@@ -50,7 +50,7 @@ class WeChatOfficialSettings(ChannelSettings, frozen=True):
     """Time zone of {time} and {date}, by its IANA name."""
     call_window_s: float = Field(default=300.0, ge=10.0, le=3600.0)
     """How far the time of a call by WeChat may be from this hub's."""
-    base_url: str = Field(default="https://api.weixin.qq.com", pattern=r"^https?://[^\s]+$")
+    base_url: BaseUrl = "https://api.weixin.qq.com"
     """WeChat's address; another one for a proxy."""
 
     @model_validator(mode="after")

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
-from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.settings import ChannelSettings, is_url
 from autoglm.core.envelope import Kind
 
 
@@ -22,5 +22,12 @@ class WeComAiBotSettings(ChannelSettings, frozen=True):
     """Kinds of messages that have the buttons."""
     ping_s: float = Field(default=30.0, ge=1.0, le=300.0)
     """Pause between two signs of life; one that is not answered within it ends the connection."""
-    url: str = Field(default="wss://openws.work.weixin.qq.com", pattern=r"^wss?://[^\s]+$")
+    url: str = "wss://openws.work.weixin.qq.com"
     """WeCom's address for long connections."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_socket_url(cls, url: str) -> str:
+        if not is_url(url, "ws", "wss"):
+            raise ValueError("must be an address such as wss://openws.work.weixin.qq.com, its port at most 65535")
+        return url

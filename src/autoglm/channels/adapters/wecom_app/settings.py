@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 
 from autoglm.channels.adapters.wechat.crypto import AES_KEY_PATTERN
-from autoglm.channels.settings import ChannelSettings
+from autoglm.channels.settings import BaseUrl, ChannelSettings
 from autoglm.core.envelope import Kind
 
 
@@ -34,7 +34,7 @@ class WeComAppSettings(ChannelSettings, frozen=True):
     """How long WeCom takes a repeated attempt for a repetition, and does not show it twice; 0: it shows all."""
     call_window_s: float = Field(default=300.0, ge=10.0, le=3600.0)
     """How far the time of a call by WeCom may be from this hub's."""
-    base_url: str = Field(default="https://qyapi.weixin.qq.com", pattern=r"^https?://[^\s]+$")
+    base_url: BaseUrl = "https://qyapi.weixin.qq.com"
     """WeCom's address; another one for a proxy."""
 
     @model_validator(mode="after")
