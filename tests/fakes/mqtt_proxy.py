@@ -36,6 +36,10 @@ class MqttProxy:
         """Connections ended since it was last set to False."""
         self.publishes: list[bytes] = []
         """The packets PUBLISH from clients."""
+        self.unsubscribes: list[bytes] = []
+        """The packets UNSUBSCRIBE from clients."""
+        self.unsuback_code: int | None = None
+        """What the broker is made to say to each filter of an UNSUBSCRIBE."""
 
     def misbehave(self, fault: Fault) -> None:
         if fault in _CONNACK_CODES:
@@ -113,6 +117,8 @@ class MqttProxy:
                     self.publishes.append(head + body)
                     size = int.from_bytes(body[:2], "big")
                     mid = body[2 + size : 4 + size]
+                if kind == 0xA0:
+                    self.unsubscribes.append(head + body)
                 if fault in _PUBACK_CODES:
                     client.write(bytes((0x40, 4, *mid, _PUBACK_CODES[fault], 0)))
                     continue
@@ -132,6 +138,9 @@ class MqttProxy:
                 if head[0] & 0xF0 == 0x40 and body[:2] in self._swallowed:
                     self._swallowed.discard(body[:2])
                     continue
+                if head[0] & 0xF0 == 0xB0 and self.unsuback_code is not None:
+                    begins = 3 + body[2]  # after the packet id and the properties, which are short
+                    body = body[:begins] + bytes([self.unsuback_code]) * (len(body) - begins)
                 client.write(head + body)
                 await client.drain()
 

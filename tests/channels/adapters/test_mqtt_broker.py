@@ -1,15 +1,19 @@
 """The MQTT channel with a real Mosquitto: both ways, both versions, sessions, retained messages, will, refusals."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from structlog.testing import capture_logs
 
 from autoglm.channels import web
+from autoglm.channels.adapters.mqtt.filters import PACKET_BYTES
 from autoglm.channels.delivery import Delivery
 from autoglm.core.errors import StorageFull
+from autoglm.core.ports import KeyValue
 from autoglm.core.tasks import one_task_group
 from autoglm.store import StoreSettings, open_store
 from eventually import until
@@ -103,6 +107,69 @@ async def test_a_filter_that_the_settings_lost_is_given_up(broker: Mosquitto, ve
                     await until(lambda: inbox.taken)
                 assert [each.content for each in inbox.taken] == ["cold"]
         assert [line["event"] for line in logs].count("mqtt_message_left") == 1
+
+
+def filters(number: int) -> list[dict[str, Any]]:
+    """So many that none is in another."""
+    return [{"topic": f"plant/{index}/{'x' * 200}"} for index in range(number)]
+
+
+async def noted(keyvalue: KeyValue) -> list[str]:
+    entry = await keyvalue.get("mqtt/mqtt/filters")
+    return [] if entry is None else list(json.loads(entry.value))
+
+
+async def test_filters_that_were_given_up_are_forgotten(broker: Mosquitto, version: str, tmp_path: Path) -> None:
+    """In packets of a bounded size, and once: a later run does not ask for it again."""
+    async with open_store(tmp_path / "data", StoreSettings()) as store:
+        with MqttProxy(broker.port) as proxy:
+            async with running(proxy.port, store.keyvalue, version=version, topics=filters(250)):
+                assert len(await noted(store.keyvalue)) == 250
+            proxy.unsubscribes.clear()
+            async with running(proxy.port, store.keyvalue, version=version) as (mqtt, inbox):
+                await until(mqtt._link._has_pruned.is_set)
+                await eventually_noted(store.keyvalue, [ALARMS["topic"]])
+                packets = [packet for packet in proxy.unsubscribes if b"plant/" in packet]
+                assert sum(packet.count(b"plant/") for packet in packets) == 250
+                assert max(map(len, packets)) <= PACKET_BYTES + 16
+                with Device(broker.port, version=version) as device:
+                    device.publish(filters(1)[0]["topic"], "given up")
+                    device.publish("plant/7/alarm", "wanted")
+                    await until(lambda: inbox.taken)
+                assert [each.content for each in inbox.taken] == ["wanted"]
+            proxy.unsubscribes.clear()
+            async with running(proxy.port, store.keyvalue, version=version) as (mqtt, _):
+                await until(mqtt._link._has_pruned.is_set)
+            assert not any(b"plant/" in packet for packet in proxy.unsubscribes)
+
+
+async def test_a_filter_that_the_broker_keeps_is_asked_for_again(broker: Mosquitto, tmp_path: Path) -> None:
+    async with open_store(tmp_path / "data", StoreSettings()) as store:
+        with MqttProxy(broker.port) as proxy:
+            async with running(proxy.port, store.keyvalue, topics=filters(1)):
+                pass
+            for code, left in ((135, filters(1)), (17, [])):  # not authorized; no subscription existed
+                proxy.unsuback_code = code
+                proxy.unsubscribes.clear()
+                async with running(proxy.port, store.keyvalue) as (mqtt, _):
+                    await until(mqtt._link._has_pruned.is_set)
+                    await eventually_noted(store.keyvalue, [ALARMS["topic"], *(one["topic"] for one in left)])
+                assert len([packet for packet in proxy.unsubscribes if b"plant/" in packet]) == 1
+
+
+async def test_a_session_that_is_gone_has_no_filters(broker: Mosquitto, tmp_path: Path) -> None:
+    async with open_store(tmp_path / "data", StoreSettings()) as store:
+        await store.keyvalue.put("mqtt/mqtt/filters", json.dumps(["of/another/session"]).encode())
+        with MqttProxy(broker.port) as proxy:
+            async with running(proxy.port, store.keyvalue):
+                await eventually_noted(store.keyvalue, [ALARMS["topic"]])
+            assert not any(b"of/another" in packet for packet in proxy.unsubscribes)
+
+
+async def eventually_noted(keyvalue: KeyValue, wanted: list[str]) -> None:
+    with anyio.fail_after(10):
+        while await noted(keyvalue) != wanted:  # noqa: ASYNC110  # the store tells nobody
+            await anyio.sleep(0.01)
 
 
 async def test_what_the_inbox_refuses_stays_with_the_broker(broker: Mosquitto, version: str) -> None:

@@ -80,7 +80,9 @@ class Mqtt:
             tasks.start_soon(self._intake.run, partial(self._take, inbox))
             while True:
                 if await self._link.ready() is None:
-                    await self._link.lost.wait()
+                    lost = self._link.lost
+                    await self._link.prune()
+                    await lost.wait()
                 else:
                     await anyio.sleep(max(0.05, self._link.pause_s))
 

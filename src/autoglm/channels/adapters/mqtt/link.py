@@ -77,6 +77,10 @@ class Link:
         self._offer = Offer()
         self._pending = Pending(is_unheard_accepted=settings.unheard == "accept")
         self._fence: tuple[int | None, int] = (None, 0)
+        self._given_up: tuple[int | None, Sequence[str]] = (None, ())
+        """The UNSUBSCRIBE that the broker has not answered, by its packet id, and its filters."""
+        self._has_pruned = anyio.Event()
+        """All were answered on this connection, or it is gone."""
         self._has_read: anyio.Event | None = None
         self._had_answer = self._was_useful = True
         self._failures = 0
@@ -143,6 +147,11 @@ class Link:
         if self._fd >= 0 and not self._is_reading:
             self._start_reading()
             self._loop.call_soon(self._readable)  # what TLS has read already, no socket tells again
+
+    async def prune(self) -> None:
+        """Wait until the broker gave up the filters that the settings lost, or the connection ends; forget those."""
+        await self._has_pruned.wait()
+        await self._filters.forget()
 
     async def aclose(self) -> None:
         self._is_closed = True
@@ -299,8 +308,9 @@ class Link:
         if not flags.session_present:
             self._begin_session()
             self._is_subscribed = False
-        elif self._filters.stale:
-            client.unsubscribe(self._filters.stale)
+        self._filters.begin(has_session=flags.session_present)
+        self._has_pruned = anyio.Event()
+        self._give_up(client)
         self.is_up = True
         self._had_answer = self._was_useful = False
         self._fence = None, 0
@@ -361,7 +371,27 @@ class Link:
         _, mid = client.unsubscribe(_FENCE)
         self._fence = mid, self._pending.held
 
-    def _on_unsubscribe(self, client: "Client", _data: object, mid: int, *_: object) -> None:
+    def _give_up(self, client: "Client") -> None:
+        """Of the filters that the settings lost: one packet after the other, so that none is large."""
+        self._given_up = None, ()
+        if not (patterns := self._filters.next_packet()):
+            self._has_pruned.set()
+            return
+        _, mid = client.unsubscribe(patterns)
+        self._given_up = mid, patterns
+
+    def _on_unsubscribe(
+        self, client: "Client", _data: object, mid: int, codes: "Sequence[ReasonCode]", _properties: object
+    ) -> None:
+        asked_for, patterns = self._given_up
+        if mid == asked_for:
+            # MQTT 3.1.1 has no codes. What was not there is gone as well: 17, no success and no failure.
+            refused = {pattern for pattern, code in zip(patterns, codes, strict=False) if code.is_failure}
+            self._filters.give_up(set(patterns) - refused)
+            if refused:
+                log.warning("mqtt_filters_kept_by_broker", channel=self._settings.name, filters=len(refused))
+            self._give_up(client)
+            return
         if self._has_read is not None:
             self._has_read.set()
         asked, count = self._fence
@@ -402,6 +432,7 @@ class Link:
         if is_all_dropped:
             client.drop_out_messages()
         self._pending.interrupt(is_all_dropped=is_all_dropped)
+        self._has_pruned.set()
         self.lost.set()
 
     # --- publishing ---------------------------------------------------------------------------------
