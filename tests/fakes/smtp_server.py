@@ -130,11 +130,11 @@ class _Session(SMTP):
         await super().smtp_MAIL(self._without(arg, "ENVID="))
 
     async def smtp_RCPT(self, arg: str) -> None:
-        await super().smtp_RCPT(self._without(arg, "NOTIFY="))
+        await super().smtp_RCPT(self._without(arg, "NOTIFY=", "ORCPT=rfc822;"))
 
-    def _without(self, arg: str, parameter: str) -> str:
+    def _without(self, arg: str, *parameters: str) -> str:
         words = arg.split(" ")
-        found = [word for word in words if word.startswith(parameter)] if self.event_handler.knows_reports else []
+        found = [word for word in words if word.startswith(parameters)] if self.event_handler.knows_reports else []
         self.event_handler.wanted_reports.extend(found)
         return " ".join(word for word in words if word not in found)
 

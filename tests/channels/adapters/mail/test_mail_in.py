@@ -424,6 +424,20 @@ async def test_too_many_of_one_sender_are_set_aside(server: MailboxServer, ca_fi
             False,
         ),
         ("mx.hub.example; dmarc=pass header.from=example.org; dmarc=fail header.from=example.org", False),
+        # As Microsoft, Gmail and others write it.
+        ("mx.hub.example; dmarc=pass action=none header.from=example.org;compauth=pass reason=100", True),
+        ("mx.hub.example; dmarc=pass(p=REJECT)header.from=example.org;", True),
+        ("mx.hub.example; dmarc/1 = pass header.from = alice@example.org.", True),
+        # Only the property itself counts, and each of them.
+        ("mx.hub.example; dmarc=pass policy.x-header.from=example.org", False),
+        ("mx.hub.example; dmarc=pass smtp.helo=a/header.from=example.org header.from=evil.example", False),
+        ("mx.hub.example; dmarc=pass header.from=example.org header.from=evil.example", False),
+        ("mx.hub.example; dmarc=pass header.from=example.org.evil.example", False),
+        ("mx.hub.example; dmarc=pass header.from=evil-example.org", False),
+        ("mx.hub.example; dmarc=pass header.from=sub.example.org", False),
+        ("mx.hub.example; x-dmarc=pass header.from=example.org", False),
+        ("mx.hub.example; dmarc=passed header.from=example.org", False),
+        ("mx.hub.example.evil.example; dmarc=pass header.from=example.org", False),
         ("", False),
     ],
 )
@@ -433,6 +447,16 @@ async def test_a_sender_can_have_to_be_confirmed(
     mail = f"Authentication-Results: {results}\r\n".encode() + mail_of().as_bytes()  # as it is, unlike EmailMessage's
     inbox = await taken(server, ca_file, mail, imap={"authenticated_by": "mx.hub.example"})
     assert bool(inbox.taken) is is_taken
+
+
+@pytest.mark.parametrize("domain", ["bücher.example", "xn--bcher-kva.example"])
+async def test_a_domain_of_another_script_is_confirmed_in_either_form(
+    server: MailboxServer, ca_file: Path, domain: str
+) -> None:
+    results = f"Authentication-Results: mx.hub.example; dmarc=pass header.from={domain}"
+    mail = f"{results}\r\nFrom: alice@bücher.example\r\nMessage-ID: <q1@x>\r\n\r\nhello\r\n".encode()
+    inbox = await taken(server, ca_file, mail, imap={"authenticated_by": "mx.hub.example"})
+    assert len(inbox.taken) == 1
 
 
 @pytest.mark.parametrize(
@@ -501,15 +525,16 @@ async def test_a_mail_over_the_limit_is_not_even_fetched(
 
 
 def report(
-    action: str, status: str, *, original: str = f"Message-ID: {SENT}\r\nSubject: x\r\n", extra: str = ""
-) -> bytes:
-    """As Postfix writes it."""
+    action: str, status: str, *, original: str = f"Message-ID: {SENT}\r\nSubject: x\r\n", extra: str = "",
+    recipient: str = "Final-Recipient: rfc822; alice@example.org", return_path: str = "Return-Path: <>\r\n",
+) -> bytes:  # fmt: skip
+    """As Postfix writes it, and as it is delivered."""
     return (
-        "From: MAILER-DAEMON@mx.example\r\nTo: hub@hub.example\r\nAuto-Submitted: auto-replied\r\n"
+        f"{return_path}From: MAILER-DAEMON@mx.example\r\nTo: hub@hub.example\r\nAuto-Submitted: auto-replied\r\n"
         'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\r\nMIME-Version: 1.0\r\n\r\n'
         "--b\r\nContent-Type: text/plain\r\n\r\nI'm sorry to have to inform you.\r\n"
         f"--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example\r\n{extra}\r\n"
-        f"Final-Recipient: rfc822; alice@example.org\r\nAction: {action}\r\nStatus: {status}\r\n"
+        f"{recipient}\r\nAction: {action}\r\nStatus: {status}\r\n"
         f"--b\r\nContent-Type: text/rfc822-headers\r\n\r\n{original}\r\n--b--\r\n"
     ).encode()
 
@@ -530,6 +555,16 @@ def _with_whole_mail(raw: bytes) -> bytes:
         (report("Delivered", "2.0.0"), "delivered", None, ""),
         (report("failed", "5.2.2", original="", extra=_ENVELOPE_ID), "permanent", "permanent", "5.2.2"),
         (_with_whole_mail(report("failed", "5.1.1")), "permanent", "permanent", "5.1.1"),
+        (
+            report("failed", "5.1.1", recipient="Final-Recipient: RFC822;<Alice@Example.org>"),
+            "permanent", "permanent", "5.1.1",
+        ),
+        (
+            report("failed", "5.1.1", recipient="Original-Recipient: rfc822; alice@example.org\r\n"
+                   "Final-Recipient: rfc822; alice@forwarded.example"),
+            "permanent", "permanent", "5.1.1",
+        ),
+        (report("failed", "5.1.1", return_path=""), "permanent", "permanent", "5.1.1"),
     ],
 )  # fmt: skip
 async def test_a_report_tells_what_became_of_a_mail(
@@ -542,15 +577,32 @@ async def test_a_report_tells_what_became_of_a_mail(
     assert await server.flags() == [{"\\Seen"}]
 
 
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"return_path": "Return-Path: <mallory@evil.example>\r\n"}, "report_with_a_sender"),
+        ({"return_path": "Return-Path: <m@evil.example>\r\nReturn-Path: <>\r\n"}, "report_with_a_sender"),
+        ({"recipient": "Final-Recipient: rfc822; mallory@evil.example"}, "report_of_another_recipient"),
+        ({"recipient": "Final-Recipient: x400; alice@example.org"}, "report_of_another_recipient"),
+        ({"recipient": "X-Recipient: alice@example.org"}, "report_of_another_recipient"),
+        ({"recipient": "Final-Recipient: rfc822; @"}, "report_of_another_recipient"),
+        ({"original": "Message-ID: <a@b>\r\n"}, "report_of_no_mail_of_ours"),
+    ],
+)
+@pytest.mark.parametrize("action", ["failed", "delivered"])
+async def test_a_report_that_no_mail_server_wrote_for_this_mail_is_set_aside(
+    server: MailboxServer, ca_file: Path, action: str, fields: dict[str, str], reason: str
+) -> None:
+    with capture_logs() as logs:
+        inbox = await taken(server, ca_file, report(action, "5.1.1", **fields))
+    assert (inbox.reported, inbox.taken) == ([], [])
+    assert [entry["reason"] for entry in logs if entry["event"] == "mail_set_aside"] == [reason]
+    assert await server.flags() == [{"\\Flagged"}]
+
+
 async def test_a_delay_settles_nothing(server: MailboxServer, ca_file: Path) -> None:
     inbox = await taken(server, ca_file, report("delayed", "4.4.1"))
     assert (inbox.reported, inbox.taken) == ([], [])
-
-
-async def test_a_report_about_somebody_elses_mail_is_set_aside(server: MailboxServer, ca_file: Path) -> None:
-    inbox = await taken(server, ca_file, report("failed", "5.1.1", original="Message-ID: <a@b>\r\n"))
-    assert inbox.reported == []
-    assert await server.flags() == [{"\\Flagged"}]
 
 
 # --- the check

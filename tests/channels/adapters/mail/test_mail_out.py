@@ -267,17 +267,19 @@ def test_a_message_id_leads_back_to_the_message(envelope_id: str) -> None:
     assert own_id(made, "other.example") is None
 
 
-@pytest.mark.parametrize("knows", [True, False])
-async def test_reports_of_success_are_asked_for_where_the_server_knows_how(
-    server: MailServer, ca_file: Path, knows: bool
+@pytest.mark.parametrize(("knows", "wants"), [(True, True), (True, False), (False, True)])
+async def test_reports_are_asked_for_and_named_where_the_server_knows_how(
+    server: MailServer, ca_file: Path, knows: bool, wants: bool
 ) -> None:
+    """Of success only where they are wanted. A report of failure names mail and recipient, whoever forwards it."""
     server.knows_reports = knows
-    mail = channel(server, ca_file, {"wants_reports": True})
-    (parcel,) = mail.compose(message(id="a=1"), "alice@example.org")
+    mail = channel(server, ca_file, {"wants_reports": wants})
+    (parcel,) = mail.compose(message(id="a=1"), "alice+x@example.org")
     found = await mail.send(parcel, "k")
     ticket = found.ticket.replace("=", "+3D")
     assert found.outcome == "accepted"
-    assert server.wanted_reports == ([f"ENVID={ticket}", "NOTIFY=SUCCESS,FAILURE"] if knows else [])
+    named = [f"ENVID={ticket}", "ORCPT=rfc822;alice+2Bx@example.org"]
+    assert server.wanted_reports == ([*named, *(["NOTIFY=SUCCESS,FAILURE"] if wants else [])] if knows else [])
 
 
 async def test_a_server_that_never_greets_is_no_doubt(ca_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

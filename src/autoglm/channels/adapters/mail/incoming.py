@@ -61,6 +61,8 @@ class Report(NamedTuple):
     """failed, delayed, delivered, relayed or expanded."""
     status: str
     """Enhanced code, such as 5.1.1."""
+    recipients: tuple[str, ...] = ()
+    """Addresses that it is about: the one that the mail was sent to, and where it had got to."""
 
 
 class IncomingMail(NamedTuple):
@@ -207,7 +209,15 @@ def _reports(message: "Message[str, str]") -> Iterator[Report]:
         action = next(iter(_values(block, "action")), "").strip().lower()
         status = re.match(r"\s*([245]\.\d{1,3}\.\d{1,3})", next(iter(_values(block, "status")), ""))
         if action:
-            yield Report(ticket, action, status[1] if status is not None else "")
+            yield Report(ticket, action, status[1] if status is not None else "", tuple(_recipients(block)))
+
+
+def _recipients(block: "Message[str, str]") -> Iterator[str]:
+    """Source: RFC 3464, sections 2.3.1 and 2.3.2; RFC 6533, section 3 (utf-8)."""
+    for value in (*_values(block, "original-recipient"), *_values(block, "final-recipient")):
+        kind, _, address = value.partition(";")
+        if kind.strip().lower() in ("rfc822", "utf-8"):
+            yield from dict.fromkeys([address.strip(" \t<>"), _from_xtext(address.strip(" \t<>"))])
 
 
 def _from_xtext(text: str) -> str:

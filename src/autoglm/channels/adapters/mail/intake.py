@@ -16,11 +16,12 @@ import anyio.to_thread
 import structlog
 
 from autoglm.channels import web
+from autoglm.channels.adapters.mail.addresses import BadAddress, parse_mail_address
 from autoglm.channels.adapters.mail.imap import ImapError, MailboxConnection, ServerRefused
 from autoglm.channels.adapters.mail.incoming import IncomingFile, IncomingMail, Unreadable, read_mail
 from autoglm.channels.adapters.mail.letter import INCOMING_ID
-from autoglm.channels.adapters.mail.loops import SenderRates, is_confirmed, loop_reason
-from autoglm.channels.adapters.mail.message_id import own_id, thread_of
+from autoglm.channels.adapters.mail.loops import Rates, is_confirmed, loop_reason
+from autoglm.channels.adapters.mail.message_id import own_id, thread_of, went_to
 from autoglm.channels.adapters.mail.quotes import without_quotes
 from autoglm.channels.adapters.mail.refusals import of_report
 from autoglm.channels.adapters.mail.settings import ImapSettings, MailSettings
@@ -70,7 +71,7 @@ class Intake:
         self._name = name
         self._settings = settings
         self._imap = imap
-        self._rates = SenderRates(imap.per_sender_per_hour)
+        self._rates = Rates(imap.per_sender_per_hour)
         self._log = log.bind(channel=name)
         self._pauses = BackOff()
 
@@ -147,7 +148,7 @@ class Intake:
             raise Unreadable(error.code) from error  # it would fail each time, and keep all others waiting
         if not self._settings.knows(mail.sender):  # the inbox has noted and left it
             raise Unreadable("sender_refused")
-        self._rates.count(mail.sender)
+        self._rates.count(*_rated(mail))
 
     def _check_sender(self, mail: IncomingMail) -> None:
         """Raises Unreadable."""
@@ -157,13 +158,22 @@ class Intake:
             raise Unreadable(reason)
         if (server := self._imap.authenticated_by) is not None and not is_confirmed(mail, server):
             raise Unreadable("not_authenticated")
-        if self._rates.is_too_many(mail.sender):
+        if self._rates.is_too_many(*_rated(mail)):
             raise Unreadable("too_many")
 
     async def _report(self, mail: IncomingMail, inbox: Inbox) -> None:
-        for report in mail.reports:
-            if own_id(report.ticket, self._settings.domain) is None:
-                raise Unreadable("report_of_no_mail_of_ours")
+        """Anybody who has seen a mail of the hub can write one. Believed is what a mail server could have sent for that
+        mail: with no sender to return it to (RFC 3464, section 2; RFC 5321, section 4.5.5), and about whom it went to.
+        """
+        if mail.marks.get("return-path", "<>").strip() != "<>":
+            raise Unreadable("report_with_a_sender")
+        owned = [report for report in mail.reports if own_id(report.ticket, self._settings.domain) is not None]
+        if not owned:
+            raise Unreadable("report_of_no_mail_of_ours")
+        fitting = [one for one in owned if any(_went_to(one.ticket, address) for address in one.recipients)]
+        if not fitting:
+            raise Unreadable("report_of_another_recipient")
+        for report in fitting:
             match report.action:
                 case "failed":
                     await inbox.report(report.ticket, of_report(report.status or "5.0.0"))
@@ -195,6 +205,18 @@ class Intake:
             timestamp=now_ms if mail.sent_ms is None else min(mail.sent_ms, now_ms), reply_to=reply_to,
             thread=thread_of(root, self._settings.domain) if root else None,
         )  # fmt: skip
+
+
+def _rated(mail: IncomingMail) -> list[str]:
+    """Sender and, of what answers something, thread."""
+    return [mail.sender, *mail.references[:1]]
+
+
+def _went_to(ticket: str, recipient: str) -> bool:
+    try:
+        return went_to(ticket, parse_mail_address(recipient).text)
+    except BadAddress:
+        return False
 
 
 def content_of(mail: IncomingMail, *, is_answer: bool) -> Content:

@@ -27,8 +27,12 @@ class OwnId(NamedTuple):
 
 def message_id(envelope_id: str, target: str, domain: str) -> str:
     """Of the mail that carries a message. target: the address that it goes to."""
-    tag = hashlib.sha256(target.lower().encode()).hexdigest()[:12]
-    return f"<{_escaped(envelope_id)}.{tag}@{domain}>"
+    return f"<{_escaped(envelope_id)}.{_tag_of(target)}@{domain}>"
+
+
+def went_to(text: str, address: str) -> bool:
+    """Whether the mail of this Message-ID of the hub, with its brackets, went to that address."""
+    return text.rpartition("@")[0].rpartition(".")[2] == _tag_of(address)
 
 
 def thread_root(thread: str, domain: str) -> str:
@@ -59,6 +63,10 @@ def thread_of(root: str, domain: str) -> str:
         return own.thread
     bare = root.removeprefix("<").removesuffix(">")
     return FOREIGN_THREAD + (bare if _is_foreign_root(bare) else hashlib.sha256(bare.encode()).hexdigest())
+
+
+def _tag_of(target: str) -> str:
+    return hashlib.sha256(target.lower().encode()).hexdigest()[:12]
 
 
 def _escaped(text: str) -> str:

@@ -59,7 +59,7 @@ class ImapSettings(MailServer, frozen=True):
     attachment_bytes: int = Field(default=10 * 1024 * 1024, ge=0, le=64 * 1024 * 1024)
     """Of all attachments of a mail together; what is beyond is named in the text, and stays in the mailbox."""
     per_sender_per_hour: int = Field(default=60, ge=1, le=100_000)
-    """More mails than that by one sender look like a loop, and are set aside."""
+    """More mails than that by one sender, or in one thread, look like a loop, and are set aside."""
     authenticated_by: str | None = Field(default=None, min_length=1, max_length=253, pattern=_HOST_PATTERN)
     """Name of your mail server in its header Authentication-Results; then only mails are taken whose sender it
     confirms by DMARC. Without it anybody can write in another's name."""

@@ -64,12 +64,15 @@ class Submission:
             async with self._session() as server:
                 options = self._mail_options(server, len(mail), needs_utf8)
                 encoding = "utf-8" if needs_utf8 else "ascii"
-                reports = self._settings.wants_reports and server.supports_extension("dsn")
-                if reports:
+                named: list[str] = []
+                if server.supports_extension(
+                    "dsn"
+                ):  # a bounce from behind a forwarder names this mail and its recipient
                     options.append(f"ENVID={_xtext(ticket)}")
+                    named += [f"ORCPT=rfc822;{_xtext(to)}"] if to.isascii() else []
+                    named += ["NOTIFY=SUCCESS,FAILURE"] if self._settings.wants_reports else []
                 await _asked(server, "sender", f"MAIL FROM:<{self._sender}>", *options)
-                notify = ["NOTIFY=SUCCESS,FAILURE"] if reports else []
-                await _asked(server, "recipient", f"RCPT TO:<{to}>", *notify, encoding=encoding)
+                await _asked(server, "recipient", f"RCPT TO:<{to}>", *named, encoding=encoding)
                 await _hand_over(server, mail)
         except _Failed as error:
             return error.delivery
