@@ -49,6 +49,12 @@ def event_of(hub: HubProcess, reply: Reply) -> dict[str, Any]:
     return event
 
 
+@pytest.mark.parametrize("reading", ["json", "json?poll=1", "sse", "raw", "ws"])
+def test_nobody_subscribes_here(hub: HubProcess, reading: str) -> None:
+    """As docs/interop.md says: an answer that looked like ntfy's would have apps wait for what never comes."""
+    assert curl(hub, f"/mytopic/{reading}", method="GET").status == 404
+
+
 def test_a_text_is_published_and_answered_as_ntfy_does(hub: HubProcess) -> None:
     reply = curl(hub, "/mytopic", "Backup successful 😀\n")
     answer = reply.json()
