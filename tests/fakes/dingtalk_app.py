@@ -7,11 +7,12 @@ Source: open.dingtalk.com, "stream mode protocol", "batch send one-to-one messag
 import asyncio
 import itertools
 import json
+import re
 import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from fakes.push_server import PushServer
 from fakes.vendor import Fault, Vendor
@@ -220,6 +221,15 @@ def _frame(kind: str, topic: str, message_id: str, data: str) -> str:
 def _refusal(status: int, code: str) -> bytes:
     said = {"code": code, "requestid": "A1B2-C3D4", "message": f"told to: {CLIENT_SECRET}"}
     return response(status, said)
+
+
+def tapped(text: str) -> list[tuple[str, str]]:
+    """(what it shows, what it has its reader say) of each dtmd link of a Markdown text, as DingTalk's client reads it.
+
+    A link that the client passes over in silence is none: a host with capitals, a content that is not encoded.
+    """
+    found = re.findall(r"\[([^\[\]\\\n]+)\]\(dtmd://dingtalkclient/sendMessage\?content=([\w.~%-]+)\)", text, re.ASCII)
+    return [(label, unquote(content, errors="strict")) for label, content in found]
 
 
 def said(

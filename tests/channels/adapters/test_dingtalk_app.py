@@ -13,6 +13,7 @@ from autoglm.channels.adapters.dingtalk import openapi, stream
 from autoglm.channels.adapters.dingtalk.app import DingTalkApp, DingTalkAppSettings
 from autoglm.channels.adapters.dingtalk.heard import heard
 from autoglm.channels.channel import Cannot, Resources
+from autoglm.channels.choices import words_of
 from autoglm.channels.settings import parse_channel
 from autoglm.channels.wording import json_bytes
 from autoglm.core.envelope import JsonPart, TextPart, encode_envelope
@@ -26,6 +27,7 @@ from fakes.dingtalk_app import (
     DingTalkOpenApi,
     DingTalkStream,
     said,
+    tapped,
 )
 from fakes.push_server import listening
 from fakes.vendor import HTTP_FAULTS
@@ -82,6 +84,77 @@ class TestContract(ChannelContract):
 
 async def send(ding: DingTalkApp, target: str, content: Any = "Down.", **fields: Any) -> Any:
     return [await ding.send(parcel, "k") for parcel in ding.compose(message(content, **fields), target)]
+
+
+# --- questions ---------------------------------------------------------------------------------------
+
+
+async def test_a_tap_answers_the_question_that_it_stands_below(
+    api: DingTalkOpenApi, pushed: DingTalkStream, inbox: KeptInbox
+) -> None:
+    """Of two questions with the same answers, in a conversation of two and in a group."""
+    ding = channel(api, senders=["manager7", GROUP])
+    choices = {"choices": json.dumps(["Stop", "Let it run"])}
+    for number, target in enumerate(("manager7", GROUP)):
+        for press in (7, 8):
+            await send(
+                ding, target, f"Press {press}?\n1. Stop\n2. Let it run", labels=choices, id=f"q-{number}-{press}"
+            )
+    assert {body["msgKey"] for body in api.sent} == {"sampleMarkdown"}
+    texts = [json.loads(body["msgParam"])["text"] for body in api.sent]
+    assert texts[0].startswith("Press 7?\n\n1. Stop\n\n2. Let it run\n\n[Stop](dtmd://")
+    async with listening(ding, inbox, pushed):
+        for number, text in enumerate(texts):
+            label, words = tapped(text)[1]
+            assert label == "Let it run"
+            await pushed.push(said(words, message_id=f"tap-{number}", group=number > 1))
+        await until(lambda: len(pushed.acknowledged) == 4)
+    assert [envelope.reply_to for envelope in inbox.taken] == ["q-0-7", "q-0-8", "q-1-7", "q-1-8"]
+    assert {(envelope.content, words_of(envelope)) for envelope in inbox.taken} == {("Let it run", "2")}
+    await ding.aclose()
+
+
+@pytest.mark.parametrize("choice", ["a](http://x)", "\\", "50 % + 1 & more?", "停机（7 号）", "two\nlines", "x" * 99])
+async def test_answers_of_any_characters_are_links_that_dingtalk_reads(api: DingTalkOpenApi, choice: str) -> None:
+    ding = channel(api, senders=["*"])
+    (found,) = await send(ding, "manager7", "Which?", labels={"choices": json.dumps([choice, "no"])}, id="q]1")
+    assert found.outcome == "accepted"
+    text = json.loads(api.sent[0]["msgParam"])["text"]
+    assert [words.partition(" [")[2] for _, words in tapped(text)] == ["1#q]1]", "2#q]1]"]
+    (press, _) = (heard(json.dumps(said(words)), channel="ding", incoming_to="user:desk") for _, words in tapped(text))
+    assert (press.envelope.reply_to, press.envelope.labels["action"]) == ("q]1", "choice:1")
+    await ding.aclose()
+
+
+async def test_twenty_long_answers_below_a_long_text_fit(api: DingTalkOpenApi) -> None:
+    ding = channel(api, senders=["*"])
+    labels = {"choices": json.dumps(["停" * 47] * 20, ensure_ascii=False), "at": ",".join(["manager7"] * 100)}
+    found = await send(ding, "manager7", "压" * 9_000, labels=labels, id="q" * 128)
+    assert {one.outcome for one in found} == {"accepted"}
+    texts = [json.loads(body["msgParam"])["text"] for body in api.sent]
+    assert [len(tapped(text)) for text in texts] == [*[0] * (len(texts) - 1), 20]
+    assert max(map(json_bytes, texts)) <= 20_000
+    await ding.aclose()
+
+
+@pytest.mark.parametrize(
+    ("content", "fields"),
+    [("Down.", {}), ("Which?", {"labels": {"choices": "[]"}}), ("Stop [2#q-1] now", {}), ("[0#q-1]", {})],
+)
+async def test_what_is_no_question_and_no_tap_is_left_as_it_is(
+    api: DingTalkOpenApi, content: str, fields: dict[str, Any]
+) -> None:
+    ding = channel(api, senders=["*"])
+    await send(ding, "manager7", content, **fields)
+    assert json.loads(api.sent[0]["msgParam"]) == {"content": content}
+    found = heard(json.dumps(said(content)), channel="ding", incoming_to="user:desk").envelope
+    assert (found.content, found.reply_to, found.labels.get("action")) == (content, None, None)
+    await ding.aclose()
+
+
+async def test_no_link_is_there_where_nobody_would_be_heard(api: DingTalkOpenApi, ding: DingTalkApp) -> None:
+    await send(ding, "manager7", "Which?", labels={"choices": '["yes"]'})
+    assert "dtmd" not in str(api.sent)
 
 
 # --- out --------------------------------------------------------------------------------------------

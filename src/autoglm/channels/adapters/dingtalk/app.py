@@ -18,8 +18,10 @@ from autoglm.channels.access_tokens import NoToken
 from autoglm.channels.adapters.dingtalk.errcodes import BODY_BYTES, of_answer
 from autoglm.channels.adapters.dingtalk.heard import Session, heard
 from autoglm.channels.adapters.dingtalk.openapi import OpenApi
+from autoglm.channels.adapters.dingtalk.press import links_of
 from autoglm.channels.adapters.dingtalk.robot import PER_MINUTE, TEXT_BYTES, message_bodies
 from autoglm.channels.adapters.dingtalk.stream import Stream
+from autoglm.channels.buttons import with_buttons
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, permanent
 from autoglm.channels.settings import BaseUrl, ChannelSettings
@@ -93,8 +95,12 @@ class DingTalkApp:
     def compose(self, envelope: Envelope, target: str) -> Sequence[Parcel]:
         api_forms = own_forms(envelope, ["msgKey", "msgParam"])
         checked_size(api_forms, BODY_BYTES)
+        links = ""
+        if self._settings.senders:  # else no answer would be heard
+            links = links_of(with_buttons(envelope)[1], envelope.id)
+            envelope, _ = with_buttons(envelope, most=0)
         try:
-            bodies = message_bodies(envelope, self._settings.format)
+            bodies = message_bodies(envelope, self._settings.format, links=links)
         except Cannot as error:
             if error.delivery.code != "empty" or not api_forms:
                 raise

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from autoglm.channels.adapters.dingtalk.press import pressed
+from autoglm.channels.choices import ACTION
 from autoglm.channels.vendor_json import map_of, text_in, vendor_map
 from autoglm.core.envelope import Content, Envelope, JsonPart, Part, TextPart, check_texts
 from autoglm.core.errors import HubError
@@ -65,11 +67,13 @@ def _heard(fields: Mapping[str, object], channel: str, incoming_to: str) -> Hear
     message_id = text_in(fields, "msgId")
     if not person or not conversation or not message_id:
         raise KeyError("msgId, sender or conversation")
+    labels = {name: value[:_LABEL_CHARACTERS] for name, value in names.items() if value}
+    content, reply_to = _content(fields), None
+    if isinstance(content, str) and (press := pressed(content)) is not None:
+        content, reply_to, labels = press.words, press.message, labels | {ACTION: press.action}
     envelope = Envelope(
-        id=_id_of(channel, message_id), from_=f"channel:{channel}/{place}",
-        to=incoming_to, content=_content(fields), timestamp=_ms(fields.get("createAt")),
-        thread=_id_of(channel, conversation),
-        labels={name: value[:_LABEL_CHARACTERS] for name, value in names.items() if value},
+        id=_id_of(channel, message_id), from_=f"channel:{channel}/{place}", to=incoming_to, content=content,
+        timestamp=_ms(fields.get("createAt")), thread=_id_of(channel, conversation), labels=labels, reply_to=reply_to,
     )  # fmt: skip
     check_texts(envelope)
     return Heard(envelope, place, person, _session(fields), _quoted(fields))

@@ -113,12 +113,21 @@ def sign(timestamp_ms: int, secret: str) -> str:
     return base64.b64encode(hmac.digest(secret.encode(), text, hashlib.sha256)).decode()
 
 
-def message_bodies(envelope: Envelope, form: Literal["text", "markdown"], keyword: str = "") -> list[dict[str, object]]:
-    """A message in the form of DingTalk's webhooks, its text in pieces. Raises Cannot."""
+def message_bodies(
+    envelope: Envelope, form: Literal["text", "markdown"], keyword: str = "", links: str = ""
+) -> list[dict[str, object]]:
+    """A message in the form of DingTalk's webhooks, its text in pieces. Raises Cannot.
+
+    links: in Markdown, below the last piece of a text; all of it goes as Markdown then.
+    """
     text = in_words(envelope)
+    if links and form == "text":
+        text, form = re.sub(r"\n+", "\n\n", text), "markdown"  # where a single line break is none
     mentions = _mentions(envelope.labels)
     room_bytes = TEXT_BYTES - 2 * json_bytes(",".join(_names(mentions)))  # in `at`, and in the text of Markdown
-    pieces = cut_to_pieces(text, room_bytes, measure=json_bytes)
+    pieces = cut_to_pieces(text, room_bytes - json_bytes(links), measure=json_bytes)
+    if links and pieces:
+        pieces[-1] = f"{pieces[-1]}\n\n{links}"
     bodied = _text if form == "text" else _markdown
     texts = [
         bodied(piece if keyword in piece else f"{keyword} {piece}", mentions if index == 0 else {})
