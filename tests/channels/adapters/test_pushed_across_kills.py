@@ -109,3 +109,37 @@ async def _answered(client: Any, api: feishu_app.FeishuOpenApi, connection: feis
     await connection.push(feishu_app.event("im.message.message_read_v1", {"message_id_list": [ticket]}))
     await until(lambda: states()[-1] == "read")
     return states()
+
+
+async def test_a_tap_answers_its_question_and_no_other_one(tmp_path: Path) -> None:
+    """By DingTalk, the older of two that offer the same answers."""
+    with dingtalk_app.DingTalkOpenApi() as api:
+        async with dingtalk_app.DingTalkStream(api) as stream:
+            fields = {
+                "kind": "dingtalk-app", "client_id": dingtalk_app.CLIENT_ID,
+                "client_secret": dingtalk_app.CLIENT_SECRET, "base_url": api.url,
+            }  # fmt: skip
+            hub = HubProcess(tmp_path, _config(fields, "manager7"))
+            await asyncio.to_thread(hub.start)
+            try:
+                await until(lambda: stream.connections, 30)
+                with hub.client() as client:
+                    asked = []
+                    for number in (7, 8):
+                        question = {
+                            "to": "channel:im/manager7",
+                            "question": f"Stop {number}?",
+                            "choices": ["yes", "no"],
+                        }
+                        reply = await asyncio.to_thread(client.post, "/api/questions", json=question)
+                        asked.append(reply.json()["id"])
+                        await until(lambda number=number: len(api.sent) == number - 6)  # type: ignore[misc]
+                    (_, words), _ = dingtalk_app.tapped(api.texts[0])
+                    await stream.push(dingtalk_app.said(words))
+                    await until(lambda: stream.acknowledged)
+                    found = [(await asyncio.to_thread(client.get, f"/api/questions/{id}")).json() for id in asked]
+            finally:
+                await asyncio.to_thread(hub.close)
+    assert [(one["state"], (one["answer"] or {}).get("choice")) for one in found] == [
+        ("answered", "yes"), ("open", None),
+    ]  # fmt: skip
