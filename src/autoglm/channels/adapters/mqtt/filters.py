@@ -11,7 +11,9 @@ from autoglm.core.ports import KeyValue
 MOST = 1_000
 """Of those to be given up; what is beyond that stays with the broker until its session ends."""
 PACKET_BYTES = 16_384
-"""Of the filters in one UNSUBSCRIBE; some brokers bear no large ones. A single longer filter goes by itself."""
+"""Of one UNSUBSCRIBE; some brokers bear no large ones, and do not say so."""
+_HEAD_BYTES = 8
+"""Before the filters at most: fixed header, packet identifier and no properties (MQTT 5.0, sections 2.1 and 3.10)."""
 PACKET_FILTERS = 100
 _decode = msgspec.json.Decoder(list[str]).decode
 
@@ -54,12 +56,15 @@ class Filters:
         if not has_session:
             self._gone.update(self._stale)
 
-    def next_packet(self) -> list[str]:
-        """The next ones to give up by one UNSUBSCRIBE; none when the broker was asked for all."""
-        count = size_bytes = 0
+    def next_packet(self, limit_bytes: int) -> list[str]:
+        """The next ones to give up by one UNSUBSCRIBE; none when the broker was asked for all.
+
+        limit_bytes: of a packet, as the broker said; a filter by itself goes whatever its length, for it came there.
+        """
+        count, size_bytes = 0, _HEAD_BYTES
         for pattern in self._left[:PACKET_FILTERS]:
             size_bytes += 2 + len(pattern.encode("utf-8", "replace"))  # MQTT 5.0, section 3.10.3
-            if count and size_bytes > PACKET_BYTES:
+            if count and size_bytes > min(PACKET_BYTES, limit_bytes):
                 break
             count += 1
         packet, self._left = self._left[:count], self._left[count:]

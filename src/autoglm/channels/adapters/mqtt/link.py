@@ -374,7 +374,7 @@ class Link:
     def _give_up(self, client: "Client") -> None:
         """Of the filters that the settings lost: one packet after the other, so that none is large."""
         self._given_up = None, ()
-        if not (patterns := self._filters.next_packet()):
+        if not (patterns := self._filters.next_packet(self._offer.packet_bytes)):
             self._has_pruned.set()
             return
         _, mid = client.unsubscribe(patterns)
