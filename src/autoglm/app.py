@@ -268,9 +268,8 @@ class Hub:
         )
         self._outbox = outbox = Outbox(store.log, store.keyvalue, directory.outgoing, settings.outbox)
         self._mailbox = Mailbox(
-            store.log, store.keyvalue, self._groups, self._serves_model, directory.check_message,
-            is_on_its_way=outbox.is_on_its_way,
-        )  # fmt: skip
+            store.log, store.keyvalue, self._groups, self._serves_model, directory.check_message, ends=outbox.ends
+        )
         self._notifier = Notifier(
             store.log, store.keyvalue, self._mailbox, routes=settings.route, inhibits=settings.inhibit,
             people=settings.person, members=self._members,

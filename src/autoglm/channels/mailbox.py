@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from autoglm.channels.delivery import Words
+from autoglm.channels.ends import Ends
 from autoglm.channels.expiry import Expiries, expiry_note
 from autoglm.channels.groups import Groups, how_to_make
 from autoglm.channels.outbox.attempts import words_of_expired
@@ -44,15 +45,14 @@ class Mailbox:
 
     def __init__(
         self, log: Log, keyvalue: KeyValue, groups: Groups, serves_model: Callable[[str], bool],
-        check_channel: Callable[[Envelope], None] | None = None, *,
-        is_on_its_way: Callable[[str], bool] = lambda id: False,
+        check_channel: Callable[[Envelope], None] | None = None, *, ends: Ends | None = None,
     ) -> None:  # fmt: skip
         """check_channel: raises UnknownRecipient, InvalidField where no channel can carry the message.
 
-        is_on_its_way: whether a channel is sending the message of this id now, and will tell how that ended.
+        ends: those of the outbox, where there is one.
         """
         self._check_channel = check_channel or _no_channel
-        self._is_on_its_way = is_on_its_way
+        self._ends = ends or Ends(log)
         self._log = log
         self._keyvalue = keyvalue
         self._serves_model = serves_model
@@ -202,26 +202,31 @@ class Mailbox:
 
     async def report(self, envelope: Envelope, state: AckState, *, by: str) -> int:
         """Append a step that the recipient `by` reports; returns its seq. Reporting twice is once."""
-        appended = await self._log.append(receipt_record(envelope.id, envelope.from_, state, by=by))
+        async with self._ends.written(envelope.id):  # what somebody has read does not expire after that
+            appended = await self._log.append(receipt_record(envelope.id, envelope.from_, state, by=by))
         return appended.seq
 
     async def fail(self, envelope: Envelope, detail: str) -> None:
-        """Append that the message will never be answered or delivered, and why."""
-        await self._log.append(receipt_record(envelope.id, envelope.from_, "failed", by=envelope.to, detail=detail))
+        """Append that the message will never be answered, and why, unless it has ended."""
+        await self._end(
+            envelope, [receipt_record(envelope.id, envelope.from_, "failed", by=envelope.to, detail=detail)]
+        )
 
     async def cancel(self, envelope: Envelope) -> None:
-        """Append that the sender took it back."""
-        await self._log.append(receipt_record(envelope.id, envelope.from_, "cancelled", by=envelope.to))
+        """Append that the sender took it back, unless it has ended."""
+        await self._end(envelope, [receipt_record(envelope.id, envelope.from_, "cancelled", by=envelope.to)])
 
     async def answer(self, message: Envelope, answer: Envelope) -> None:
-        """Store a model's answer and that the message thereby is delivered, in one step."""
+        """Store a model's answer and that the message thereby is delivered, in one step; nothing, if it has ended."""
         stamped = msgspec.structs.replace(answer, timestamp=now_ms())
-        await self._log.append_all(
-            [
-                _record(stamped, self._subjects(stamped)),
-                receipt_record(message.id, message.from_, "delivered", by=message.to),
-            ]
-        )
+        delivered = receipt_record(message.id, message.from_, "delivered", by=message.to)
+        await self._end(message, [_record(stamped, self._subjects(stamped)), delivered])
+
+    async def _end(self, message: Envelope, records: Sequence[NewRecord]) -> None:
+        """Of a message to a model."""
+        async with self._ends.written(message.id):
+            if not await self._ends.has_ended(message.id):
+                await self._log.append_all(records)
 
     async def is_settled(self, envelope: Envelope) -> bool:
         """True when a message to a model needs no more work: answered, failed, expired or cancelled."""
@@ -241,11 +246,7 @@ class Mailbox:
         """All steps of a message, `accepted` first."""
         await self._expire(envelope)
         accepted = Receipt(message=envelope.id, state="accepted", time=record.time_ms)
-        return [accepted, *await self._steps(envelope.id)]
-
-    async def _steps(self, id: str) -> list[Receipt]:
-        records = await self._log.read(subject_of_message(id), limit=100_000)
-        return [msgspec.json.decode(record.body, type=Receipt) for record in records]
+        return [accepted, *await self._ends.steps(envelope.id)]
 
     async def recipient_of(self, envelope: Envelope, record: Record, by: str | None) -> str:
         """Whose acknowledgement this is. Raises InvalidField when `by` did not get the message.
@@ -300,9 +301,10 @@ class Mailbox:
             if not records:
                 break
             envelopes = [decode_envelope(record.body) for record in records]
-            await self._log.append_all(
-                [receipt_record(entry.id, entry.from_, "delivered", by=address) for entry in envelopes]
-            )
+            async with self._ends.written(*(entry.id for entry in envelopes if entry.expires_at is not None)):
+                await self._log.append_all(
+                    [receipt_record(entry.id, entry.from_, "delivered", by=address) for entry in envelopes]
+                )
             known = await self._advance(_cursor_key(address, reader), records[-1].seq)
 
     async def _advance(self, key: str, seq: int) -> int:
@@ -329,19 +331,20 @@ class Mailbox:
         """Append `expired` when the time is over and nobody has the message. False while that is not known."""
         if envelope.expires_at is None:
             return True
-        if envelope.expires_at > now_ms() or self._is_on_its_way(envelope.id):
+        if envelope.expires_at > now_ms():
             return False
-        if not [step for step in await self._steps(envelope.id) if step.state != "queued"]:
-            words = (
-                await words_of_expired(self._log, envelope.id) if envelope.to.startswith("channel:") else Words("", "")
-            )
-            await self._log.append(
-                receipt_record(
-                    envelope.id, envelope.from_, "expired", by=envelope.to, detail=words.en, detail_zh=words.zh,
-                    time_ms=envelope.expires_at,
-                )
-            )  # fmt: skip
-        return True
+        async with self._ends.written(envelope.id) as is_free:
+            if is_free and all(step.state == "queued" for step in await self._ends.steps(envelope.id)):
+                await self._append_expired(envelope, envelope.expires_at)
+            return is_free
+
+    async def _append_expired(self, envelope: Envelope, expires_at: int) -> None:
+        is_for_channel = envelope.to.startswith("channel:")
+        words = await words_of_expired(self._log, envelope.id) if is_for_channel else Words("", "")
+        await self._log.append(receipt_record(
+            envelope.id, envelope.from_, "expired", by=envelope.to, detail=words.en, detail_zh=words.zh,
+            time_ms=expires_at,
+        ))  # fmt: skip
 
 
 def subject_of_replies(id: str) -> str:

@@ -35,9 +35,8 @@ class Office:
         self.store = store
         self.outbox = Outbox(store.log, store.keyvalue, channels, outbox_settings)
         self.mailbox = Mailbox(
-            store.log, store.keyvalue, Groups(store.keyvalue), lambda name: True, lambda _: None,
-            is_on_its_way=self.outbox.is_on_its_way,
-        )  # fmt: skip
+            store.log, store.keyvalue, Groups(store.keyvalue), lambda name: True, lambda _: None, ends=self.outbox.ends
+        )
 
     async def post(self, text: str, to: str = "channel:c/t", **fields: Any) -> str:
         envelope = msgspec.convert({"to": to, "content": text, "from": "user:a", **fields}, Envelope)

@@ -22,6 +22,7 @@ from autoglm.channels.settings import OutboxSettings
 from autoglm.channels.tickets import message_of
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.errors import StorageFull
+from channels.clock import Clock
 from channels.outbox.office import EAGER, office, robot, settings
 from channels.scripted_channel import ScriptedChannel
 from eventually import until
@@ -29,6 +30,7 @@ from eventually import until
 BUSY = transient("busy", Words("the vendor is busy", "服务方繁忙"))
 LOST = transient("cut", Words("the connection was cut", "连接中断"), is_in_doubt=True)
 NEVER = permanent("40058", Words("a field is wrong", "字段有误"))
+PATIENT = EAGER.model_copy(update={"attempt_timeout_s": 600.0})
 SLOWLY = throttled("45009", Words("too many", "过多"), 0.05)
 STRANGER = unauthorized("93000", Words("the key is not known", "key 无效"))
 
@@ -564,18 +566,22 @@ async def test_what_is_over_the_limit_goes_out_in_a_digest(tmp_path: Path) -> No
     assert ends[5].detail == "it went out in a digest of 10 messages"
 
 
-async def test_urgent_messages_and_those_of_threads_stay_themselves(tmp_path: Path) -> None:
-    channel = ScriptedChannel(robot(count=2, per_s=2.0, digest_bytes=2000))
+async def test_urgent_messages_and_those_of_threads_stay_themselves(tmp_path: Path, clock: Clock) -> None:
+    channel = ScriptedChannel(robot(count=2, per_s=60.0, digest_bytes=2000))
     channel.gate = anyio.Event()
-    async with office(tmp_path, (channel, settings())) as hub:
+    async with office(tmp_path, (channel, settings()), outbox=PATIENT) as hub:
         ids = [await hub.post("first")]
         await until(lambda: channel.tried)
+        clock.pass_s(30)
         ids += [await hub.post(f"plain {number}") for number in range(3)]
         ids += [await hub.post("urgent", priority=9), await hub.post("of a thread", thread="t")]
         await until(lambda: sum(state.waiting for state in hub.outbox.states()) == 6)
         channel.gate.set()
+        await until(lambda: channel.texts == ["first", "urgent"])
+        clock.pass_s(32)  # one place is free again, for three plain ones
+        await hub.settled_but(1)
+        clock.pass_s(30)
         await hub.ends(*ids)
-    assert channel.texts[:2] == ["first", "urgent"]
     assert "of a thread" in channel.texts
     assert [text for text in channel.texts if "plain 0" in text and "plain 2" in text]
 
@@ -738,6 +744,35 @@ async def test_a_drain_waits_for_what_is_on_its_way_and_begins_nothing(tmp_path:
         assert [step.state for step in await hub.steps(ids[0])] == ["sent"]
         assert await hub.steps(ids[1]) == []
     assert channel.tried == ["one"]
+
+
+async def test_a_drain_does_not_wait_for_what_waits_for_a_limit(tmp_path: Path) -> None:
+    channel = ScriptedChannel(Limits(windows=((1, 3600.0),), parallel=4))
+    async with office(tmp_path, (channel, settings(overflow="wait"))) as hub:
+        async with anyio.create_task_group() as tasks:  # so that several begin before the first has its place
+            for number in range(4):
+                tasks.start_soon(partial(hub.post, f"m{number}", id=f"m{number}"))
+        await until(lambda: channel.sent)
+        await hub.outbox.drain(2.0)
+        (state,) = hub.outbox.states()
+        assert (state.waiting, state.running) == (3, 0)
+        assert len(hub.outbox._cursor().open) == 3
+
+
+async def test_a_drain_lets_a_message_in_parts_go_on_after_the_next_start(tmp_path: Path) -> None:
+    channel = ScriptedChannel(piece_bytes=64)
+    channel.gate = gate = anyio.Event()
+    async with office(tmp_path, (channel, settings())) as hub:
+        id = await hub.post("x" * 150, id="m")
+        await until(lambda: channel.tried)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hub.outbox.drain, 5.0)
+            await anyio.lowlevel.checkpoint()
+            gate.set()
+        assert [key for _, _, key in channel.sent] == ["m.0"]
+    async with office(tmp_path, (channel, settings(on_doubt="fail"))) as hub:
+        assert [end.state for end in await hub.ends(id)] == ["sent"]
+    assert [key for _, _, key in channel.sent] == ["m.0", "m.1", "m.2"]
 
 
 async def test_a_part_that_the_vendor_took_is_not_sent_again_after_a_kill(tmp_path: Path) -> None:

@@ -28,9 +28,11 @@ class Desk:
         tree = tomllib.loads(config)
         self.store = store
         self.groups = Groups(store.keyvalue)
-        self.mailbox = Mailbox(store.log, store.keyvalue, self.groups, lambda name: True, lambda _: None)
         outgoing = {name: Outgoing(channel, settings(name)) for name, channel in channels.items()}
         self.outbox = Outbox(store.log, store.keyvalue, outgoing, EAGER)
+        self.mailbox = Mailbox(
+            store.log, store.keyvalue, self.groups, lambda name: True, lambda _: None, ends=self.outbox.ends
+        )
         self.notifier = Notifier(
             store.log, store.keyvalue, self.mailbox, members=self._members,
             routes=[RouteSettings.model_validate(entry) for entry in tree.get("route", ())],

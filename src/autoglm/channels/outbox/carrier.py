@@ -1,7 +1,6 @@
 """Carries one message, or a digest of several, to its channel: one attempt, noted before and after."""
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import structlog
 from autoglm.channels.backoff import pause_s
 from autoglm.channels.channel import Cannot, Channel, Parcel
 from autoglm.channels.delivery import Delivery, Words, permanent, transient
+from autoglm.channels.ends import Ends
 from autoglm.channels.outbox.ages import Ages
 from autoglm.channels.outbox.attempts import answer_record, attempt_record, find
 from autoglm.channels.outbox.dead_letters import DeadLetters
@@ -57,18 +57,16 @@ class Letter(NamedTuple):
 
 
 class Carrier:
-    def __init__(self, store: Log, dead: DeadLetters, settings: OutboxSettings) -> None:
+    def __init__(self, store: Log, ends: Ends, dead: DeadLetters, settings: OutboxSettings) -> None:
         self._log = store
+        self._ends = ends
         self._dead = dead
         self._settings = settings
         self.ages = Ages()
-        self._on_its_way: set[str] = set()
+        self.is_stopping = False
+        """No further request goes out: what was begun goes back to its lane."""
         self.counts: dict[tuple[str, str], int] = {}
         """Attempts by (channel, how they ended)."""
-
-    def is_on_its_way(self, id: str) -> bool:
-        """Whether a request for this message may be out; how that ended will be written down."""
-        return id in self._on_its_way
 
     def is_given_up(self, seq: int, time_ms: int, outgoing: Outgoing, *, in_s: float = 0.0) -> bool:
         """Whether what the hub took at time_ms is too old now, or will be in in_s."""
@@ -96,39 +94,57 @@ class Carrier:
     async def _is_tried_again(self, lane: Lane, letter: Letter, doubt: Delivery, outgoing: Outgoing | None) -> bool:
         """What an earlier run had begun: write down that nobody knows how it ended. False when that is its end."""
         if outgoing is not None and outgoing.settings.on_doubt == "fail":
-            await self._settle(lane, letter, _never_twice(doubt), [])
+            await self.give_up(lane, letter, _never_twice(doubt))
             return False
         await self._written(partial(self._log.append, _receipt(letter, "queued", doubt, now_ms())))
         return True
 
     async def carry(self, lane: Lane, letter: Letter, outgoing: Outgoing) -> None:
         """Compose and send it, all parts that the vendor has not yet."""
+        async with self._ends.carried(letter.envelope.id):
+            if await self._has_ended(letter):
+                lane.settle(letter.seq)
+            elif parcels := await self._composed(lane, letter, outgoing):
+                await self._send_parts(lane, letter, parcels, outgoing)
+
+    async def _composed(self, lane: Lane, letter: Letter, outgoing: Outgoing) -> Sequence[Parcel]:
+        """Nothing where that fails: then it is settled."""
         try:
-            parcels = outgoing.channel.compose(letter.envelope, letter.target)
+            if parcels := outgoing.channel.compose(letter.envelope, letter.target):
+                return parcels
+            words = Words("the channel's adapter makes nothing of this message", "渠道适配器未能由该消息生成内容")
+            failure = permanent("empty", words)
         except Cannot as error:
-            await self._settle(lane, letter, error.delivery, [])
-            return
+            failure = error.delivery
         except Exception as error:  # noqa: BLE001  # an adapter's bug must not stop the lane
             log.error("compose_crashed", channel=lane.channel, error=crash(error))
             words = Words("the channel's adapter failed on this message", "渠道适配器处理该消息时出错")
-            await self._settle(lane, letter, permanent("crashed", words), [])
-            return
-        if not parcels:
-            words = Words("the channel's adapter makes nothing of this message", "渠道适配器未能由该消息生成内容")
-            await self._settle(lane, letter, permanent("empty", words), [])
-            return
-        letter = letter._replace(tried=letter.tried._replace(attempts=letter.tried.attempts + 1))
-        first = min(letter.tried.parts, len(parcels) - 1)  # of larger parts after a change of the settings
+            failure = permanent("crashed", words)
+        await self._settle(lane, letter, failure, [])
+        return ()
+
+    async def _send_parts(self, lane: Lane, letter: Letter, parcels: Sequence[Parcel], outgoing: Outgoing) -> None:
+        tried = letter.tried
+        first = min(tried.parts, len(parcels) - 1)  # of larger parts after a change of the settings
         for part in range(first, len(parcels)):
-            letter = letter._replace(tried=letter.tried._replace(parts=part))
-            await lane.window.enter()
-            with self._out([letter]):
-                is_next = await self._send_part(lane, letter, parcels, outgoing)
-            if not is_next:
+            gives_way = part > first and lane.gives_way(monotonic_s(), letter.envelope.priority)
+            if gives_way or not self._starts(lane):
+                lane.put_back(letter.seq, tried._replace(parts=part))
+                return
+            letter = letter._replace(tried=tried._replace(attempts=tried.attempts + 1, parts=part))
+            if not await self._send_part(lane, letter, parcels, outgoing):
                 return
 
+    def _starts(self, lane: Lane) -> bool:
+        """Take a place for a request that goes out now. False: the hub stops, or others have taken the places."""
+        now_s = monotonic_s()
+        if self.is_stopping or lane.window.wait_s(now_s) > 0:
+            return False
+        lane.window.take(now_s)
+        return True
+
     async def _send_part(self, lane: Lane, letter: Letter, parcels: Sequence[Parcel], outgoing: Outgoing) -> bool:
-        """Whether the next part is to follow at once."""
+        """Whether the next part is to follow."""
         if _has_expired(letter):
             lane.settle(letter.seq)  # the mailbox says so
             return False
@@ -148,22 +164,22 @@ class Carrier:
             await self._settle(lane, letter, delivery, [delivery.ticket] if delivery.ticket else [])
             return False
         await self._note_answer(lane, letter, delivery, part)
-        if not lane.gives_way(monotonic_s(), letter.envelope.priority):
-            return True
-        lane.put_back(letter.seq, Tried(attempts=letter.tried.attempts - 1, parts=part + 1))
-        return False
+        return True
 
     async def carry_digest(self, lane: Lane, letters: Sequence[Letter], parcel: Parcel, outgoing: Outgoing) -> None:
         """Send several messages as one."""
-        await lane.window.enter()
-        with self._out(letters):
-            await self._send_digest(lane, letters, parcel, outgoing)
+        async with self._ends.carried(*(letter.envelope.id for letter in letters)):
+            ended = [letter for letter in letters if await self._has_ended(letter)]
+            for letter in ended:
+                lane.settle(letter.seq)
+            if not ended and self._starts(lane):
+                await self._send_digest(lane, letters, parcel, outgoing)
+                return
+            for letter in letters:  # those that are left make another digest
+                if letter not in ended:
+                    lane.put_back(letter.seq, letter.tried)
 
     async def _send_digest(self, lane: Lane, letters: Sequence[Letter], parcel: Parcel, outgoing: Outgoing) -> None:
-        if any(_has_expired(letter) for letter in letters):  # the others make another digest
-            for letter in letters:
-                lane.put_back(letter.seq, letter.tried)
-            return
         number = 1 + max(letter.tried.attempts for letter in letters)
         letters = [letter._replace(tried=Tried(attempts=number)) for letter in letters]
         try:
@@ -193,20 +209,19 @@ class Carrier:
             )
 
     async def give_up(self, lane: Lane, letter: Letter, delivery: Delivery) -> None:
-        """It goes to the dead letters."""
-        await self._settle(lane, letter, delivery, [])
+        """It goes to the dead letters, unless it has ended otherwise."""
+        async with self._ends.carried(letter.envelope.id):
+            if await self._has_ended(letter):
+                lane.settle(letter.seq)
+            else:
+                await self._settle(lane, letter, delivery, [])
+
+    async def _has_ended(self, letter: Letter) -> bool:
+        """Its time is over, which the mailbox writes down, or was over when a wrong clock said so."""
+        has_time = letter.envelope.expires_at is not None  # else it ends here only, and nothing is read
+        return has_time and (_has_expired(letter) or await self._ends.has_ended(letter.envelope.id))
 
     # --- one attempt ---
-
-    @contextmanager
-    def _out(self, letters: Sequence[Letter]) -> Iterator[None]:
-        """Meanwhile nobody else says how these ended."""
-        ids = {letter.envelope.id for letter in letters}
-        self._on_its_way |= ids
-        try:
-            yield
-        finally:
-            self._on_its_way -= ids
 
     async def _note(self, lane: Lane, letters: Sequence[Letter], part: int) -> None:
         """Write down that a request goes out now."""
@@ -295,7 +310,7 @@ class Carrier:
         lane.paused_until_s = max(lane.paused_until_s, now_s + wait_s)
 
     async def _settle(self, lane: Lane, letter: Letter, delivery: Delivery, tickets: Sequence[str]) -> None:
-        """Write down how it ended; nothing is left to do."""
+        """Write down how it ended, while `Ends` has it; nothing is left to do."""
         state = _STATES[delivery.outcome]
         records = [_receipt(letter, state, delivery), *(
             ticket_record(lane.channel, ticket, letter.envelope.id) for ticket in tickets

@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 
 from autoglm.channels.channel import Cannot, Limits, Parcel
 from autoglm.channels.delivery import Words, permanent, transient
+from autoglm.channels.ends import Ends
 from autoglm.channels.outbox import attempts, digest
 from autoglm.channels.outbox.carrier import Carrier, Letter, Outgoing, given_up, target_of
 from autoglm.channels.outbox.dead_letters import DeadLetters
@@ -93,7 +94,9 @@ class Outbox:
         self._keyvalue = keyvalue
         self._channels = channels
         self.dead_letters = DeadLetters(keyvalue)
-        self._carrier = Carrier(store, self.dead_letters, settings)
+        self.ends = Ends(store)
+        """To be shared with the mailbox."""
+        self._carrier = Carrier(store, self.ends, self.dead_letters, settings)
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._changed: dict[tuple[str, str], anyio.Event] = {}
         self._read_seq = 0
@@ -102,7 +105,6 @@ class Outbox:
         self._parked: dict[str, int] = {}
         """By channel that has no more lanes, the number from which on its messages are in the log only."""
         self._unparking: set[str] = set()
-        self._is_draining = False
         self._saved: Cursor | None = None
         self._starts: dict[tuple[str, str], tuple[float, tuple[float, ...]]] = {}
         """Of lanes that are not there now, by (channel, target): how long the vendor counts their last attempts, and
@@ -121,10 +123,6 @@ class Outbox:
         """The channels some of whose messages wait in the log for a lane."""
         return tuple(sorted(self._parked))
 
-    def is_on_its_way(self, id: str) -> bool:
-        """Whether a request for this message may be out; how that ended will be written down."""
-        return self._carrier.is_on_its_way(id)
-
     def states(self) -> list[LaneState]:
         now_s = monotonic_s()
         return [_state(entry.lane, now_s) for _, entry in sorted(self._lanes.items())]
@@ -138,8 +136,8 @@ class Outbox:
         return len(found)
 
     async def drain(self, within_s: float) -> None:
-        """Begin nothing more, and wait for the answers to what is on its way."""
-        self._is_draining = True
+        """Begin nothing more, and wait for the answers to what is on its way; what waits for a limit waits on."""
+        self._carrier.is_stopping = True
         with anyio.move_on_after(within_s):
             while any(entry.lane.running for entry in self._lanes.values()):  # noqa: ASYNC110  # at the end of a run
                 await anyio.sleep(_DRAIN_LOOK_S)
@@ -315,7 +313,7 @@ class Outbox:
     def _is_busy(self, entry: _Lane) -> bool:
         """Nothing more can begin before something ends."""
         parallel = 1 if entry.lane.failures else entry.parallel  # one shows whether the vendor is back
-        return self._is_draining or len(entry.lane.running) >= parallel
+        return self._carrier.is_stopping or len(entry.lane.running) >= parallel
 
     def _least_priority(self, entry: _Lane) -> int:
         quiet = None if entry.outgoing is None else entry.outgoing.settings.quiet

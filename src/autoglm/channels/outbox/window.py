@@ -3,10 +3,6 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-import anyio
-
-from autoglm.core.clock import monotonic_s
-
 _MARGIN = 1.02
 """The vendor counts when requests arrive, which is not evenly later."""
 
@@ -23,12 +19,6 @@ class Window:
         """How long until one more request may start; 0 when it may now."""
         waits = [starts[0] + seconds - now_s for starts, seconds in self._windows if len(starts) == starts.maxlen]
         return max(0.0, *waits, 0.0 if self._shared is None else self._shared.wait_s(now_s))
-
-    async def enter(self) -> None:
-        """Wait for a place, and take it."""
-        while (wait_s := self.wait_s(monotonic_s())) > 0:  # noqa: ASYNC110  # the condition is the time itself
-            await anyio.sleep(wait_s)
-        self.take(monotonic_s())
 
     def room(self, now_s: float) -> int | None:
         """How many requests may start now by what is not shared; None where there is no limit."""
