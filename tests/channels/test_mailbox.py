@@ -18,7 +18,7 @@ from autoglm.core.envelope import Envelope
 from autoglm.core.errors import HubError, InvalidField, NotFound, QueueFull, StorageFull
 from autoglm.core.payer import Payer
 from autoglm.store import Store, StoreSettings, open_store
-from eventually import until
+from channels.clock import Clock
 
 
 @pytest.fixture
@@ -127,8 +127,8 @@ async def has_receipts(mailbox: Mailbox, count: int) -> bool:
     return len([record for record in records if is_receipt(record)]) == count
 
 
-async def test_expiries_are_taken_up_after_a_restart_and_settled_once(tmp_path: Path) -> None:
-    soon = now_ms() + 1000  # none of them may be over before all are sent
+async def test_expiries_are_taken_up_after_a_restart_and_settled_once(tmp_path: Path, clock: Clock) -> None:
+    soon = clock.now_ms() + 60_000
     async with open_store(tmp_path, StoreSettings()) as store:
         before = await mailbox_on(store)
         for number in range(5):
@@ -136,7 +136,7 @@ async def test_expiries_are_taken_up_after_a_restart_and_settled_once(tmp_path: 
         await before.send(envelope(id="later", expires_at=soon + 3_600_000), sender="")
         read, _ = await before.get("e0")
         await before.report(read, "read", by="user:a")
-    await until(lambda: now_ms() > soon)
+    clock.pass_s(61)
     for _ in range(2):
         async with open_store(tmp_path, StoreSettings()) as store:
             mailbox = await mailbox_on(store)
@@ -150,12 +150,13 @@ async def test_expiries_are_taken_up_after_a_restart_and_settled_once(tmp_path: 
 
 
 async def test_the_sweep_reports_to_the_sender_though_nobody_asks(
-    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+    mailbox: Mailbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expiry, "_SWEEP_S", 0.01)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(mailbox.run)
-        await mailbox.send(envelope(id="gone", expires_at=now_ms() + 300), sender="")
+        await mailbox.send(envelope(id="gone", expires_at=clock.now_ms() + 60_000), sender="")
+        clock.pass_s(61)
         with anyio.fail_after(10):
             (record,) = await mailbox.follow("user:b", after=0, timeout_s=10)
         tasks.cancel_scope.cancel()
@@ -164,7 +165,7 @@ async def test_the_sweep_reports_to_the_sender_though_nobody_asks(
 
 @pytest.mark.parametrize("refusal", [StorageFull("hub.db"), QueueFull(10_000, 1.0)], ids=["disk", "queue"])
 async def test_a_full_disk_or_queue_delays_expiries_and_stops_nothing(
-    mailbox: Mailbox, store: Store, monkeypatch: pytest.MonkeyPatch, refusal: HubError
+    mailbox: Mailbox, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, refusal: HubError
 ) -> None:
     monkeypatch.setattr(expiry, "_SWEEP_S", 0.01)
     append = store.log.append
@@ -176,7 +177,8 @@ async def test_a_full_disk_or_queue_delays_expiries_and_stops_nothing(
             raise refusal
         return await append(record)
 
-    await mailbox.send(envelope(id="late", expires_at=now_ms() + 300), sender="")
+    await mailbox.send(envelope(id="late", expires_at=clock.now_ms() + 60_000), sender="")
+    clock.pass_s(61)
     monkeypatch.setattr(store.log, "append", full)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(mailbox.run)
@@ -188,13 +190,14 @@ async def test_a_full_disk_or_queue_delays_expiries_and_stops_nothing(
 
 
 async def test_the_place_from_which_expiries_are_loaded_moves_on(
-    mailbox: Mailbox, store: Store, monkeypatch: pytest.MonkeyPatch
+    mailbox: Mailbox, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expiry, "_SWEEP_S", 0.01)
     monkeypatch.setattr(expiry, "_SETTLED_A_NOTE", 2)
-    await mailbox.send(envelope(id="open", expires_at=now_ms() + 3_600_000), sender="")
+    await mailbox.send(envelope(id="open", expires_at=clock.now_ms() + 3_600_000), sender="")
     for number in range(4):
-        await mailbox.send(envelope(id=f"n{number}", expires_at=now_ms() + 300), sender="")
+        await mailbox.send(envelope(id=f"n{number}", expires_at=clock.now_ms() + 60_000), sender="")
+    clock.pass_s(61)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(mailbox.run)
         await until_so(lambda: store.keyvalue.get("mailbox/expiry"))

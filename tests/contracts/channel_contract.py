@@ -3,7 +3,6 @@
 import base64
 import random
 import re
-import time
 import tracemalloc
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -20,8 +19,6 @@ from autoglm.core.envelope import Envelope, check_texts
 from fakes.vendor import Fault
 
 HUGE_BYTES = 10_000_000
-_HUGE_S = 20.0
-"""A second or two on an idle machine."""
 _HUGE_MEMORY_BYTES = 256 << 20
 """Of Python's objects at most at once, those of the far end included: it runs beside."""
 _MOST_PIECES = 50
@@ -105,7 +102,7 @@ class ChannelContract:
         ids=["family", "zero_width", "flags", "escapes"],
     )
     async def test_ten_megabytes_of_text_have_a_true_end(self, rig: Rig, filler: str) -> None:
-        """Whole, in pieces, cut with a mark, or refused for good; never cut in silence, and within time and memory."""
+        """Whole, in pieces, cut with a mark, or refused for good; never cut in silence, and within memory."""
         text = filler * (HUGE_BYTES // len(filler.encode()))
         found = await self.ended(rig, message(text))
         if found[0].outcome != "permanent":
@@ -139,14 +136,12 @@ class ChannelContract:
     async def ended(self, rig: Rig, envelope: Envelope) -> list[Delivery]:
         """What becomes of a message: one refusal, or its pieces, which have all been taken."""
         tracemalloc.start(1)
-        began_s = time.monotonic()
         try:
             found = await rig.send(envelope)
         except Cannot as error:
             found = [error.delivery]
-        took_s, (_, peak_bytes) = time.monotonic() - began_s, tracemalloc.get_traced_memory()
+        _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert took_s < _HUGE_S
         assert peak_bytes < _HUGE_MEMORY_BYTES
         assert 1 <= len(found) <= _MOST_PIECES
         outcomes = {delivery.outcome for delivery in found}

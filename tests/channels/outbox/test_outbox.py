@@ -20,7 +20,7 @@ from autoglm.channels.delivery import (
 )
 from autoglm.channels.settings import OutboxSettings
 from autoglm.channels.tickets import message_of
-from autoglm.core.clock import monotonic_s, now_ms
+from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import StorageFull
 from channels.clock import Clock
 from channels.outbox.office import EAGER, office, robot, settings
@@ -241,13 +241,15 @@ async def test_what_is_urgent_goes_between_the_parts_of_a_long_message(tmp_path:
     assert keys == [f"long.{part}" for part in range(len(keys))]
 
 
-async def test_a_message_that_expires_while_it_waits_says_so_and_is_not_sent(tmp_path: Path) -> None:
+async def test_a_message_that_expires_while_it_waits_says_so_and_is_not_sent(tmp_path: Path, clock: Clock) -> None:
     channel = ScriptedChannel(Limits(parallel=1))
     channel.answers.append(throttled("45009", Words("too many", "过多"), 600.0))
     async with office(tmp_path, (channel, settings())) as hub:
         await hub.post("first")
         await until(lambda: channel.tried)
-        id = await hub.post("late", expires_at=now_ms() + 300)
+        id = await hub.post("late", expires_at=clock.now_ms() + 60_000)
+        await hub.read(id)
+        clock.pass_s(61)
         (end,) = await hub.ends(id)
         assert end.state == "expired"
         hub.outbox.hurry()
@@ -260,15 +262,16 @@ async def test_a_message_that_expires_while_it_waits_says_so_and_is_not_sent(tmp
     [(accepted(), ["sent"], ""), (BUSY, ["queued", "expired"], "the vendor is busy")],
 )
 async def test_time_that_runs_out_while_a_request_is_on_its_way_waits_for_its_end(
-    tmp_path: Path, answer: Delivery, states: list[str], detail: str
+    tmp_path: Path, clock: Clock, answer: Delivery, states: list[str], detail: str
 ) -> None:
     channel = ScriptedChannel()
     channel.gate = anyio.Event()
     channel.answers.append(answer)
-    async with office(tmp_path, (channel, settings())) as hub:
-        expires_at = now_ms() + 300
+    async with office(tmp_path, (channel, settings()), outbox=PATIENT) as hub:
+        expires_at = clock.now_ms() + 60_000
         id = await hub.post("late", expires_at=expires_at)
         await until(lambda: channel.running)
+        clock.pass_s(61)
         notes = hub.mailbox._expiries._waiting
         await until(lambda: not notes or notes[0] >> 53 > expires_at)  # the mailbox has looked
         assert await hub.steps(id) == []  # asking does not end it either
@@ -281,12 +284,13 @@ async def test_time_that_runs_out_while_a_request_is_on_its_way_waits_for_its_en
     assert steps[-1].detail == detail
 
 
-async def test_what_was_in_doubt_when_its_time_ran_out_says_so(tmp_path: Path) -> None:
+async def test_what_was_in_doubt_when_its_time_ran_out_says_so(tmp_path: Path, clock: Clock) -> None:
     channel = ScriptedChannel()
     channel.gate = anyio.Event()
     async with office(tmp_path, (channel, settings())) as hub:
-        id = await hub.post("late", expires_at=now_ms() + 500)
+        id = await hub.post("late", expires_at=clock.now_ms() + 60_000)
         await until(lambda: channel.running)
+    clock.pass_s(61)
     async with office(tmp_path, (channel, settings())) as hub:
         (end,) = await hub.ends(id)
     assert (end.state, "may have been delivered" in end.detail, "可能已送达" in end.detail_zh) == (
@@ -296,24 +300,29 @@ async def test_what_was_in_doubt_when_its_time_ran_out_says_so(tmp_path: Path) -
     )
 
 
-async def test_what_expired_while_it_waited_for_the_limit_is_not_sent(tmp_path: Path) -> None:
-    channel = ScriptedChannel(Limits(windows=((1, 1.0),), parallel=2))
+async def test_what_expired_while_it_waited_for_the_limit_is_not_sent(tmp_path: Path, clock: Clock) -> None:
+    channel = ScriptedChannel(Limits(windows=((1, 600.0),), parallel=2))
     async with office(tmp_path, (channel, settings(overflow="wait"))) as hub:
         await hub.post("first")
         await until(lambda: channel.sent)
-        id = await hub.post("late", expires_at=now_ms() + 200)
+        id = await hub.post("late", expires_at=clock.now_ms() + 60_000)
+        await hub.read(id)
+        clock.pass_s(61)
         (end,) = await hub.ends(id)
+        clock.pass_s(600)
         await hub.settled()
     assert (end.state, channel.texts) == ("expired", ["first"])
 
 
-async def test_what_waits_for_a_place_in_the_limit_expires_in_time(tmp_path: Path) -> None:
+async def test_what_waits_for_a_place_in_the_limit_expires_in_time(tmp_path: Path, clock: Clock) -> None:
     channel = ScriptedChannel(Limits(windows=((1, 3600.0),), parallel=4))
     async with office(tmp_path, (channel, settings(overflow="wait"))) as hub:
-        expires_at = now_ms() + 1000
+        expires_at = clock.now_ms() + 60_000
         async with anyio.create_task_group() as tasks:
             for number in range(4):
                 tasks.start_soon(partial(hub.post, f"m{number}", id=f"m{number}", expires_at=expires_at))
+        await until(lambda: channel.sent)
+        clock.pass_s(61)
         ends = await hub.ends("m0", "m1", "m2", "m3")
     assert sorted(end.state for end in ends) == ["expired", "expired", "expired", "sent"]
 
