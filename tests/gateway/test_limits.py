@@ -1,14 +1,10 @@
 """What one client may cost the hub: scopes, rates, places, silence, and a disk that is full."""
 
 import asyncio
-import contextlib
 import gc
 import json
-import os
 import re
-import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +23,7 @@ from gateway.inside import Inside, hub_inside, settings
 from gateway.wire import Reply, Wire, call, stream
 from hub import running_hub
 from scripted_model import STREAM_HEAD, Request, ScriptedModel, chunk, echo, event
+from small_disk import filled, mounted_disk
 
 SCOPES = {
     "none": [],
@@ -36,7 +33,6 @@ SCOPES = {
     "asker": ["send:message:device:asker", "model:use:echo-*"],
     "slow": ["read:message"],
 }
-DISK_BYTES = 48 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -290,18 +286,8 @@ def test_a_reader_of_users_acknowledges_a_group_s_message_for_one(hub: Inside) -
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if shutil.which("mount") is None:
-        pytest.skip("a small file system cannot be mounted here: there is no mount(8)")
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(disk)]
-    said = subprocess.run(mount, check=False, capture_output=True, text=True)
-    if said.returncode:
-        pytest.skip(f"a small file system cannot be mounted here: {said.stderr.strip()}")
-    try:
+    with mounted_disk(tmp_path) as disk:
         yield disk
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("folder", [".", "data"], ids=["log-elsewhere", "log-on-the-same-disk"])
@@ -315,24 +301,23 @@ def test_on_a_full_disk_reads_go_on_and_writes_come_back_with_the_space(small_di
             )
 
         assert send("before").status == 202
-        ballast = small_disk / "ballast"
-        with ballast.open("wb") as file:
-            while free_bytes := shutil.disk_usage(small_disk).free:
-                with contextlib.suppress(OSError):  # the hub took some of it in between
-                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), free_bytes)
-        refused = send("during")
-        assert (refused.status, refused.json()["code"], refused.headers["retry-after"]) == (507, "storage_full", "10")
-        assert send("before").status in (200, 507)
-        ack = call(hub.port, key, "POST", "/api/messages/before/ack")
-        assert ack.status in (200, 507)  # so small that a page may still have room for it
-        wait_until(lambda: call(hub.port, "", "GET", "/readyz").status == 503)  # it tries once a second
-        assert "no space left" in call(hub.port, "", "GET", "/readyz").json()["reasons"][0]
-        assert [
-            message["id"] for message in call(hub.port, key, "GET", "/api/messages?to=user:a").json()["messages"]
-        ] == ["before"]
-        assert call(hub.port, key, "GET", "/api/messages/during").status == 404
-        assert call(hub.port, "", "GET", "/healthz").status == 200
-        ballast.unlink()
+        with filled(small_disk):
+            refused = send("during")
+            assert (refused.status, refused.json()["code"], refused.headers["retry-after"]) == (
+                507,
+                "storage_full",
+                "10",
+            )
+            assert send("before").status in (200, 507)
+            ack = call(hub.port, key, "POST", "/api/messages/before/ack")
+            assert ack.status in (200, 507)  # so small that a page may still have room for it
+            wait_until(lambda: call(hub.port, "", "GET", "/readyz").status == 503)  # it tries once a second
+            assert "no space left" in call(hub.port, "", "GET", "/readyz").json()["reasons"][0]
+            assert [
+                message["id"] for message in call(hub.port, key, "GET", "/api/messages?to=user:a").json()["messages"]
+            ] == ["before"]
+            assert call(hub.port, key, "GET", "/api/messages/during").status == 404
+            assert call(hub.port, "", "GET", "/healthz").status == 200
         assert send("during").status == 202
         wait_until(lambda: call(hub.port, "", "GET", "/readyz").status == 200)  # it tries once a second
         got = call(hub.port, key, "GET", "/api/messages?to=user:a").json()["messages"]
