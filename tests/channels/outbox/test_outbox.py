@@ -329,7 +329,7 @@ async def test_what_waits_for_a_place_in_the_limit_expires_in_time(tmp_path: Pat
 
 async def test_quiet_hours_hold_what_is_not_urgent_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left_s = 600.0
-    monkeypatch.setattr("autoglm.channels.outbox.outbox.quiet_for_s", lambda quiet, now: left_s if quiet else 0.0)
+    monkeypatch.setattr("autoglm.channels.outbox.driver.quiet_for_s", lambda quiet, now: left_s if quiet else 0.0)
     channel = ScriptedChannel()
     quiet = {"from": "22:00", "to": "07:00"}
     async with office(tmp_path, (channel, settings(quiet=quiet))) as hub:
@@ -345,7 +345,7 @@ async def test_quiet_hours_hold_what_is_not_urgent_and_end(tmp_path: Path, monke
 async def test_all_that_is_too_old_is_given_up_while_the_lane_is_paused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoglm.channels.outbox.outbox._SWEEP_S", 0.2)
+    monkeypatch.setattr("autoglm.channels.outbox.driver._SWEEP_S", 0.2)
     channel = ScriptedChannel(Limits(parallel=1))
     channel.answers.append(throttled("45009", Words("too many", "过多"), 600.0))
     async with office(tmp_path, (channel, settings(give_up_after_s=1.0))) as hub:
@@ -375,7 +375,7 @@ async def test_a_limit_of_all_targets_holds_beside_each_ones(tmp_path: Path) -> 
         await desk.settled_but(3)
     async with office(tmp_path, (channel, settings())) as desk:
         await desk.read(await desk.post("n 6", "channel:c/t9"))
-        assert all(entry.lane.window.wait_s(monotonic_s()) > 500 for entry in desk.outbox._lanes.values())
+        assert all(driver.lane.window.wait_s(monotonic_s()) > 500 for driver in desk.outbox._drivers.values())
     assert len(channel.sent) == 3
 
 
@@ -545,14 +545,15 @@ async def test_a_lane_at_its_limit_rests(tmp_path: Path, monkeypatch: pytest.Mon
             await hub.post(text)
         await until(lambda: len(channel.tried) == 2 and not hub.outbox.states()[0].running)
         looks = 0
-        start = hub.outbox._start
+        (driver,) = hub.outbox._drivers.values()
+        start = driver._start
 
         async def counted(*args):  # type: ignore[no-untyped-def]
             nonlocal looks
             looks += 1
             return await start(*args)
 
-        monkeypatch.setattr(hub.outbox, "_start", counted)
+        monkeypatch.setattr(driver, "_start", counted)
         await anyio.sleep(0.5)  # how often it looks in a stretch of time is what is asked
     assert looks < 10
 

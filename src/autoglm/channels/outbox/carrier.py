@@ -22,7 +22,7 @@ from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.crash import crash
 from autoglm.core.envelope import Envelope, State, decode_envelope
 from autoglm.core.errors import QueueFull, StorageFull
-from autoglm.core.ports import Log, NewRecord
+from autoglm.core.ports import Log, NewRecord, Record
 
 log = structlog.get_logger()
 
@@ -74,13 +74,13 @@ class Carrier:
 
     async def letter(self, lane: Lane, seq: int, outgoing: Outgoing | None) -> Letter | None:
         """A message that the lane has begun; None when there is nothing to do for it: then it is settled."""
-        found = await self._log.read(lane.subject, after=seq - 1, limit=1)
-        if not found or found[0].seq != seq:  # it has expired, or retention took it
+        record = await self._record(lane, seq)
+        if record is None:
             lane.settle(seq)
             return None
-        envelope = decode_envelope(found[0].body)
+        envelope = decode_envelope(record.body)
         tried = lane.tried.get(seq)
-        letter = Letter(seq, envelope, found[0].time_ms, tried or Tried())
+        letter = Letter(seq, envelope, record.time_ms, tried or Tried())
         if tried is None and seq <= self.ages.start_seq:
             known = await find(self._log, envelope.id)
             if known.is_settled:
@@ -90,6 +90,16 @@ class Carrier:
             if known.doubt is not None and not await self._is_tried_again(lane, letter, known.doubt, outgoing):
                 return None
         return letter
+
+    async def time_of(self, lane: Lane, seq: int) -> int | None:
+        """When the hub took a message, in milliseconds of the Unix epoch; None when it is in the log no more."""
+        record = await self._record(lane, seq)
+        return None if record is None else record.time_ms
+
+    async def _record(self, lane: Lane, seq: int) -> Record | None:
+        """None when it has expired, or retention took it."""
+        found = await self._log.read(lane.subject, after=seq - 1, limit=1)
+        return found[0] if found and found[0].seq == seq else None
 
     async def _is_tried_again(self, lane: Lane, letter: Letter, doubt: Delivery, outgoing: Outgoing | None) -> bool:
         """What an earlier run had begun: write down that nobody knows how it ended. False when that is its end."""
