@@ -79,7 +79,7 @@ class Desk:
         """All events so far were looked at."""
         last = max([0, *(record.seq for record in await self.store.log.read_last("events", limit=1))])
         with anyio.fail_after(30.0):
-            while self.notifier._read_seq < last:
+            while self.notifier._backlog.read_seq < last:
                 await self.store.log.next("never", after=0, timeout_s=0.01)
 
 

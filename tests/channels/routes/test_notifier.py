@@ -527,17 +527,18 @@ mute = { labels = { what = "press" } }
 
 
 async def test_a_flood_of_events_waits_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoglm.channels.routes.notifier.MAX_STARTING", 3)
+    monkeypatch.setattr("autoglm.channels.routes.backlog.MAX_STARTING", 3)
     async with desk(tmp_path, ALERTS) as hub:
         most = 0
-        run_case = hub.notifier._run_case
+        cases = hub.notifier._cases
+        run = cases._run
 
         async def watched(*args):  # type: ignore[no-untyped-def]
             nonlocal most
-            most = max(most, len(hub.notifier._starting))
-            await run_case(*args)
+            most = max(most, cases.starting)
+            await run(*args)
 
-        monkeypatch.setattr(hub.notifier, "_run_case", watched)
+        monkeypatch.setattr(cases, "_run", watched)
         async with anyio.create_task_group() as tasks:
             for number in range(40):
                 tasks.start_soon(hub.raise_event, f"{number}")
@@ -545,13 +546,13 @@ async def test_a_flood_of_events_waits_in_the_log(tmp_path: Path, monkeypatch: p
             f"{number}" for number in range(40)
         }
         await hub.taken()
-        assert (1 <= most <= 3, hub.notifier._starting) == (True, set())
+        assert (1 <= most <= 3, cases.starting) == (True, 0)
 
 
 async def test_with_too_many_open_ends_of_alerts_and_urgent_events_are_taken_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autoglm.channels.routes.notifier.MAX_CASES", 2)
+    monkeypatch.setattr("autoglm.channels.routes.backlog.MAX_CASES", 2)
     async with desk(tmp_path, ALERTS) as hub:
         for press in "12":
             await hub.raise_event(press, kind="alert", labels={"press": press})

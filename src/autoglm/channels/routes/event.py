@@ -17,7 +17,10 @@ from autoglm.core.envelope import (
     decode_body,
     text_of,
 )
+from autoglm.core.ports import NewRecord, Record
 
+EVENTS = "events"
+"""The subject of all events in the log."""
 EventKind = Literal["event", "alert", "log"]
 STATE = "state"
 """The label by which an alert that comes in by a channel says `resolved`."""
@@ -46,6 +49,11 @@ class Event(
     """Of an alert: `resolved` ends the one with the same sender and labels."""
     expires_at: Milliseconds | None = None
     """After that time nobody is told any more."""
+
+    @property
+    def is_over(self) -> bool:
+        """It is the end of an alert."""
+        return self.kind == "alert" and self.state == "resolved"
 
     @property
     def alert_key(self) -> str:
@@ -88,3 +96,19 @@ def event_of(envelope: Envelope) -> Event | None:
         labels=labels, priority=envelope.priority, state="resolved" if is_over else "firing",
         expires_at=envelope.expires_at,
     )  # fmt: skip
+
+
+def event_record(event: Event) -> NewRecord:
+    """As the log keeps it. A repeat may have another time."""
+    meant = msgspec.json.encode(
+        (event.from_, event.to, event.kind, event.title, event.content, event.labels, event.priority, event.state),
+        order="deterministic",
+    )  # fmt: skip
+    return NewRecord(
+        id=f"event {event.id}", digest=hashlib.blake2b(meant, digest_size=16).digest(),
+        subjects=(EVENTS, f"events-of:{event.from_}"), body=msgspec.json.encode(event),
+    )  # fmt: skip
+
+
+def event_in(record: Record) -> Event:
+    return msgspec.json.decode(record.body, type=Event)

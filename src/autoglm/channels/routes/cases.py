@@ -1,0 +1,258 @@
+"""The cases that run: begun, put together in groups, gone on with after a restart, and ended with their alerts."""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, TypeVar
+
+import anyio
+import msgspec
+import structlog
+from anyio.abc import TaskGroup
+
+from autoglm.channels.routes.case import Case
+from autoglm.channels.routes.decision import Members, Way, ways
+from autoglm.channels.routes.event import Event, event_in
+from autoglm.channels.routes.notices import Notice, Notices
+from autoglm.channels.routes.settings import PersonSettings, RouteSettings
+from autoglm.core.clock import now_ms
+from autoglm.core.errors import QueueFull, StorageFull
+from autoglm.core.ports import Log
+
+_MOST_IN_GROUP = 200
+_FULL_DISK_S = 2.0
+
+Key = TypeVar("Key")
+
+log = structlog.get_logger()
+
+
+class Opened(NamedTuple):
+    """An event with work left."""
+
+    event: Event
+    seq: int
+
+
+class _Group(NamedTuple):
+    entries: list[Opened]
+    full: anyio.Event
+
+
+class _Again(NamedTuple):
+    """A case that an earlier run of the hub began."""
+
+    entries: list[Opened]
+    scope: anyio.CancelScope
+
+
+class Cases:
+    """Their tasks are in the task group that each is begun with."""
+
+    def __init__(self, store: Log, notices: Notices, *, people: dict[str, PersonSettings], members: Members) -> None:
+        """people: by address."""
+        self._log = store
+        self._notices = notices
+        self._people = people
+        self._members = members
+        self._open: dict[int, int] = {}
+        """By the number of an event, how many cases are about it."""
+        self._open_ids: dict[str, int] = {}
+        self._running: dict[tuple[str, str], anyio.CancelScope] = {}
+        """By (route, alert) the case that runs."""
+        self._starting: set[tuple[str, str]] = set()
+        """(route, event) of the cases whose first messages are not yet written."""
+        self._groups: dict[tuple[str, ...], _Group] = {}
+        self._again: dict[tuple[str, str], _Again] = {}
+        """By (route, id of the first event) the cases of events that were told of before a restart."""
+        self._room = anyio.Event()
+
+    @property
+    def open_events(self) -> int:
+        """Events about which something is still to be done."""
+        return len(self._open)
+
+    @property
+    def open_seqs(self) -> Collection[int]:
+        """Their numbers."""
+        return self._open.keys()
+
+    @property
+    def starting(self) -> int:
+        """Cases whose first messages are being written."""
+        return len(self._starting)
+
+    def is_open(self, id: str) -> bool:
+        return id in self._open_ids
+
+    async def wait_room(self) -> None:
+        """Until one has ended, or has written its first messages."""
+        self._room = anyio.Event()
+        await self._room.wait()
+
+    def routes_of(self, alert_key: str) -> set[str]:
+        """The routes on which somebody is being told of an alert."""
+        return {name for name, key in self._running if key == alert_key}
+
+    # --- what happens with an event on a route ---
+
+    def begin(self, route: RouteSettings, entry: Opened, tasks: TaskGroup) -> None:
+        event = entry.event
+        if event.kind == "alert" and (route.name, event.alert_key) in self._running:
+            return  # the same alert again: somebody is being told already
+        self._hold(entry)
+        if route.group_wait_s > 0:
+            self._group(route, entry, tasks)
+            return
+        self._starting.add((route.name, event.id))
+        tasks.start_soon(self._run, route, [event], [entry], self._register(route, [event]))
+
+    def go_on(self, route: RouteSettings, entry: Opened, ids: tuple[str, ...], tasks: TaskGroup) -> None:
+        """After a restart: the case of an event that was told of, begun by the first event of its group."""
+        key = (route.name, ids[0])
+        again = self._again.get(key)
+        if entry.event.id == ids[0]:
+            again = self._again[key] = _Again([entry], self._register(route, [entry.event]))
+            tasks.start_soon(self._run_again, route, ids, again)
+        elif again is not None:
+            again.entries.append(entry)
+            self._register(route, [entry.event], again.scope)
+        else:
+            return  # its case has come to its end
+        self._hold(entry)
+
+    def resolve(self, route: RouteSettings, entry: Opened, tasks: TaskGroup) -> None:
+        """The alert is over: nobody is told of it any more, and those who were hear it."""
+        self._hold(entry)
+        self._leave_groups(route, entry.event)
+        tasks.start_soon(self._tell_end, route, entry)
+
+    # --- cases ---
+
+    def _register(
+        self, route: RouteSettings, events: Sequence[Event], scope: anyio.CancelScope | None = None
+    ) -> anyio.CancelScope:
+        """At once, before its task runs: the next event may be about the same alert."""
+        scope = scope or anyio.CancelScope()
+        for event in events:
+            if event.kind == "alert":
+                self._running[route.name, event.alert_key] = scope
+        return scope
+
+    async def _run(
+        self, route: RouteSettings, events: Sequence[Event], entries: Sequence[Opened], scope: anyio.CancelScope
+    ) -> None:
+        with scope:
+            await Case(route, events, self._notices, self._notify).run()
+        self._have_started(route, events)
+        for event in events:
+            key = (route.name, event.alert_key)
+            if self._running.get(key) is scope:
+                del self._running[key]
+        for entry in entries:  # not when the hub stops: then they stay open
+            self._release(entry)
+
+    def _have_started(self, route: RouteSettings, events: Sequence[Event]) -> None:
+        self._starting -= {(route.name, event.id) for event in events}
+        self._room.set()
+
+    async def _run_again(self, route: RouteSettings, ids: tuple[str, ...], again: _Again) -> None:
+        events = [again.entries[0].event]
+        for id in ids[1:]:
+            record = await self._log.get(f"event {id}")
+            events.append(_removed(events[0], id) if record is None else event_in(record))
+        await self._run(route, events, again.entries, again.scope)
+        del self._again[route.name, ids[0]]
+
+    def _leave_groups(self, route: RouteSettings, over: Event) -> None:
+        """An alert that is over before anybody was told is not told."""
+        for key, group in self._groups.items():
+            if key[0] == route.name:
+                for entry in [one for one in group.entries if one.event.alert_key == over.alert_key]:
+                    group.entries.remove(entry)
+                    self._release(entry)
+
+    async def _tell_end(self, route: RouteSettings, entry: Opened) -> None:
+        case = self._running.pop((route.name, entry.event.alert_key), None)
+        if case is not None and case not in self._running.values():  # others of its group may go on
+            case.cancel()
+        if route.tells_resolved:
+            told = [one for one in await self._notices.of_alert(entry.event) if one.route == route.name]
+            since = max((index for index, one in enumerate(told) if one.resolved), default=-1) + 1
+            for to in dict.fromkeys(one.to for one in told[since:] if not one.error):
+                await self._send(route, [entry.event], [(to, "")], 0, 0, resolved=True)
+        self._release(entry)
+
+    def _group(self, route: RouteSettings, entry: Opened, tasks: TaskGroup) -> None:
+        key = (route.name, *(entry.event.labels.get(name, "") for name in route.group_by))
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group([], anyio.Event())
+            tasks.start_soon(self._flush_later, route, key, group)
+        group.entries.append(entry)
+        if len(group.entries) >= _MOST_IN_GROUP:
+            group.full.set()
+
+    async def _flush_later(self, route: RouteSettings, key: tuple[str, ...], group: _Group) -> None:
+        with anyio.move_on_after(route.group_wait_s):
+            await group.full.wait()
+        del self._groups[key]
+        events = [entry.event for entry in group.entries]
+        if events:
+            await self._run(route, events, group.entries, self._register(route, events))
+
+    # --- messages ---
+
+    async def _notify(
+        self, route: RouteSettings, events: Sequence[Event], addresses: tuple[str, ...], step: int, number: int
+    ) -> list[Notice]:
+        priority = max(event.priority for event in events) if route.priority is None else route.priority
+        found = ways(addresses, events[0], priority, people=self._people, members=self._members, now_ms=now_ms())
+        sent = await self._send(route, events, [(way.to, way.person) for way in found], step, number)
+        self._have_started(route, events)
+        return sent
+
+    async def _send(
+        self, route: RouteSettings, events: Sequence[Event], targets: Sequence[tuple[str, str]], step: int, number: int,
+        *, resolved: bool = False,
+    ) -> list[Notice]:  # fmt: skip
+        """targets: (address, whose way it is)."""
+        sent = []
+        for to, name in targets:
+            person = self._people.get(name or to)
+            way = Way(to, name)
+            while True:
+                try:
+                    sent.append(
+                        await self._notices.send(
+                            route, events, way, step=step, number=number, person=person, resolved=resolved
+                        )
+                    )  # fmt: skip
+                    break
+                except (StorageFull, QueueFull) as error:
+                    log.warning("notice_delayed", route=route.name, reason=str(error))
+                    await anyio.sleep(_FULL_DISK_S)
+        for notice in sent:
+            if notice.error:
+                log.warning("notice_not_sent", route=route.name, to=notice.to, reason=notice.error)
+        return sent
+
+    # --- what is open ---
+
+    def _hold(self, entry: Opened) -> None:
+        self._open[entry.seq] = self._open.get(entry.seq, 0) + 1
+        self._open_ids[entry.event.id] = self._open_ids.get(entry.event.id, 0) + 1
+
+    def _release(self, entry: Opened) -> None:
+        _count_down(self._open, entry.seq)
+        _count_down(self._open_ids, entry.event.id)
+        self._room.set()
+
+
+def _removed(like: Event, id: str) -> Event:
+    """In place of one that retention took: the ids of the messages follow from all events of a group."""
+    return msgspec.structs.replace(like, id=id, title="", content="...", labels={}, kind="event")
+
+
+def _count_down(counts: dict[Key, int], key: Key) -> None:
+    left = counts.pop(key, 0) - 1
+    if left > 0:
+        counts[key] = left
