@@ -11,7 +11,8 @@ from autoglm.channels.channel import Cannot, Channel, Health, Inbox, Resources
 from autoglm.channels.delivery import Words
 from autoglm.channels.kinds import channel_class
 from autoglm.channels.mailbox import unknown_channel
-from autoglm.channels.outbox.carrier import Outgoing, target_of
+from autoglm.channels.outbox.carrier import Outgoing
+from autoglm.channels.outbox.letter import target_of
 from autoglm.channels.settings import ChannelSettings
 from autoglm.core.clock import monotonic_s
 from autoglm.core.crash import crash

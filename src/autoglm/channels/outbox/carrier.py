@@ -15,14 +15,14 @@ from autoglm.channels.outbox.ages import Ages
 from autoglm.channels.outbox.attempts import answer_record, attempt_record, find
 from autoglm.channels.outbox.dead_letters import DeadLetters
 from autoglm.channels.outbox.lane import Lane, Tried
-from autoglm.channels.receipts import delivery_record
+from autoglm.channels.outbox.letter import Letter, given_up, has_expired, never_twice, receipt_of, with_reason
 from autoglm.channels.settings import ChannelSettings, OutboxSettings
 from autoglm.channels.tickets import ticket_record
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.crash import crash
-from autoglm.core.envelope import Envelope, State, decode_envelope
+from autoglm.core.envelope import State, decode_envelope
 from autoglm.core.errors import QueueFull, StorageFull
-from autoglm.core.ports import Log, NewRecord, Record
+from autoglm.core.ports import Log, Record
 
 log = structlog.get_logger()
 
@@ -40,20 +40,6 @@ class Outgoing(NamedTuple):
 
     channel: Channel
     settings: ChannelSettings
-
-
-class Letter(NamedTuple):
-    """A message on its way."""
-
-    seq: int
-    envelope: Envelope
-    time_ms: int
-    """When the hub took it."""
-    tried: Tried
-
-    @property
-    def target(self) -> str:
-        return target_of(self.envelope)[1]
 
 
 class Carrier:
@@ -104,9 +90,9 @@ class Carrier:
     async def _is_tried_again(self, lane: Lane, letter: Letter, doubt: Delivery, outgoing: Outgoing | None) -> bool:
         """What an earlier run had begun: write down that nobody knows how it ended. False when that is its end."""
         if outgoing is not None and outgoing.settings.on_doubt == "fail":
-            await self.give_up(lane, letter, _never_twice(doubt))
+            await self.give_up(lane, letter, never_twice(doubt))
             return False
-        await self._written(partial(self._log.append, _receipt(letter, "queued", doubt, now_ms())))
+        await self._written(partial(self._log.append, receipt_of(letter, "queued", doubt, now_ms())))
         return True
 
     async def carry(self, lane: Lane, letter: Letter, outgoing: Outgoing) -> None:
@@ -155,7 +141,7 @@ class Carrier:
 
     async def _send_part(self, lane: Lane, letter: Letter, parcels: Sequence[Parcel], outgoing: Outgoing) -> bool:
         """Whether the next part is to follow."""
-        if _has_expired(letter):
+        if has_expired(letter):
             lane.settle(letter.seq)  # the mailbox says so
             return False
         part = letter.tried.parts
@@ -201,7 +187,7 @@ class Carrier:
         began_s = monotonic_s()
         delivery = await self._send(outgoing.channel, parcel, f"{letters[0].envelope.id}.digest-{number}")
         if delivery.outcome == "permanent":  # one of them is to blame: each by itself
-            ends = [_receipt(letter, "queued", delivery, now_ms()) for letter in letters]
+            ends = [receipt_of(letter, "queued", delivery, now_ms()) for letter in letters]
             await self._written(partial(self._log.append_all, ends))  # after a crash none of them is in doubt
             for letter in letters:
                 lane.retry(letter.seq, 0.0, Tried(attempts=number, is_alone=True))
@@ -214,9 +200,7 @@ class Carrier:
         count = len(letters)
         words = Words(f"it went out in a digest of {count} messages", f"已合并在 {count} 条消息的摘要中发出")
         for letter in letters:  # the ticket is the first one's: the attempt says which others went with it
-            await self._settle(
-                lane, letter, _with_reason(delivery, words), [delivery.ticket] if delivery.ticket else []
-            )
+            await self._settle(lane, letter, with_reason(delivery, words), [delivery.ticket] if delivery.ticket else [])
 
     async def give_up(self, lane: Lane, letter: Letter, delivery: Delivery) -> None:
         """It goes to the dead letters, unless it has ended otherwise."""
@@ -229,7 +213,7 @@ class Carrier:
     async def _has_ended(self, letter: Letter) -> bool:
         """Its time is over, which the mailbox writes down, or was over when a wrong clock said so."""
         has_time = letter.envelope.expires_at is not None  # else it ends here only, and nothing is read
-        return has_time and (_has_expired(letter) or await self._ends.has_ended(letter.envelope.id))
+        return has_time and (has_expired(letter) or await self._ends.has_ended(letter.envelope.id))
 
     # --- one attempt ---
 
@@ -283,7 +267,7 @@ class Carrier:
             lane.failed_s = now_s
             self._pause(lane, delivery, now_s)
         if delivery.is_in_doubt and outgoing.settings.on_doubt == "fail":
-            delivery = _never_twice(delivery)
+            delivery = never_twice(delivery)
         for letter in letters:
             if delivery.outcome == "permanent":
                 await self._settle(lane, letter, delivery, [])
@@ -293,7 +277,7 @@ class Carrier:
             if self.is_given_up(letter.seq, letter.time_ms, outgoing, in_s=rest_s):
                 await self._settle(lane, letter, given_up(delivery, outgoing.settings.give_up_after_s), [])
                 continue
-            receipt = _receipt(letter, "queued", delivery, now_ms() + round(1000 * rest_s))
+            receipt = receipt_of(letter, "queued", delivery, now_ms() + round(1000 * rest_s))
             await self._written(partial(self._log.append, receipt))
             lane.retry(letter.seq, due_s, letter.tried)
 
@@ -322,7 +306,7 @@ class Carrier:
     async def _settle(self, lane: Lane, letter: Letter, delivery: Delivery, tickets: Sequence[str]) -> None:
         """Write down how it ended, while `Ends` has it; nothing is left to do."""
         state = _STATES[delivery.outcome]
-        records = [_receipt(letter, state, delivery), *(
+        records = [receipt_of(letter, state, delivery), *(
             ticket_record(lane.channel, ticket, letter.envelope.id) for ticket in tickets
         )]  # fmt: skip
         if state == "failed":
@@ -344,44 +328,3 @@ class Carrier:
             except (StorageFull, QueueFull) as error:
                 log.warning("receipt_delayed", reason=str(error))
                 await anyio.sleep(_FULL_DISK_S)
-
-
-def _has_expired(letter: Letter) -> bool:
-    expires_at = letter.envelope.expires_at
-    return expires_at is not None and expires_at <= now_ms()
-
-
-def target_of(envelope: Envelope) -> tuple[str, str]:
-    """(channel, target) of an envelope to `channel:CHANNEL/TARGET`."""
-    channel, _, target = envelope.to.removeprefix("channel:").partition("/")
-    return channel, target
-
-
-def given_up(delivery: Delivery, after_s: float) -> Delivery:
-    """What could not be delivered for so long."""
-    hours = f"{after_s / 3600:.3g}"
-    words = Words(
-        f"given up after {hours} hours of trying; the last reason: {delivery.reason.en}",
-        f"尝试 {hours} 小时后放弃；最后一次的原因：{delivery.reason.zh}",
-    )
-    return Delivery(outcome="permanent", failure=delivery.failure, code=delivery.code, reason=words)
-
-
-def _never_twice(delivery: Delivery) -> Delivery:
-    words = Words(
-        f'{delivery.reason.en}; it is not sent again, as on_doubt = "fail" has it',
-        f'{delivery.reason.zh}；按 on_doubt = "fail" 的设置不再重发',
-    )
-    return Delivery(outcome="permanent", failure="permanent", code=delivery.code, reason=words, is_in_doubt=True)
-
-
-def _with_reason(delivery: Delivery, reason: Words) -> Delivery:
-    return Delivery(outcome=delivery.outcome, code=delivery.code, reason=reason, ticket=delivery.ticket)
-
-
-def _receipt(letter: Letter, state: State, delivery: Delivery, retry_at_ms: int = 0) -> NewRecord:
-    envelope = letter.envelope
-    return delivery_record(
-        envelope.id, envelope.from_, state, delivery, by=envelope.to, attempt=letter.tried.attempts,
-        retry_at_ms=retry_at_ms,
-    )  # fmt: skip

@@ -9,8 +9,9 @@ from anyio.abc import TaskGroup
 from autoglm.channels.channel import Cannot, Limits, Parcel
 from autoglm.channels.delivery import Words, permanent, transient
 from autoglm.channels.outbox import digest
-from autoglm.channels.outbox.carrier import Carrier, Letter, Outgoing, given_up
+from autoglm.channels.outbox.carrier import Carrier, Outgoing
 from autoglm.channels.outbox.lane import URGENT, Lane, Tried
+from autoglm.channels.outbox.letter import Letter, given_up
 from autoglm.channels.outbox.quiet import quiet_for_s
 from autoglm.channels.settings import QuietHours
 from autoglm.core.clock import monotonic_s, now_ms

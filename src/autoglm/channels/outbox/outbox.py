@@ -15,10 +15,11 @@ from anyio.abc import TaskGroup
 from autoglm.channels.bookmark import Bookmark, Cursor
 from autoglm.channels.ends import Ends
 from autoglm.channels.outbox import attempts
-from autoglm.channels.outbox.carrier import Carrier, Outgoing, target_of
+from autoglm.channels.outbox.carrier import Carrier, Outgoing
 from autoglm.channels.outbox.dead_letters import DeadLetters
 from autoglm.channels.outbox.driver import Driver
 from autoglm.channels.outbox.lane import Lane
+from autoglm.channels.outbox.letter import target_of
 from autoglm.channels.outbox.subjects import OUTBOX, subject_of_channel
 from autoglm.channels.outbox.windows import Key, Windows
 from autoglm.channels.settings import OutboxSettings
