@@ -413,6 +413,43 @@ async def test_a_full_disk_sends_nothing_that_it_could_not_note(
         assert [end.state for end in await hub.ends(id)] == ["sent"]
 
 
+@pytest.mark.parametrize("subject", ["to:channel:c/t", "outbox"])
+async def test_a_log_that_cannot_be_read_for_a_while_delays_and_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: str
+) -> None:
+    """Alone, in a digest, by a lane that reads on, by the outbox itself: SQLite may need some space to read."""
+    monkeypatch.setattr("autoglm.channels.outbox.lane.MAX_WAITING", 4)
+    monkeypatch.setattr("autoglm.channels.outbox.driver.BROKEN_STORE_S", 0.05)
+    monkeypatch.setattr("autoglm.channels.outbox.outbox.BROKEN_STORE_S", 0.05)
+    channel = ScriptedChannel(robot(count=2, per_s=0.3, digest_bytes=2000))
+    async with office(tmp_path, (channel, settings())) as hub:
+        failures = 0
+        read, following = hub.store.log.read, hub.store.log.next
+
+        async def broken_read(wanted, **kwargs):  # type: ignore[no-untyped-def]
+            nonlocal failures
+            failures += wanted == subject
+            if wanted == subject and failures % 3:
+                raise StorageFull("data")
+            return await read(wanted, **kwargs)
+
+        async def broken_next(*wanted, **kwargs):  # type: ignore[no-untyped-def]
+            nonlocal failures
+            failures += subject in wanted
+            if subject in wanted and failures % 3:
+                raise StorageFull("data")
+            return await following(*wanted, **kwargs)
+
+        monkeypatch.setattr(hub.store.log, "read", broken_read)
+        monkeypatch.setattr(hub.store.log, "next", broken_next)
+        ids = [await hub.post(f"m{number:02}") for number in range(12)]
+        assert {end.state for end in await hub.ends(*ids)} == {"sent"}
+        await hub.settled()
+    assert failures > 2
+    sent = "\n".join(channel.texts)
+    assert [sent.count(f"m{number:02}") for number in range(12)] == [1] * 12
+
+
 async def test_an_adapter_that_crashes_stops_nobody(tmp_path: Path) -> None:
     class Broken(ScriptedChannel):
         async def send(self, parcel, key):  # type: ignore[no-untyped-def]

@@ -1,6 +1,7 @@
 """A driver keeps one lane going: begins what may begin, alone or in a digest, and rests until something changes."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import anyio
 import structlog
@@ -21,7 +22,8 @@ from autoglm.core.errors import HubError
 
 _SWEEP_S = 60.0
 _MAX_REST_S = 3_600.0
-_BROKEN_STORE_S = 5.0
+BROKEN_STORE_S = 5.0
+"""What needed the store and failed is tried again after that: reading needs space, too, where SQLite maps its index."""
 _MAX_DIGEST = 60
 _UNTRIED = Tried()
 
@@ -53,17 +55,23 @@ class Driver:
         async with anyio.create_task_group() as tasks:
             while True:
                 self._changed = anyio.Event()
-                await self._refill(self.lane)
-                if self.lane.is_idle:
-                    end()
-                    return
-                now_s = monotonic_s()
-                if now_s - swept_s > _SWEEP_S:
-                    swept_s = now_s
-                    await self._sweep()
-                if not await self._start(tasks, now_s):
-                    with anyio.move_on_after(self._rest_s(now_s)):
-                        await self._changed.wait()
+                try:
+                    await self._refill(self.lane)
+                    if self.lane.is_idle:
+                        end()
+                        return
+                    now_s = monotonic_s()
+                    if now_s - swept_s > _SWEEP_S:
+                        swept_s = now_s
+                        await self._sweep()
+                    if await self._start(tasks, now_s):
+                        continue
+                    rest_s = self._rest_s(now_s)
+                except HubError as error:
+                    log.error("lane_not_read", channel=self.lane.channel, reason=str(error))
+                    rest_s = BROKEN_STORE_S
+                with anyio.move_on_after(rest_s):
+                    await self._changed.wait()
 
     async def _start(self, tasks: TaskGroup, now_s: float) -> bool:
         """Begin one request, if one may begin now."""
@@ -85,7 +93,7 @@ class Driver:
 
     async def _carry(self, seq: int) -> None:
         lane = self.lane
-        try:
+        with self._begun([seq]):
             letter = await self._carrier.letter(lane, seq, self._outgoing)
             if letter is None:
                 return
@@ -96,15 +104,21 @@ class Driver:
                 await self._carrier.give_up(lane, letter, permanent("channel_removed", words))
                 return
             await self._carrier.carry(lane, letter, self._outgoing)
-        except HubError as error:  # the store: the message is safe there
-            log.error("attempt_not_made", channel=lane.channel, reason=str(error))
-            lane.retry(seq, monotonic_s() + _BROKEN_STORE_S, lane.tried.get(seq) or _UNTRIED)
-        finally:
-            self.wake()
 
     async def _carry_digest(self, outgoing: Outgoing, letters: list[Letter], parcel: Parcel) -> None:
-        try:
+        with self._begun([letter.seq for letter in letters]):
             await self._carrier.carry_digest(self.lane, letters, parcel, outgoing)
+
+    @contextmanager
+    def _begun(self, seqs: Sequence[int]) -> Iterator[None]:
+        """When the store fails, these are tried again later: they are safe there."""
+        lane = self.lane
+        try:
+            yield
+        except HubError as error:
+            log.error("attempt_not_made", channel=lane.channel, reason=str(error))
+            for seq in lane.running.keys() & seqs:
+                lane.retry(seq, monotonic_s() + BROKEN_STORE_S, lane.tried.get(seq) or _UNTRIED)
         finally:
             self.wake()
 
@@ -150,7 +164,12 @@ class Driver:
         if (known := lane.tried.get(seqs[0], _UNTRIED)).is_alone or known.parts:
             return None
         lane.take(set(seqs))
-        letters = [letter for seq in seqs if (letter := await self._carrier.letter(lane, seq, outgoing)) is not None]
+        letters: list[Letter] = []
+        with self._begun(seqs):
+            for seq in seqs:
+                if (letter := await self._carrier.letter(lane, seq, outgoing)) is not None:
+                    letters.append(letter)
+        letters = [letter for letter in letters if letter.seq in lane.running]
         fitting = [
             letter for letter in letters
             if letter.target == letters[0].target  # one of an account's is no reader of what others get
@@ -181,10 +200,11 @@ class Driver:
             if not self._carrier.is_given_up(seq, time_ms, outgoing):
                 return  # the further ones are younger
             lane.take({seq})
-            letter = await self._carrier.letter(lane, seq, outgoing)
-            if letter is not None:
-                last = transient(lane.pause_code, lane.pause_reason)
-                await self._carrier.give_up(lane, letter, given_up(last, outgoing.settings.give_up_after_s))
+            with self._begun([seq]):
+                letter = await self._carrier.letter(lane, seq, outgoing)
+                if letter is not None:
+                    last = transient(lane.pause_code, lane.pause_reason)
+                    await self._carrier.give_up(lane, letter, given_up(last, outgoing.settings.give_up_after_s))
 
 
 def _composed(outgoing: Outgoing, envelope: Envelope, target: str) -> Sequence[Parcel]:

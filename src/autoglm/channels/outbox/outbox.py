@@ -10,6 +10,7 @@ from functools import partial
 
 import anyio
 import msgspec
+import structlog
 from anyio.abc import TaskGroup
 
 from autoglm.channels.bookmark import Bookmark, Cursor
@@ -17,7 +18,7 @@ from autoglm.channels.ends import Ends
 from autoglm.channels.outbox import attempts
 from autoglm.channels.outbox.carrier import Carrier, Outgoing
 from autoglm.channels.outbox.dead_letters import DeadLetters
-from autoglm.channels.outbox.driver import Driver
+from autoglm.channels.outbox.driver import BROKEN_STORE_S, Driver
 from autoglm.channels.outbox.lane import Lane
 from autoglm.channels.outbox.letter import target_of
 from autoglm.channels.outbox.subjects import OUTBOX, subject_of_channel
@@ -25,6 +26,7 @@ from autoglm.channels.outbox.windows import Key, Windows
 from autoglm.channels.settings import OutboxSettings
 from autoglm.core.clock import monotonic_s
 from autoglm.core.envelope import decode_envelope
+from autoglm.core.errors import HubError
 from autoglm.core.ports import KeyValue, Log, Record
 
 MAX_LANES = 5_000
@@ -36,6 +38,8 @@ _DRAIN_LOOK_S = 0.02
 _MAX_REST_S = 3_600.0
 _PAGE = 500
 _PRIMED_ATTEMPTS = 5_000
+
+log = structlog.get_logger()
 
 
 class LaneState(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,7 +133,12 @@ class Outbox:
 
     async def _follow(self, tasks: TaskGroup) -> None:
         while True:
-            records = await self._log.next(OUTBOX, after=self._read_seq, limit=_PAGE, timeout_s=_MAX_REST_S)
+            try:
+                records = await self._log.next(OUTBOX, after=self._read_seq, limit=_PAGE, timeout_s=_MAX_REST_S)
+            except HubError as error:
+                log.error("outbox_not_read", reason=str(error))
+                await anyio.sleep(BROKEN_STORE_S)
+                continue
             for record in records:
                 self._carrier.ages.mark(record.seq)
                 self._take(record, tasks)
@@ -173,7 +182,12 @@ class Outbox:
         """Take up what was left in the log, as far as there are lanes."""
         while (start := self._parked.get(channel)) is not None:
             upto = self._read_seq  # what comes while this reads is left in the log, too
-            records = await self._log.read(subject_of_channel(channel), after=start - 1, limit=_PAGE)
+            try:
+                records = await self._log.read(subject_of_channel(channel), after=start - 1, limit=_PAGE)
+            except HubError as error:
+                log.error("outbox_not_read", reason=str(error))
+                await anyio.sleep(BROKEN_STORE_S)
+                continue
             found = [record for record in records if record.seq <= upto]
             del self._parked[channel]
             for record in found:
