@@ -1,5 +1,6 @@
 """An event reaches whom the routes say, goes on until somebody notices, and tells nobody twice."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from autoglm.channels.routes.event import Event
 from autoglm.channels.routes.silences import NewSilence
 from autoglm.core.clock import now_ms
 from autoglm.core.envelope import text_of
-from autoglm.core.errors import DuplicateId, InvalidField, NotFound
+from autoglm.core.errors import DuplicateId, InvalidField, NotFound, StorageFull
 from autoglm.store import StoreSettings, open_store
 from channels.clock import Clock
 from channels.routes.desk import Desk, desk
@@ -592,3 +593,37 @@ async def test_a_repeat_of_an_event_that_has_expired_meanwhile_is_a_repeat(tmp_p
         await hub.raise_event(id="e", expires_at=expires_at)
         with pytest.raises(InvalidField, match="in the past"):
             await hub.raise_event("another", id="e", expires_at=expires_at)
+
+
+@pytest.mark.parametrize("subject", ["events", "notices:", "receipts:", "alert:"])
+async def test_a_log_that_cannot_be_read_for_a_while_delays_and_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: str
+) -> None:
+    monkeypatch.setattr("autoglm.channels.routes.cases.FULL_DISK_S", 0.02)
+    monkeypatch.setattr("autoglm.channels.routes.backlog.FULL_DISK_S", 0.02)
+    config = '[[route]]\nname = "r"\nto = ["user:alice"]\nthen = [{ after_s = 0.05, to = ["user:boss"] }]\n'
+    async with desk(tmp_path, config) as hub:
+        await hub.closed(await hub.raise_event("Press 6"))
+        reads = 0
+
+        def broken(operation: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            async def broken_one(*wanted: str, **kwargs: Any) -> Any:
+                nonlocal reads
+                if any(one.startswith(subject) for one in wanted):
+                    reads += 1
+                    if reads % 3:
+                        raise StorageFull("data")
+                return await operation(*wanted, **kwargs)
+
+            return broken_one
+
+        for name in ("read", "read_last", "next"):
+            monkeypatch.setattr(hub.store.log, name, broken(getattr(hub.store.log, name)))
+        await hub.raise_event("Press 7", kind="alert")
+        await hub.has_mail("user:boss", 2)
+        await hub.raise_event("Press 7 is back", kind="alert", state="resolved")
+        await hub.has_mail("user:boss", 3)
+        monkeypatch.undo()
+        texts = [text.splitlines()[-1] for text in await hub.texts("user:alice")]
+    assert texts == ["Press 6", "Press 7", "Press 7 is back"]
+    assert reads > 2

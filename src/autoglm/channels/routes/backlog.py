@@ -6,11 +6,14 @@ When there is none, it looks ahead: for ends of alerts, which make room, and for
 from collections.abc import Awaitable, Callable
 
 import anyio
+import structlog
 
 from autoglm.channels.outbox.lane import URGENT
-from autoglm.channels.routes.cases import Cases
+from autoglm.channels.routes.cases import FULL_DISK_S, Cases
 from autoglm.channels.routes.event import EVENTS, Event, event_in
+from autoglm.core.errors import StorageFull, StoreBroken
 from autoglm.core.ports import Log
+from autoglm.core.tasks import one_task_group
 
 MAX_CASES = 5_000
 """Events about which something is still to be done. While there are more, only ends of alerts are taken up, and what is
@@ -20,8 +23,10 @@ MAX_STARTING = 250
 _PAGE = 200
 _MAX_REST_S = 3_600.0
 
+log = structlog.get_logger()
+
 Take = Callable[[Event, int], Awaitable[None]]
-"""(event, its number in the log)"""
+"""(event, its number in the log). Where it raises, it has done nothing, and is asked again."""
 
 
 class Backlog:
@@ -43,21 +48,28 @@ class Backlog:
     async def run(self, take: Take) -> None:
         """Take up what comes after `read_seq`, until cancelled."""
         while True:
-            while self._cases.open_events >= MAX_CASES:
-                await self._look_ahead(take)
-            for record in await self._log.next(EVENTS, after=self.read_seq, limit=_PAGE, timeout_s=_MAX_REST_S):
-                if record.seq not in self._ahead:
-                    while self._cases.starting >= MAX_STARTING:
-                        await self._cases.wait_room()
-                    await take(event_in(record), record.seq)
-                self._ahead.discard(record.seq)
-                self.read_seq = record.seq
-            if self._over and self.read_seq >= self._peeked_seq:
-                self._over.clear()
+            try:
+                await self._take_up(take)
+            except (StorageFull, StoreBroken) as error:  # reading may need some space, too
+                log.error("events_not_read", reason=str(error))
+                await anyio.sleep(FULL_DISK_S)
+
+    async def _take_up(self, take: Take) -> None:
+        while self._cases.open_events >= MAX_CASES:
+            await self._look_ahead(take)
+        for record in await self._log.next(EVENTS, after=self.read_seq, limit=_PAGE, timeout_s=_MAX_REST_S):
+            if record.seq not in self._ahead:
+                while self._cases.starting >= MAX_STARTING:
+                    await self._cases.wait_room()
+                await take(event_in(record), record.seq)
+            self._ahead.discard(record.seq)
+            self.read_seq = record.seq
+        if self._over and self.read_seq >= self._peeked_seq:
+            self._over.clear()
 
     async def _look_ahead(self, take: Take) -> None:
         """Until there is room."""
-        async with anyio.create_task_group() as looking:
+        async with one_task_group() as looking:
             looking.start_soon(self._look, take)
             await self._cases.wait_room()
             looking.cancel_scope.cancel()

@@ -1,6 +1,7 @@
 """The cases that run: begun, put together in groups, gone on with after a restart, and ended with their alerts."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import anyio
@@ -14,13 +15,14 @@ from autoglm.channels.routes.event import Event, event_in
 from autoglm.channels.routes.notices import Notice, Notices
 from autoglm.channels.routes.settings import PersonSettings, RouteSettings
 from autoglm.core.clock import now_ms
-from autoglm.core.errors import QueueFull, StorageFull
+from autoglm.core.errors import QueueFull, StorageFull, StoreBroken
 from autoglm.core.ports import Log
 
 _MOST_IN_GROUP = 200
-_FULL_DISK_S = 2.0
+FULL_DISK_S = 2.0
 
 Key = TypeVar("Key")
+Result = TypeVar("Result")
 
 log = structlog.get_logger()
 
@@ -141,7 +143,7 @@ class Cases:
         self, route: RouteSettings, events: Sequence[Event], entries: Sequence[Opened], scope: anyio.CancelScope
     ) -> None:
         with scope:
-            await Case(route, events, self._notices, self._notify).run()
+            await _through(Case(route, events, self._notices, self._notify).run)
         self._have_started(route, events)
         for event in events:
             key = (route.name, event.alert_key)
@@ -157,7 +159,7 @@ class Cases:
     async def _run_again(self, route: RouteSettings, ids: tuple[str, ...], again: _Again) -> None:
         events = [again.entries[0].event]
         for id in ids[1:]:
-            record = await self._log.get(f"event {id}")
+            record = await _through(partial(self._log.get, f"event {id}"))
             events.append(_removed(events[0], id) if record is None else event_in(record))
         await self._run(route, events, again.entries, again.scope)
         del self._again[route.name, ids[0]]
@@ -175,7 +177,8 @@ class Cases:
         if case is not None and case not in self._running.values():  # others of its group may go on
             case.cancel()
         if route.tells_resolved:
-            told = [one for one in await self._notices.of_alert(entry.event) if one.route == route.name]
+            notices = await _through(partial(self._notices.of_alert, entry.event))
+            told = [one for one in notices if one.route == route.name]
             since = max((index for index, one in enumerate(told) if one.resolved), default=-1) + 1
             for to in dict.fromkeys(one.to for one in told[since:] if not one.error):
                 await self._send(route, [entry.event], [(to, "")], 0, 0, resolved=True)
@@ -219,17 +222,9 @@ class Cases:
         for to, name in targets:
             person = self._people.get(name or to)
             way = Way(to, name)
-            while True:
-                try:
-                    sent.append(
-                        await self._notices.send(
-                            route, events, way, step=step, number=number, person=person, resolved=resolved
-                        )
-                    )  # fmt: skip
-                    break
-                except (StorageFull, QueueFull) as error:
-                    log.warning("notice_delayed", route=route.name, reason=str(error))
-                    await anyio.sleep(_FULL_DISK_S)
+            sent.append(await _through(partial(
+                self._notices.send, route, events, way, step=step, number=number, person=person, resolved=resolved
+            )))  # fmt: skip
         for notice in sent:
             if notice.error:
                 log.warning("notice_not_sent", route=route.name, to=notice.to, reason=notice.error)
@@ -245,6 +240,16 @@ class Cases:
         _count_down(self._open, entry.seq)
         _count_down(self._open_ids, entry.event.id)
         self._room.set()
+
+
+async def _through(work: Callable[[], Awaitable[Result]]) -> Result:
+    """Again and again while the store fails: all that a case knows is in the log, and it says nothing twice."""
+    while True:
+        try:
+            return await work()
+        except (StorageFull, QueueFull, StoreBroken) as error:
+            log.warning("notice_delayed", reason=str(error))
+            await anyio.sleep(FULL_DISK_S)
 
 
 def _removed(like: Event, id: str) -> Event:

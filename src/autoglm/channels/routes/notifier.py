@@ -252,12 +252,13 @@ class Notifier:
             self._count(event, "over")
             return
         earlier = await self.notices.of_event(event.id) if seq <= self._start_seq else []
+        told = await self.notices.of_alert(event) if event.is_over else []
         decision = self.decide(event)
         self._note_firing(event)
         self._count(event, _outcome(decision))
         names = {*decision.routes, *(notice.route for notice in earlier)}
         if event.is_over:  # who heard the beginning hears the end, whatever a route asks for
-            names |= {notice.route for notice in await self.notices.of_alert(event)}
+            names |= {notice.route for notice in told}
             names |= self._cases.routes_of(event.alert_key)
         entry = Opened(event, seq)
         for route in [route for route in self._routes if route.name in names]:
