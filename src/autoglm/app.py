@@ -266,7 +266,7 @@ class Hub:
         self._directory = directory = Directory(
             with_own_broker(settings.channel, self.broker), partial(_read_blob, store.blobs), store.keyvalue
         )
-        self._outbox = outbox = Outbox(store.log, store.keyvalue, directory.outgoing, settings.outbox)
+        self._outbox = outbox = Outbox(store.log, store.keyvalue, store.blobs, directory.outgoing, settings.outbox)
         self._mailbox = Mailbox(
             store.log, store.keyvalue, self._groups, self._serves_model, directory.check_message, ends=outbox.ends
         )

@@ -155,6 +155,19 @@ async def test_an_answer_that_does_not_end_is_in_doubt(
     assert time.monotonic() - begun_s < 5
 
 
+async def test_a_file_on_a_slow_link_takes_its_time(server: ScriptedModel, client: Web) -> None:
+    """64 KiB get 4 s more than a text; the answer comes after a text would have been given up."""
+
+    async def slow(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(2 * web.TIMEOUT_S)  # the link
+        writer.write(response(200, b"ok"))
+
+    server.behaviour = slow
+    answer = await client.request("POST", server.url, body=bytes(64 * 1024))
+    assert answer.status == 200
+    assert told(await failure(client, server.url)) == ("retry", "timeout", True)
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf", b"HTTP/1.1 200 OK\r\nX: "]
 )

@@ -148,7 +148,7 @@ class OutboxSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     max_retry_s: float = Field(default=900.0, gt=0.0, le=86_400.0)
     """Longest pause between two attempts."""
     attempt_timeout_s: float = Field(default=30.0, gt=0.0, le=600.0)
-    """An attempt that takes longer is given up, and is in doubt."""
+    """An attempt that takes longer is given up, and is in doubt; for each 16 KiB of files it may take a second more."""
 
 
 def parse_channel(value: object) -> ChannelSettings:

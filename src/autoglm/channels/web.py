@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from autoglm.channels.delivery import Delivery, Words, permanent, throttled, too_large, transient, unauthorized
+from autoglm.channels.slow_links import time_for_s
 from autoglm.version import __version__
 
 if TYPE_CHECKING:
@@ -71,14 +72,18 @@ class Web:
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None,
         limit_bytes: int = ANSWER_LIMIT_BYTES,
     ) -> Answer:  # fmt: skip
-        """Raises NoAnswer. An answer longer than limit_bytes is cut there, whether it comes packed or not."""
+        """Raises NoAnswer. An answer longer than limit_bytes is cut there, whether it comes packed or not.
+
+        A large body may take longer: see slow_links.
+        """
         session = await self._opened()
         import aiohttp
 
         total_s = self._timeout_s or TIMEOUT_S
         # Looking up the name and connecting end well before the whole: what ends later has gone out, and is in doubt.
         connect_s = min(CONNECT_TIMEOUT_S, total_s / 2)
-        timeout = aiohttp.ClientTimeout(total=total_s, connect=connect_s, sock_connect=connect_s)
+        whole_s = total_s + time_for_s(len(body or b""))
+        timeout = aiohttp.ClientTimeout(total=whole_s, connect=connect_s, sock_connect=connect_s)
         try:
             self._check_literal(url)
             async with session.request(

@@ -33,13 +33,13 @@ def settings(name: str = "c", **fields: Any) -> ChannelSettings:
 class Office:
     def __init__(self, store: Store, channels: dict[str, Outgoing], outbox_settings: OutboxSettings) -> None:
         self.store = store
-        self.outbox = Outbox(store.log, store.keyvalue, channels, outbox_settings)
+        self.outbox = Outbox(store.log, store.keyvalue, store.blobs, channels, outbox_settings)
         self.mailbox = Mailbox(
             store.log, store.keyvalue, Groups(store.keyvalue), lambda name: True, lambda _: None, ends=self.outbox.ends
         )
 
-    async def post(self, text: str, to: str = "channel:c/t", **fields: Any) -> str:
-        envelope = msgspec.convert({"to": to, "content": text, "from": "user:a", **fields}, Envelope)
+    async def post(self, content: str | list[dict[str, Any]], to: str = "channel:c/t", **fields: Any) -> str:
+        envelope = msgspec.convert({"to": to, "content": content, "from": "user:a", **fields}, Envelope)
         return (await self.mailbox.send(envelope, sender="user:a")).id
 
     async def steps(self, id: str) -> list[Receipt]:

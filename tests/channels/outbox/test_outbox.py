@@ -1,5 +1,6 @@
 """Every message ends in a true receipt; none delays another; none is sent twice where that can be known."""
 
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -476,6 +477,25 @@ async def test_the_hubs_own_limits_of_time_hold_for_an_adapter_without_any(tmp_p
     async with office(tmp_path, (channel, settings(on_doubt="fail")), outbox=quick) as hub:
         (end,) = await hub.ends(await hub.post("hello"))
     assert (end.state, end.code) == ("failed", "timeout")
+
+
+async def test_a_file_on_a_slow_link_is_not_given_up_with_the_texts(tmp_path: Path) -> None:
+    channel = ScriptedChannel()
+    channel.gate = anyio.Event()
+    quick = EAGER.model_copy(update={"attempt_timeout_s": 0.05})
+    async with office(tmp_path, (channel, settings(on_doubt="fail")), outbox=quick) as hub:
+        blob = await hub.store.blobs.put(chunks(bytes(1 << 20)))  # a minute at 128 kbit/s
+        file = {"type": "file", "file": {"file_id": blob}}
+        letter = await hub.post([{"type": "text", "text": "the plan"}, file])
+        (text,) = await hub.ends(await hub.post("hello"))
+        assert text.code == "timeout"
+        channel.gate.set()
+        (end,) = await hub.ends(letter)
+    assert (end.state, channel.texts) == ("sent", ["the plan"])
+
+
+async def chunks(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ class Desk:
         self.store = store
         self.groups = Groups(store.keyvalue)
         outgoing = {name: Outgoing(channel, settings(name)) for name, channel in channels.items()}
-        self.outbox = Outbox(store.log, store.keyvalue, outgoing, EAGER)
+        self.outbox = Outbox(store.log, store.keyvalue, store.blobs, outgoing, EAGER)
         self.mailbox = Mailbox(
             store.log, store.keyvalue, self.groups, lambda name: True, lambda _: None, ends=self.outbox.ends
         )

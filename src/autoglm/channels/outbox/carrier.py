@@ -15,14 +15,23 @@ from autoglm.channels.outbox.ages import Ages
 from autoglm.channels.outbox.attempts import answer_record, attempt_record, find
 from autoglm.channels.outbox.dead_letters import DeadLetters
 from autoglm.channels.outbox.lane import Lane, Tried
-from autoglm.channels.outbox.letter import Letter, given_up, has_expired, never_twice, receipt_of, with_reason
+from autoglm.channels.outbox.letter import (
+    Letter,
+    given_up,
+    has_expired,
+    never_twice,
+    receipt_of,
+    size_bytes,
+    with_reason,
+)
 from autoglm.channels.settings import ChannelSettings, OutboxSettings
+from autoglm.channels.slow_links import time_for_s
 from autoglm.channels.tickets import ticket_record
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.crash import crash
 from autoglm.core.envelope import State, decode_envelope
 from autoglm.core.errors import QueueFull, StorageFull
-from autoglm.core.ports import Log, Record
+from autoglm.core.ports import Blobs, Log, Record
 
 log = structlog.get_logger()
 
@@ -43,8 +52,9 @@ class Outgoing(NamedTuple):
 
 
 class Carrier:
-    def __init__(self, store: Log, ends: Ends, dead: DeadLetters, settings: OutboxSettings) -> None:
+    def __init__(self, store: Log, blobs: Blobs, ends: Ends, dead: DeadLetters, settings: OutboxSettings) -> None:
         self._log = store
+        self._blobs = blobs
         self._ends = ends
         self._dead = dead
         self._settings = settings
@@ -151,7 +161,8 @@ class Carrier:
             lane.retry(letter.seq, monotonic_s() + _FULL_DISK_S, letter.tried)
             return False
         begun_s = monotonic_s()
-        delivery = await self._send(outgoing.channel, parcels[part], f"{letter.envelope.id}.{part}")
+        extra_s = time_for_s(await size_bytes(letter.envelope, self._blobs))
+        delivery = await self._send(outgoing.channel, parcels[part], f"{letter.envelope.id}.{part}", extra_s)
         if delivery.outcome in ("retry", "permanent"):
             await self._failed(lane, [letter], delivery, outgoing, begun_s)
             return False
@@ -231,9 +242,10 @@ class Carrier:
             records.append(ticket_record(lane.channel, delivery.ticket, id))
         await self._written(partial(self._log.append_all, records))
 
-    async def _send(self, channel: Channel, parcel: Parcel, key: str) -> Delivery:
+    async def _send(self, channel: Channel, parcel: Parcel, key: str, extra_s: float = 0.0) -> Delivery:
+        """extra_s: for the files in it, whose link may be slow."""
         try:
-            with anyio.fail_after(self._settings.attempt_timeout_s):
+            with anyio.fail_after(self._settings.attempt_timeout_s + extra_s):
                 return await channel.send(parcel, key)
         except TimeoutError:
             words = Words("no answer in time; it may have been delivered", "等待应答超时，消息可能已送达")

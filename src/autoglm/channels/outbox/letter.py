@@ -2,12 +2,14 @@
 
 from typing import NamedTuple
 
+import msgspec
+
 from autoglm.channels.delivery import Delivery, Words
 from autoglm.channels.outbox.lane import Tried
 from autoglm.channels.receipts import delivery_record
 from autoglm.core.clock import now_ms
-from autoglm.core.envelope import Envelope, State
-from autoglm.core.ports import NewRecord
+from autoglm.core.envelope import Envelope, FilePart, State
+from autoglm.core.ports import Blobs, NewRecord
 
 
 class Letter(NamedTuple):
@@ -27,6 +29,19 @@ class Letter(NamedTuple):
 def has_expired(letter: Letter) -> bool:
     expires_at = letter.envelope.expires_at
     return expires_at is not None and expires_at <= now_ms()
+
+
+async def size_bytes(envelope: Envelope, blobs: Blobs) -> int:
+    """Of what goes along with the text of a message: pictures, sound, files."""
+    if isinstance(envelope.content, str):
+        return 0
+    total_bytes = 0
+    for part in envelope.content:
+        if isinstance(part, FilePart) and part.file.file_id is not None:
+            total_bytes += await blobs.size(part.file.file_id) or 0
+        else:
+            total_bytes += len(msgspec.json.encode(part))
+    return total_bytes
 
 
 def target_of(envelope: Envelope) -> tuple[str, str]:

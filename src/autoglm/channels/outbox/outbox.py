@@ -27,7 +27,7 @@ from autoglm.channels.settings import OutboxSettings
 from autoglm.core.clock import monotonic_s
 from autoglm.core.envelope import decode_envelope
 from autoglm.core.errors import HubError
-from autoglm.core.ports import KeyValue, Log, Record
+from autoglm.core.ports import Blobs, KeyValue, Log, Record
 
 MAX_LANES = 5_000
 """Lanes with work. While there are more, a channel gets no further ones, but for its LEAST_LANES."""
@@ -65,14 +65,14 @@ class Outbox:
     """`run` in a task. Channels are the caller's to close."""
 
     def __init__(
-        self, store: Log, keyvalue: KeyValue, channels: Mapping[str, Outgoing], settings: OutboxSettings
+        self, store: Log, keyvalue: KeyValue, blobs: Blobs, channels: Mapping[str, Outgoing], settings: OutboxSettings
     ) -> None:
         self._log = store
         self._channels = channels
         self.dead_letters = DeadLetters(keyvalue)
         self.ends = Ends(store)
         """To be shared with the mailbox."""
-        self._carrier = Carrier(store, self.ends, self.dead_letters, settings)
+        self._carrier = Carrier(store, blobs, self.ends, self.dead_letters, settings)
         self._windows = Windows()
         self._drivers: dict[Key, Driver] = {}
         """Of the lanes with work."""
