@@ -24,6 +24,7 @@ from autoglm.channels.intake import Intake
 from autoglm.channels.mailbox import Mailbox
 from autoglm.channels.outbox.carrier import Outgoing
 from autoglm.channels.outbox.outbox import Outbox
+from autoglm.channels.question_counts import QuestionCounts
 from autoglm.channels.questions import Questions
 from autoglm.channels.routes.notifier import Notifier
 from autoglm.core.errors import PULL, NotFound, QueueFull, SettingsError, StorageFull, StoreBroken
@@ -35,7 +36,8 @@ from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
 from autoglm.gateway.admission import Admission
 from autoglm.gateway.budgets import BudgetsGateway, budget_metrics, cache_metrics
-from autoglm.gateway.channels import ChannelsGateway, channel_metrics
+from autoglm.gateway.channel_metrics import ChannelMetrics, MessageTimes
+from autoglm.gateway.channels import ChannelsGateway
 from autoglm.gateway.decisions import DecisionsGateway
 from autoglm.gateway.events import EventsGateway
 from autoglm.gateway.front import Front
@@ -212,6 +214,7 @@ class Hub:
                 tasks.start_soon(self._mailbox.run)
                 tasks.start_soon(self._outbox.run)
                 tasks.start_soon(self._notifier.run)
+                tasks.start_soon(self._question_counts.run)
                 tasks.start_soon(self._directory.run, self._inbox_of)
                 if self._budgets is not None:
                     tasks.start_soon(self._budgets.ledger.run)
@@ -266,7 +269,10 @@ class Hub:
         self._directory = directory = Directory(
             with_own_broker(settings.channel, self.broker), partial(_read_blob, store.blobs), store.keyvalue
         )
-        self._outbox = outbox = Outbox(store.log, store.keyvalue, store.blobs, directory.outgoing, settings.outbox)
+        times = MessageTimes()
+        self._outbox = outbox = Outbox(
+            store.log, store.keyvalue, store.blobs, directory.outgoing, settings.outbox, on_end=times.observe
+        )
         self._mailbox = Mailbox(
             store.log, store.keyvalue, self._groups, self._serves_model, directory.check_message, ends=outbox.ends
         )
@@ -295,8 +301,6 @@ class Hub:
             metrics.sources.append(lambda: budget_metrics(budgets))
         if cache is not None:
             metrics.sources.append(lambda: cache_metrics(cache))
-        if settings.channel or settings.route:
-            metrics.sources.append(lambda: channel_metrics(directory, outbox, self._notifier, self._inboxes))
         self._tracing = self._open_tracing(metrics)
         openai = OpenAIGateway(
             self._keys, dispatcher, metrics, max_body_bytes=limit, strip=strip,
@@ -306,9 +310,8 @@ class Hub:
             self._keys, self._mailbox, deltas, owner_of=partial(owner_of_pushed, directory), max_body_bytes=limit
         )  # fmt: skip
         self._events = EventsGateway(self._keys, self._notifier, max_body_bytes=limit)
-        self._questions = QuestionsGateway(
-            self._keys, Questions(store.log, self._mailbox, self._notifier.reach), max_body_bytes=limit
-        )  # fmt: skip
+        self._compose_questions(store)
+        channels = self._counted_channels(metrics, times)
         self._tasks = TasksGateway(self._keys, self._mailbox, self._correspondent, max_body_bytes=limit)
 
         def facts() -> Facts:
@@ -350,15 +353,7 @@ class Hub:
             *IntentsGateway(self._keys, self._reader, self._taught, max_body_bytes=limit).routes(),
             *state.routes(),
             *BudgetsGateway(self._keys, budgets).routes(),
-            *ChannelsGateway(
-                self._keys,
-                directory,
-                outbox,
-                self._mailbox,
-                notifier=self._notifier,
-                inbox_of=self._inbox_of,
-                max_body_bytes=limit,
-            ).routes(),
+            *channels.routes(),
             *PushGateway(self._keys, store.keyvalue, directory, max_body_bytes=limit).routes(),
         ]
         self._sockets = SocketGateway(self._keys, self._mailbox, self._messages)
@@ -366,6 +361,24 @@ class Hub:
             openai=openai, messages=self._messages, router=Router(routes), page=Page(PAGE),
             metrics=metrics, access=self._access, tracing=self._tracing,
         )  # fmt: skip
+
+    def _compose_questions(self, store: Store) -> None:
+        questions = Questions(store.log, self._mailbox, self._notifier.reach)
+        self._question_counts = QuestionCounts(store.log, questions)
+        self._questions = QuestionsGateway(self._keys, questions, max_body_bytes=self.settings.gateway.max_body_bytes)
+
+    def _counted_channels(self, metrics: Metrics, times: MessageTimes) -> ChannelsGateway:
+        gateway = ChannelsGateway(
+            self._keys, self._directory, self._outbox, self._mailbox, notifier=self._notifier,
+            inbox_of=self._inbox_of, max_body_bytes=self.settings.gateway.max_body_bytes,
+        )  # fmt: skip
+        counted = ChannelMetrics(
+            self._directory, self._outbox, times, self._notifier, self._inboxes, self._question_counts, gateway,
+            self.broker,
+        )  # fmt: skip
+        metrics.readings.append(counted.read)
+        metrics.sources.append(counted.collect)
+        return gateway
 
     def _members(self, group: str) -> tuple[str, ...]:
         """Of a group; none where there is no such group."""

@@ -10,6 +10,7 @@ from autoglm.channels.delivery import Words, accepted, delivered, permanent
 from autoglm.channels.intake import Intake, is_agreement
 from autoglm.channels.tickets import ticket_record
 from autoglm.core.envelope import Envelope, text_of
+from autoglm.core.errors import StorageFull, UnknownRecipient
 from channels.outbox.office import robot, settings
 from channels.routes.desk import Desk, desk
 from channels.scripted_channel import ScriptedChannel
@@ -54,6 +55,25 @@ async def test_the_same_message_is_taken_once_also_in_other_words(tmp_path: Path
         for text in ("hello", "hello", "hello!"):
             await intake(hub).take(letter(text))
         assert await hub.texts("user:desk") == ["hello"]
+
+
+async def test_what_became_of_each_message_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(*_: object) -> None:
+        raise StorageFull("data")
+
+    async with desk(tmp_path, "") as hub:
+        inbox = intake(hub)
+        await inbox.take(letter())
+        await inbox.take(letter())
+        await inbox.take(letter("hello!"))
+        await inbox.take(letter(id="in-2", from_="channel:c/eve"))
+        with pytest.raises(UnknownRecipient):
+            await inbox.take(letter(id="in-3", to="group:none"))
+        monkeypatch.setattr(hub.store.log, "append", full)
+        monkeypatch.setattr(hub.store.log, "append_all", full)
+        with pytest.raises(StorageFull):
+            await inbox.take(letter(id="in-4"))
+        assert inbox.counts == {"taken": 1, "duplicate": 2, "refused": 2, "failed": 1}
 
 
 async def test_a_reply_acknowledges_and_goes_to_whoever_is_answered(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Inside:
     def readers(self) -> int:
         """Who waits for the next record, but for the hub itself."""
         tail = self.hub._mailbox._log._tail  # type: ignore[attr-defined]  # the port does not show it
-        own = ("work", "outbox", "events")
+        own = ("work", "outbox", "events", "questions")
         return sum(len(waiting) for subject, waiting in tail._waiting.items() if subject not in own)
 
 

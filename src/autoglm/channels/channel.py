@@ -100,6 +100,22 @@ class Hooked(Protocol):
         ...
 
 
+class LinkState(NamedTuple):
+    """Of a connection that a channel keeps up by itself."""
+
+    is_up: bool
+    """Whether the vendor has welcomed it, and it is still there."""
+    connections: int
+    """How many the vendor has welcomed since the hub's start."""
+
+
+class Linked(Protocol):
+    """A channel that keeps one connection up. Satisfied beside `Channel`."""
+
+    @property
+    def link_state(self) -> LinkState: ...
+
+
 class Channel(Protocol):
     """One `[[channel]]`. Its constructor takes (settings, Resources) and does no I/O."""
 

@@ -11,7 +11,7 @@ from autoglm.channels.channel import Cannot, Channel, Health, Inbox, Resources
 from autoglm.channels.delivery import Words
 from autoglm.channels.kinds import channel_class
 from autoglm.channels.mailbox import unknown_channel
-from autoglm.channels.outbox.carrier import Outgoing
+from autoglm.channels.outbox.carrier import LastTry, Outgoing
 from autoglm.channels.outbox.letter import target_of
 from autoglm.channels.settings import ChannelSettings
 from autoglm.core.clock import monotonic_s
@@ -49,6 +49,9 @@ class Directory:
             entry.name: Outgoing(_made(entry, Resources(entry.name, read_blob, keyvalue)), entry) for entry in settings
         }
 
+        self.checks: dict[str, LastTry] = {}
+        """The newest check of each channel that was checked."""
+
     def check_message(self, envelope: Envelope) -> None:
         """For a message to a channel. Raises UnknownRecipient, InvalidField: what will never work is said at once."""
         channel, target = target_of(envelope)
@@ -67,7 +70,8 @@ class Directory:
         found: dict[str, Health] = {}
 
         async def ask(name: str, outgoing: Outgoing) -> None:
-            found[name] = await _checked(outgoing)
+            found[name] = health = await _checked(outgoing)
+            self.checks[name] = LastTry(monotonic_s(), health.ok)
 
         async with anyio.create_task_group() as tasks:
             for name, outgoing in self.outgoing.items():

@@ -1,10 +1,12 @@
 """What comes in by a channel: checked for its sender, joined to what it answers, and put into the mailbox."""
 
 import contextlib
+from typing import Literal, get_args
 
 import msgspec
 import structlog
 
+from autoglm.channels.channel import REFUSALS
 from autoglm.channels.delivery import Delivery
 from autoglm.channels.mailbox import Mailbox
 from autoglm.channels.outbox.attempts import sent_with
@@ -55,6 +57,9 @@ _LONGEST_ANSWER = 200
 _AGREED_WITHIN_MS = 24 * 3_600_000
 _STATES: dict[str, State] = {"delivered": "delivered", "read": "read", "permanent": "failed"}
 
+Result = Literal["taken", "duplicate", "refused", "failed"]
+"""refused: of a sender that is not named, or what the hub will never take. failed: not now, for the store cannot."""
+
 log = structlog.get_logger()
 
 
@@ -71,8 +76,20 @@ class Intake:
         self._dead = dead
         self.refused = 0
         """Messages of senders that the settings do not name."""
+        self.counts: dict[Result, int] = dict.fromkeys(get_args(Result), 0)
+        """Messages by what became of them."""
 
     async def take(self, envelope: Envelope) -> None:
+        result: Result = "failed"
+        try:
+            result = await self._take(envelope)
+        except REFUSALS:
+            result = "refused"
+            raise
+        finally:
+            self.counts[result] += 1
+
+    async def _take(self, envelope: Envelope) -> Result:
         if not self._is_known(envelope.from_):
             self.refused += 1
             sender = envelope.from_.partition("/")[2]
@@ -80,10 +97,10 @@ class Intake:
                 "sender_refused", channel=self._settings.name, sender=sender,
                 note="the channel's `senders` do not name it",
             )  # fmt: skip
-            return
+            return "refused"
         if await self._log.get(envelope.id) is not None:  # its "OK" was for what nobody had confirmed then
             log.info("repeat_left", channel=self._settings.name, envelope_id=envelope.id)
-            return
+            return "duplicate"
         original = await self._original(envelope)
         event = event_of(envelope) if original is None else None
         try:
@@ -95,6 +112,8 @@ class Intake:
                 await self._mailbox.send(envelope, sender=envelope.from_)
         except DuplicateId:  # the vendor hands the same message out again, in other words
             log.info("repeat_left", channel=self._settings.name, envelope_id=envelope.id)
+            return "duplicate"
+        return "taken"
 
     async def _answer(self, original: Envelope, envelope: Envelope) -> None:
         """Both or none: the acknowledgement of all that was read together, and the answer to whoever is answered."""

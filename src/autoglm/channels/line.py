@@ -9,6 +9,7 @@ import anyio
 import structlog
 
 from autoglm.channels.backoff import BackOff
+from autoglm.channels.channel import LinkState
 from autoglm.channels.delivery import Words
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Line:
         self.log = log.bind(channel=channel)
         self._vendor = (vendor_en, vendor_zh)
         self.trouble: tuple[str, Words] | None = None
+        self.state = LinkState(is_up=False, connections=0)
 
     async def keep(self, once: Callable[[], Awaitable[bool]]) -> None:
         """Calls `once` for each connection, until cancelled; it tells whether the connection brought anything.
@@ -78,10 +80,12 @@ class Line:
             max_size=FRAME_BYTES, max_queue=16, proxy=None,
         )  # fmt: skip
         self.trouble = None
+        self.state = LinkState(is_up=True, connections=self.state.connections + 1)
         self.log.info("line_opened")
         try:
             yield socket
         finally:
+            self.state = self.state._replace(is_up=False)
             with anyio.CancelScope(shield=True):
                 await socket.close()
 

@@ -22,11 +22,14 @@ from autoglm.core.clock import now_ms
 from autoglm.core.envelope import AddressText, Envelope, IdText, Label, check_id, check_texts, decode_envelope
 from autoglm.core.errors import InvalidField, NotFound, UnknownRecipient
 from autoglm.core.ids import uuid7
-from autoglm.core.ports import Log, NewRecord
+from autoglm.core.ports import Log, NewRecord, Record
 
+QUESTIONS = "questions"
+"""Where in the log the notes of all questions are."""
 QUESTION = "question"
 """The label of a question's messages: its id."""
 MAX_EXPIRY_S = 2_592_000
+_NOTE = "question "
 _MAX_LABEL = 1024
 _PAGE = 100
 _ENDED = ("failed", "expired", "cancelled")
@@ -137,7 +140,7 @@ class Questions:
             from_=first.from_, question=new.question, choices=new.choices, expires_at=first.expires_at, asked=asked
         )
         beside = NewRecord(
-            id=_note_id(first.id), digest=b"question", subjects=(f"questions-of:{first.from_}",),
+            id=_note_id(first.id), digest=b"question", subjects=(QUESTIONS, f"questions-of:{first.from_}"),
             body=msgspec.json.encode(note),
         )  # fmt: skip
         sent = await self._mailbox.send(first, sender=sender, beside=[beside])
@@ -194,6 +197,12 @@ class Questions:
                 await self._log.next(*subjects, after=after, limit=1, timeout_s=min(left_s, wait_s))
         return await self.get(id)
 
+    async def wait_end(self, id: str) -> Question:
+        """Once it is open no more, however long that takes."""
+        while (question := await self.wait(id, MAX_EXPIRY_S)).state == "open":
+            pass
+        return question
+
     async def _note(self, id: str) -> _Note:
         record = await self._log.get(_note_id(id))
         if record is None:
@@ -240,6 +249,11 @@ class Questions:
         return await self._mailbox.was_sent_to(envelope, record, reply.from_)
 
 
+def begun(note: Record) -> tuple[str, int]:
+    """(id, expires_at) of the question of a note under QUESTIONS."""
+    return note.id.removeprefix(_NOTE), _decode_note(note.body).expires_at
+
+
 async def open_question(store: Log, message: Envelope, words: str) -> bool:
     """Whether a message is a question without a reply so far that offers this answer: one that names no message."""
     return (
@@ -279,4 +293,4 @@ def _id(question: str, to: str) -> str:
 
 
 def _note_id(id: str) -> str:
-    return f"question {id}"
+    return f"{_NOTE}{id}"

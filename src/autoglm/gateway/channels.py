@@ -1,27 +1,27 @@
 """`/api/channels`, `/api/outbox`: how what goes out fares. `/api/hooks`: vendors' calls."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from autoglm.auth.keys import KeyRing
-from autoglm.channels.channel import HookCall, Hooked, Inbox
+from autoglm.channels.channel import HookCall, Hooked, HookReply, Inbox
 from autoglm.channels.directory import ChannelHealth, Directory
-from autoglm.channels.intake import Intake
 from autoglm.channels.mailbox import Mailbox
 from autoglm.channels.outbox.carrier import Outgoing
 from autoglm.channels.outbox.dead_letters import DeadLetter
 from autoglm.channels.outbox.outbox import LaneState, Outbox
 from autoglm.channels.routes.notifier import Notifier
 from autoglm.core.envelope import AddressText, Content, check_texts
-from autoglm.core.errors import NotFound, RequestTimeout, TooManyBodies
+from autoglm.core.errors import HubError, NotFound, RequestTimeout, TooManyBodies
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import HIGH_WATER_BYTES, Exchange
 from autoglm.gateway.posting import accept
+from autoglm.gateway.problems import PROBLEMS
 from autoglm.gateway.router import Route
 
 MAX_LETTERS = 1000
@@ -86,6 +86,8 @@ class ChannelsGateway:
         self._max_body_bytes = max_body_bytes
         self._large = 0
         """Large bodies that are being read."""
+        self.refused_calls: Counter[tuple[str, int]] = Counter()
+        """Of hooks, by channel and status of the answer."""
 
     def routes(self) -> list[Route]:
         return [
@@ -167,18 +169,26 @@ class ChannelsGateway:
     async def hook(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """A vendor's call: it has no key of ours, but what the channel verifies."""
         outgoing = self._directory.outgoing.get(variables["name"])
-        channel = None if outgoing is None else outgoing.channel
-        if outgoing is None or not hasattr(channel, "hook"):
+        if outgoing is None or not hasattr(outgoing.channel, "hook"):
             raise NotFound("hook", variables["name"])
-        hooked: Hooked = channel  # type: ignore[assignment]  # it has the method
+        try:
+            reply = await self._called(exchange, outgoing)
+        except HubError as error:
+            self.refused_calls[outgoing.settings.name, PROBLEMS[error.code].status] += 1
+            raise
+        if reply.status >= 400:
+            self.refused_calls[outgoing.settings.name, reply.status] += 1
+        exchange.respond(reply.status, reply.body, [(b"content-type", reply.content_type.encode("latin-1"))])
+
+    async def _called(self, exchange: Exchange, outgoing: Outgoing) -> HookReply:
+        hooked: Hooked = outgoing.channel  # type: ignore[assignment]  # it has the method
         call = HookCall(
             method="GET" if exchange.is_head else exchange.method,
             query=exchange.query(),
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in exchange.headers.items()},
             body=await self._stranger_body(exchange),
         )
-        reply = await hooked.hook(call, self._inbox_of(outgoing))
-        exchange.respond(reply.status, reply.body, [(b"content-type", reply.content_type.encode("latin-1"))])
+        return await hooked.hook(call, self._inbox_of(outgoing))
 
     async def _stranger_body(self, exchange: Exchange) -> bytes:
         """Raises PayloadTooLarge, TooManyBodies, RequestTimeout. A short body never waits for a place."""
@@ -198,40 +208,3 @@ class ChannelsGateway:
             raise RequestTimeout(_LARGE_S, is_slow=True) from None
         finally:
             self._large -= 1
-
-
-def channel_metrics(
-    directory: Directory, outbox: Outbox, notifier: Notifier, intakes: Mapping[str, Intake]
-) -> Iterable[Metric]:
-    """A source for `Metrics.sources`."""
-    attempts = CounterMetricFamily("autoglm_channel_attempts", "Requests to channels", labels=["channel", "result"])
-    for (channel, result), count in outbox.counts.items():
-        attempts.add_metric([channel, result], count)
-    waiting = dict.fromkeys(directory.outgoing, 0)
-    paused = dict.fromkeys(directory.outgoing, 0)
-    for lane in outbox.states():
-        waiting[lane.channel] = waiting.get(lane.channel, 0) + lane.waiting
-        paused[lane.channel] = paused.get(lane.channel, 0) + (lane.paused_s > 0)
-    messages = GaugeMetricFamily(
-        "autoglm_outbox_messages", "Messages that wait or are on their way", labels=["channel"]
-    )
-    lanes = GaugeMetricFamily("autoglm_outbox_paused_lanes", "Lanes in which nothing goes out now", labels=["channel"])
-    crowded = GaugeMetricFamily(
-        "autoglm_outbox_crowded", "1 while a channel has more targets than there are lanes", labels=["channel"]
-    )
-    for channel, count in waiting.items():
-        messages.add_metric([channel], count)
-        lanes.add_metric([channel], paused.get(channel, 0))
-        crowded.add_metric([channel], channel in outbox.crowded)
-    strangers = CounterMetricFamily(
-        "autoglm_channel_refused_senders", "Messages of senders that the settings do not name", labels=["channel"]
-    )
-    for channel, intake in intakes.items():
-        strangers.add_metric([channel], intake.refused)
-    events = CounterMetricFamily("autoglm_events", "Events by what became of them", labels=["kind", "result"])
-    for (kind, result), count in notifier.counts.items():
-        events.add_metric([kind, result], count)
-    still_open = GaugeMetricFamily(
-        "autoglm_events_open", "Events about which something is still to be done", value=notifier.open_events
-    )
-    return attempts, messages, lanes, crowded, strangers, events, still_open

@@ -5,7 +5,7 @@ Source for the names: Prometheus' naming conventions; OpenMetrics.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -59,6 +59,8 @@ class Metrics(Collector):
         self._decisions: dict[tuple[str, str, str], int] = {}
         self.sources: list[Callable[[], Iterable[Metric]]] = []
         """What further parts count."""
+        self.readings: list[Callable[[], Awaitable[None]]] = []
+        """What further parts read before that."""
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
@@ -102,6 +104,11 @@ class Metrics(Collector):
         if labels not in self._decisions and len(self._decisions) >= MAX_SERIES:
             labels = ("", "", labels[2])
         self._decisions[labels] = self._decisions.get(labels, 0) + 1
+
+    async def page(self) -> bytes:
+        for read in self.readings:
+            await read()
+        return self.render()
 
     def render(self) -> bytes:
         return generate_latest(self._registry)

@@ -174,7 +174,7 @@ class StateGateway:
         principal = exchange.identify(self._keys)
         if not principal.allows("admin"):
             principal.require("read:metrics")
-        exchange.respond(200, self._metrics.render(), [(b"content-type", CONTENT_TYPE)])
+        exchange.respond(200, await self._metrics.page(), [(b"content-type", CONTENT_TYPE)])
 
     async def openapi(self, exchange: Exchange, _: dict[str, str]) -> None:
         if self._description is None:

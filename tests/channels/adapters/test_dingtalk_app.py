@@ -383,10 +383,12 @@ async def test_the_connection_comes_back_after_cuts_and_outages_and_loses_nothin
         await until(lambda: ding._stream.line.trouble is not None)
         health = await ding.check()
         assert (health.ok, health.code) == (False, "line_cut")
+        assert ding.link_state == (False, 2)
         await pushed.push(said(message_id="down"))
         await pushed.start()
         await until(lambda: len(inbox.taken) == 2)
         assert (await ding.check()).ok
+        assert ding.link_state == (True, 3)
     assert [envelope.id for envelope in inbox.taken] == ["ding:cut", "ding:down"]
 
 

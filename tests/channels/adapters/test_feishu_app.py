@@ -471,10 +471,12 @@ async def test_the_connection_comes_back_after_cuts_and_outages_and_loses_nothin
         await until(lambda: feishu._connection.line.trouble is not None)
         health = await feishu.check()
         assert (health.ok, health.code) == (False, "line_cut")
+        assert feishu.link_state == (False, 2)
         await pushed.push(said(message_id="om_down"))
         await pushed.start()
         await until(lambda: len(inbox.taken) == 2)
         assert (await feishu.check()).ok
+        assert feishu.link_state == (True, 3)
     assert [envelope.id for envelope in inbox.taken] == ["fs:om_cut", "fs:om_down"]
 
 

@@ -96,9 +96,10 @@ async def test_a_wrong_secret_is_told_and_tried_on(vendor: WeComAiBots) -> None:
 
 async def test_a_connection_that_was_cut_comes_back_and_brings_on_what_is_said(vendor: WeComAiBots) -> None:
     inbox = KeptInbox()
-    async with running(vendor, inbox):
+    async with running(vendor, inbox) as bot:
         for number in range(3):
             await until(partial(has_subscriptions, vendor, number + 1))
+            await until(lambda number=number: bot.link_state == (True, number + 1))  # type: ignore[misc]  # of this round
             vendor.say(said(f"n {number}", msgid=f"m{number}"), req_id=f"r{number}")
             await until(partial(has, inbox, number + 1))
             vendor.cut()

@@ -51,18 +51,36 @@ class Outgoing(NamedTuple):
     settings: ChannelSettings
 
 
+class LastTry(NamedTuple):
+    """What the newest request to a channel, or the newest check of it, showed."""
+
+    at_s: float
+    """Monotonic."""
+    is_up: bool
+    """False: the vendor is out of reach, or lets the hub in no more."""
+
+
+OnEnd = Callable[[str, State, float], object]
+"""Is told of each message that is settled: its channel, how it ended, seconds since the hub took it."""
+
+
 class Carrier:
-    def __init__(self, store: Log, blobs: Blobs, ends: Ends, dead: DeadLetters, settings: OutboxSettings) -> None:
+    def __init__(
+        self, store: Log, blobs: Blobs, ends: Ends, dead: DeadLetters, settings: OutboxSettings, *, on_end: OnEnd
+    ) -> None:
         self._log = store
         self._blobs = blobs
         self._ends = ends
         self._dead = dead
         self._settings = settings
+        self._on_end = on_end
         self.ages = Ages()
         self.is_stopping = False
         """No further request goes out: what was begun goes back to its lane."""
         self.counts: dict[tuple[str, str], int] = {}
         """Attempts by (channel, how they ended)."""
+        self.tries: dict[str, LastTry] = {}
+        """By channel."""
 
     def is_given_up(self, seq: int, time_ms: int, outgoing: Outgoing, *, in_s: float = 0.0) -> bool:
         """Whether what the hub took at time_ms is too old now, or will be in in_s."""
@@ -262,6 +280,7 @@ class Carrier:
     def _count(self, lane: Lane, delivery: Delivery) -> None:
         key = (lane.channel, delivery.failure or delivery.outcome)
         self.counts[key] = self.counts.get(key, 0) + 1
+        self.tries[lane.channel] = LastTry(monotonic_s(), delivery.failure not in ("transient", "auth"))
 
     # --- what became of it ---
 
@@ -330,6 +349,7 @@ class Carrier:
             )  # fmt: skip
         await self._written(partial(self._log.append_all, records))
         lane.settle(letter.seq)
+        self._on_end(lane.channel, state, max(0.0, (now_ms() - letter.time_ms) / 1000))
 
     async def _written(self, write: Callable[[], Awaitable[object]]) -> None:
         """The request has gone out: how it ended must be written down, however long the disk is full."""

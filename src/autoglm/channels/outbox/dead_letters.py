@@ -1,5 +1,7 @@
 """Dead letters: messages that could not be delivered. Somebody looks, edits, resends or drops them."""
 
+from typing import NamedTuple
+
 import anyio
 import msgspec
 import structlog
@@ -32,6 +34,12 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
 
 
+class Amount(NamedTuple):
+    letters: int
+    size_bytes: int
+    """On disk."""
+
+
 class DeadLetters:
     """The letters are on disk; in memory are their ids and sizes."""
 
@@ -59,6 +67,11 @@ class DeadLetters:
                 log.warning("dead_letter_dropped", envelope_id=oldest, note="there are too many; newer ones are kept")
                 await self._keyvalue.delete(_PREFIX + oldest)
                 self._forget(oldest)
+
+    @property
+    def known(self) -> Amount | None:
+        """How much there is; None until something was asked of them."""
+        return None if self._sizes is None else Amount(len(self._sizes), self._total_bytes)
 
     async def count(self) -> int:
         async with self._lock:

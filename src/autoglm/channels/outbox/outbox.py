@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 from autoglm.channels.bookmark import Bookmark, Cursor
 from autoglm.channels.ends import Ends
 from autoglm.channels.outbox import attempts
-from autoglm.channels.outbox.carrier import Carrier, Outgoing
+from autoglm.channels.outbox.carrier import Carrier, LastTry, OnEnd, Outgoing
 from autoglm.channels.outbox.dead_letters import DeadLetters
 from autoglm.channels.outbox.driver import BROKEN_STORE_S, Driver
 from autoglm.channels.outbox.lane import Lane
@@ -25,7 +25,7 @@ from autoglm.channels.outbox.subjects import OUTBOX, subject_of_channel
 from autoglm.channels.outbox.windows import Key, Windows
 from autoglm.channels.settings import OutboxSettings
 from autoglm.core.clock import monotonic_s
-from autoglm.core.envelope import decode_envelope
+from autoglm.core.envelope import State, decode_envelope
 from autoglm.core.errors import HubError
 from autoglm.core.ports import Blobs, KeyValue, Log, Record
 
@@ -61,18 +61,23 @@ class LaneState(msgspec.Struct, frozen=True, kw_only=True):
     reason_zh: str
 
 
+def _nobody_counts(channel: str, state: State, took_s: float) -> None:
+    """For a hub without metrics."""
+
+
 class Outbox:
     """`run` in a task. Channels are the caller's to close."""
 
     def __init__(
-        self, store: Log, keyvalue: KeyValue, blobs: Blobs, channels: Mapping[str, Outgoing], settings: OutboxSettings
-    ) -> None:
+        self, store: Log, keyvalue: KeyValue, blobs: Blobs, channels: Mapping[str, Outgoing], settings: OutboxSettings,
+        *, on_end: OnEnd = _nobody_counts,
+    ) -> None:  # fmt: skip
         self._log = store
         self._channels = channels
         self.dead_letters = DeadLetters(keyvalue)
         self.ends = Ends(store)
         """To be shared with the mailbox."""
-        self._carrier = Carrier(store, blobs, self.ends, self.dead_letters, settings)
+        self._carrier = Carrier(store, blobs, self.ends, self.dead_letters, settings, on_end=on_end)
         self._windows = Windows()
         self._drivers: dict[Key, Driver] = {}
         """Of the lanes with work."""
@@ -88,6 +93,11 @@ class Outbox:
     def counts(self) -> dict[tuple[str, str], int]:
         """Attempts by (channel, how they ended)."""
         return self._carrier.counts
+
+    @property
+    def tries(self) -> Mapping[str, LastTry]:
+        """What the newest request to each channel showed."""
+        return self._carrier.tries
 
     @property
     def crowded(self) -> tuple[str, ...]:

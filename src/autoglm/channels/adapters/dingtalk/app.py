@@ -22,7 +22,7 @@ from autoglm.channels.adapters.dingtalk.press import links_of
 from autoglm.channels.adapters.dingtalk.robot import PER_MINUTE, TEXT_BYTES, message_bodies
 from autoglm.channels.adapters.dingtalk.stream import Stream
 from autoglm.channels.buttons import with_buttons
-from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources
+from autoglm.channels.channel import Cannot, Health, Inbox, Limits, LinkState, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, permanent
 from autoglm.channels.settings import BaseUrl, ChannelSettings
 from autoglm.channels.web import NoAnswer
@@ -141,6 +141,10 @@ class DingTalkApp:
             code, reason = self._stream.line.trouble
             return Health(ok=False, reason=reason, code=code)
         return Health(ok=True, reason=Words("DingTalk knows the app", "钉钉可达，应用凭证有效"))
+
+    @property
+    def link_state(self) -> LinkState:
+        return self._stream.line.state
 
     async def run(self, inbox: Inbox) -> None:
         async def hear(data: str) -> None:

@@ -19,7 +19,7 @@ from autoglm.channels.adapters.feishu.heard import Read, Said, heard
 from autoglm.channels.adapters.feishu.openapi import OpenApi
 from autoglm.channels.adapters.feishu.robot import MENTION_LABEL, message_texts
 from autoglm.channels.buttons import with_buttons
-from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources
+from autoglm.channels.channel import Health, Inbox, Limits, LinkState, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words
 from autoglm.channels.settings import BaseUrl, ChannelSettings
 from autoglm.channels.wording import checked_size, json_bytes, nothing_to_show, own_forms
@@ -128,6 +128,10 @@ class FeishuApp:
             code, reason = self._connection.line.trouble
             return Health(ok=False, reason=reason, code=code)
         return Health(ok=True, reason=Words("Feishu knows the app", "飞书可达，应用凭证有效"))
+
+    @property
+    def link_state(self) -> LinkState:
+        return self._connection.line.state
 
     async def run(self, inbox: Inbox) -> None:
         async def hear(payload: bytes) -> Mapping[str, object] | None:

@@ -15,7 +15,7 @@ from autoglm.channels.adapters.mqtt.intake import Intake
 from autoglm.channels.adapters.mqtt.link import Link
 from autoglm.channels.adapters.mqtt.outgoing import Publication, publication
 from autoglm.channels.adapters.mqtt.settings import MqttSettings
-from autoglm.channels.channel import Health, Inbox, Limits, Parcel, Resources
+from autoglm.channels.channel import Health, Inbox, Limits, LinkState, Parcel, Resources
 from autoglm.channels.delivery import Delivery, Words, permanent
 from autoglm.core.envelope import Envelope
 from autoglm.core.tasks import one_task_group
@@ -74,6 +74,10 @@ class Mqtt:
             words = Words(f"the broker does not let us subscribe to {pattern!r}", f"服务器不允许订阅 {pattern!r}")
             return Health(ok=False, reason=words, code=str(code))
         return Health(ok=True, reason=Words("the broker is connected", "服务器已连接"))
+
+    @property
+    def link_state(self) -> LinkState:
+        return LinkState(self._link.is_up, self._link.welcomes)
 
     async def run(self, inbox: Inbox) -> None:
         async with one_task_group() as tasks:

@@ -92,6 +92,8 @@ class Link:
         self._is_closed = False
         self.connection = 0
         """Counts them: an acknowledgement is for the connection that its message came on."""
+        self.welcomes = 0
+        """Connections that the broker took."""
         self.is_up = False
         self.lost = anyio.Event()
         """Of this connection."""
@@ -312,6 +314,7 @@ class Link:
         self._has_pruned = anyio.Event()
         self._give_up(client)
         self.is_up = True
+        self.welcomes += 1
         self._had_answer = self._was_useful = False
         self._fence = None, 0
         self._up_since_s = time.monotonic()

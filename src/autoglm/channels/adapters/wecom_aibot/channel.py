@@ -35,7 +35,7 @@ from autoglm.channels.adapters.wecom_aibot.line import Line, without_doubt
 from autoglm.channels.adapters.wecom_aibot.session import Lost, Session
 from autoglm.channels.adapters.wecom_aibot.settings import WeComAiBotSettings
 from autoglm.channels.backoff import BackOff
-from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources
+from autoglm.channels.channel import Cannot, Health, Inbox, Limits, LinkState, Parcel, Resources
 from autoglm.channels.choices import words_of_action
 from autoglm.channels.delivery import Delivery, Words, accepted, permanent
 from autoglm.channels.web import NoAnswer, Web
@@ -79,6 +79,10 @@ class WeComAiBot:
     @property
     def is_connected(self) -> bool:
         return self._line.is_up
+
+    @property
+    def link_state(self) -> LinkState:
+        return LinkState(self._line.is_up, self._line.connections)
 
     def limits(self, target: str) -> Limits:
         windows = ((self._settings.per_minute or PER_MINUTE, 60.0), (PER_HOUR, 3600.0))

@@ -31,6 +31,8 @@ class Line:
         self._session: Session | None = None
         self.why_not = transient("not_connected", Words("there is no connection to WeCom yet", "尚未连接企业微信"))
         """Why there is no session, where there is none."""
+        self.connections = 0
+        """How many WeCom has welcomed."""
         self._tried = anyio.Event()
         """Set when the attempt to connect that is under way has ended, well or not."""
 
@@ -64,6 +66,7 @@ class Line:
                 tasks.start_soon(session.read)
                 await session.subscribe(settings.bot_id, settings.secret.get_secret_value())
                 self._session, was_up = session, True
+                self.connections += 1
                 self._tried.set()
                 log.info("connection_subscribed", channel=self._channel)
                 await session.beat(settings.ping_s)
