@@ -7,7 +7,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,9 +15,9 @@ import pytest
 import standardwebhooks
 
 from autoglm.channels.settings import parse_channel
-from autoglm.gateway import channels
+from autoglm.gateway import large_bodies
 from eventually import wait_until
-from gateway.inside import hub_inside, settings
+from gateway.inside import Inside, hub_inside, settings
 from gateway.wire import Reply, Wire
 from hub import HubProcess, running_hub
 
@@ -137,31 +137,65 @@ def test_valid_calls_among_a_flood_arrive_and_memory_stays_bounded(hub: HubProce
     assert hub.log().count("hook_calls_refused") <= 2, "a line a minute"
 
 
-def test_large_calls_have_places_of_their_own_that_a_slow_one_loses(hub: HubProcess) -> None:
-    """Who finds none is told to call again; who is too slow makes room. Short calls need no place."""
+@contextmanager
+def plant_inside(folder: Path) -> Iterator[Inside]:
+    plant = parse_channel(tomllib.loads(CONFIG)["channel"][0])
+    with hub_inside(folder / "data", settings().model_copy(update={"channel": (plant,)})) as hub:
+        yield hub
+
+
+def test_large_calls_have_places_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds none, for all come at a good pace, is told to call again. Short calls need no place."""
+    monkeypatch.setattr(large_bodies, "_GRACE_S", 60.0)  # none of these is slow
     body, headers = signed(1, "x" * 500_000)
     replies: list[Reply] = []
+    with plant_inside(tmp_path) as hub:
+        with ExitStack() as stack:
+            for _ in range(32):
+                slow(stack, hub.port, size=MIB, sent=100_000)
+
+            def is_refused() -> bool:
+                replies.append(called(hub.port, body, headers))
+                return replies[-1].status == 503
+
+            wait_until(is_refused)  # all of them have come
+            assert (replies[-1].json()["code"], replies[-1].headers["retry-after"]) == ("too_many_bodies", "2")
+            assert called(hub.port, *signed(2, "short")).status == 200
+        wait_until(lambda: called(hub.port, *signed(3, "x" * 500_000)).status == 200)  # they have left
+
+
+@pytest.mark.parametrize("sent", [1_000, MIB - 1], ids=["the_first_bytes", "all_but_the_last_byte"])
+def test_idle_strangers_lose_their_places_to_a_good_caller(hub: HubProcess, sent: int) -> None:
+    """32 hold on, each with a body whose rest never comes; long before their time is over, others get through."""
+    begun_s = time.monotonic()
     with ExitStack() as stack:
-        for _ in range(32):
-            slow(stack, hub.port, size=MIB, sent=100_000)
+        held = [slow(stack, hub.port, size=MIB, sent=sent) for _ in range(32)]
+        for number in range(1, 4):
+            body, headers = signed(number, f"{number}" * 500_000)
+            wait_until(lambda body=body, headers=headers: called(hub.port, body, headers).status == 200)  # type: ignore[misc]  # of this round
+        assert time.monotonic() - begun_s < large_bodies.LONGEST_S / 2
+        assert [len(text) for text in taken(hub)] == [500_000] * 3
+        reply = held[0].reply()
+        assert (reply.status, reply.headers["connection"]) == (503, "close"), "the first is the slowest"
 
-        def is_refused() -> bool:
-            replies.append(called(hub.port, body, headers))
-            return replies[-1].status == 503
 
-        wait_until(is_refused)  # all slow ones have come
-        assert (replies[-1].json()["code"], replies[-1].headers["retry-after"]) == ("too_many_bodies", "2")
-        assert called(hub.port, *signed(2, "short")).status == 200
-    wait_until(lambda: called(hub.port, *signed(3, "x" * 500_000)).status == 200)  # the slow ones have left
-    assert "short" in taken(hub)
-    assert len(taken(hub)[-1]) == 500_000
+def test_a_trickle_holds_no_place(hub: HubProcess) -> None:
+    """A byte now and then is no pace."""
+    with ExitStack() as stack:
+        held = [slow(stack, hub.port, size=MIB, sent=1_000) for _ in range(32)]
+
+        def is_taken() -> bool:
+            for wire in held:
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    wire.send(b"x")
+            return called(hub.port, *signed(1, "x" * 500_000)).status == 200
+
+        wait_until(is_taken, large_bodies.LONGEST_S / 2, every_s=0.05)
 
 
 def test_a_large_body_that_comes_too_slowly_loses_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "_LARGE_S", 0.1)
-    plant = parse_channel(tomllib.loads(CONFIG)["channel"][0])
-    wanted = settings().model_copy(update={"channel": (plant,)})
-    with hub_inside(tmp_path / "data", wanted) as hub, ExitStack() as stack:
+    monkeypatch.setattr(large_bodies, "LONGEST_S", 0.1)
+    with plant_inside(tmp_path) as hub, ExitStack() as stack:
         replies = [slow(stack, hub.port, size=MIB, sent=100_000).reply() for _ in range(2)]
         assert [reply.status for reply in replies] == [408, 408]
         assert "has been coming for" in replies[0].json()["detail"]

@@ -1,6 +1,5 @@
 """`/api/channels`, `/api/outbox`: how what goes out fares. `/api/hooks`: vendors' calls."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import Annotated
@@ -17,9 +16,10 @@ from autoglm.channels.outbox.dead_letters import DeadLetter
 from autoglm.channels.outbox.outbox import LaneState, Outbox
 from autoglm.channels.routes.notifier import Notifier
 from autoglm.core.envelope import AddressText, Content, check_texts
-from autoglm.core.errors import HubError, NotFound, RequestTimeout, TooManyBodies
+from autoglm.core.errors import HubError, NotFound
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import HIGH_WATER_BYTES, Exchange
+from autoglm.gateway.large_bodies import LargeBodies
 from autoglm.gateway.posting import accept
 from autoglm.gateway.problems import PROBLEMS
 from autoglm.gateway.router import Route
@@ -27,10 +27,6 @@ from autoglm.gateway.router import Route
 MAX_LETTERS = 1000
 _MAX_HOOK_BYTES = 1 << 20
 """Vendors' calls are small; nothing of them is verified before the channel looks."""
-_MAX_LARGE = 32
-"""Bodies of over HIGH_WATER_BYTES that hooks read at a time: strangers can fill 32 MiB of memory and no more."""
-_LARGE_S = 10.0
-"""So long such a body may take; it keeps the place of others."""
 
 
 class ChannelState(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,8 +80,7 @@ class ChannelsGateway:
         self._notifier = notifier
         self._inbox_of = inbox_of
         self._max_body_bytes = max_body_bytes
-        self._large = 0
-        """Large bodies that are being read."""
+        self._large = LargeBodies()
         self.refused_calls: Counter[tuple[str, int]] = Counter()
         """Of hooks, by channel and status of the answer."""
 
@@ -197,14 +192,4 @@ class ChannelsGateway:
         length = exchange.head.length  # None in chunks: they may become many
         if exchange.has_whole_body or (length is not None and length <= HIGH_WATER_BYTES):
             return await exchange.body(limit_bytes)
-        if self._large == _MAX_LARGE:
-            raise TooManyBodies(_MAX_LARGE, HIGH_WATER_BYTES)
-        self._large += 1
-        try:
-            async with asyncio.timeout(_LARGE_S):
-                return await exchange.body(limit_bytes)
-        except TimeoutError:
-            exchange.is_keep_alive = False
-            raise RequestTimeout(_LARGE_S, is_slow=True) from None
-        finally:
-            self._large -= 1
+        return await self._large.read(exchange, limit_bytes)

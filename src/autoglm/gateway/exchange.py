@@ -156,14 +156,15 @@ class Exchange:
             raise InvalidField(twice[:40], "is there more than once")
         return query
 
-    async def body(self, limit_bytes: int) -> bytes:
+    async def body(self, limit_bytes: int, on_part: Callable[[int], object] | None = None) -> bytes:
         """The whole body. Raises PayloadTooLarge (before reading, when the length is announced), ClientLeft.
 
-        How long the client may take is the server's business (see server.Server).
+        on_part: told the bytes of each part that comes. How long the client may take is the server's business (see
+        server.Server).
         """
         self.check_body(limit_bytes)
         if not self.has_whole_body:
-            await self._rest(limit_bytes)
+            await self._rest(limit_bytes, on_part)
         return self.whole_body()
 
     def check_body(self, limit_bytes: int) -> None:
@@ -180,7 +181,7 @@ class Exchange:
         parts = self._parts
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _rest(self, limit_bytes: int) -> None:
+    async def _rest(self, limit_bytes: int, on_part: Callable[[int], object] | None) -> None:
         if self.head.expects_continue and not self._size_bytes:
             self._connection.ask_for_body()
         self._connection.resume_reading()
@@ -188,10 +189,13 @@ class Exchange:
             if self.has_left:
                 raise ClientLeft
             self._arrival = asyncio.get_running_loop().create_future()
+            before_bytes = self._size_bytes
             try:
                 await self._arrival
             finally:
                 self._arrival = None
+            if on_part is not None:
+                on_part(self._size_bytes - before_bytes)
             if self._size_bytes > limit_bytes:
                 self._is_discarding = True
                 raise PayloadTooLarge(limit_bytes)
