@@ -234,10 +234,17 @@ def _check_channels(settings: Settings) -> None:
     from autoglm.channels.adapters.mqtt.settings import is_own_broker
     from autoglm.channels.preflight import channel_problems
 
-    made_later = [entry.name for entry in settings.channel if is_own_broker(entry)]
-    if settings.mqtt_broker.enabled:
-        made_later.append("mqtt")
-    if problems := channel_problems(settings.channel, _addresses(settings), made_later=made_later):
+    own = [entry.name for entry in settings.channel if is_own_broker(entry)]
+    made_later = [*own, "mqtt"] if settings.mqtt_broker.enabled else own
+    problems = channel_problems(settings.channel, _addresses(settings), made_later=made_later)
+    if not settings.mqtt_broker.enabled:
+        problems += [
+            f"channel[{index}].url: mqtt://own is the hub's own broker, which does not run: set mqtt_broker.enabled, "
+            "or use --mqtt"
+            for index, entry in enumerate(settings.channel)
+            if is_own_broker(entry)
+        ]
+    if problems:
         raise SettingsError(problems)
 
 

@@ -2,11 +2,14 @@
 
 import json
 import re
+import shutil
 import stat
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import pytest
 
 from autoglm.settings import load_settings, scalar_paths
 from cli.terminal import autoglm, environment
@@ -26,6 +29,27 @@ def test_good_settings_are_said_to_be_good(tmp_path: Path) -> None:
     assert finished.status == 0
     assert str(file) in finished.out
     assert autoglm("config", "check", data=tmp_path / "none").status == 0
+
+
+@pytest.mark.skipif(
+    shutil.which("mosquitto") is None and shutil.which("nats-server") is None, reason="no broker is installed"
+)
+def test_settings_for_up_with_mqtt_are_checked_as_such(tmp_path: Path) -> None:
+    """The channel `mqtt` is there with the broker only; so is what the broker itself cannot be."""
+    route = '[[route]]\nname = "r"\nto = ["channel:mqtt/press/orders"]\n'
+    write(tmp_path, route)
+    assert autoglm("config", "check", data=tmp_path).status == 1
+    finished = autoglm("config", "check", "--mqtt", data=tmp_path)
+    assert (finished.status, finished.err) == (0, "")
+    write(tmp_path, '[[channel]]\nname = "press"\nkind = "mqtt"\nurl = "mqtt://own"\n')
+    finished = autoglm("config", "check", data=tmp_path)
+    assert finished.status == 1
+    assert "channel[0].url: mqtt://own is the hub's own broker, which does not run" in finished.err
+    assert autoglm("config", "check", "--mqtt", data=tmp_path).status == 0
+    write(tmp_path, f'{route}[mqtt_broker]\nhost = "0.0.0.0"\n')
+    finished = autoglm("config", "check", "--mqtt", data=tmp_path)
+    assert finished.status == 1
+    assert "mqtt_broker" in finished.err
 
 
 def test_wrong_settings_are_told(tmp_path: Path) -> None:

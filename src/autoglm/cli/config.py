@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from autoglm.cli.options import config_file_or_default, config_option, data_option, json_option
+from autoglm.cli.options import config_file_or_default, config_option, data_option, json_option, with_mqtt
 from autoglm.cli.screen import table
 
 _EXAMPLES = """
@@ -96,8 +96,9 @@ def config() -> None:
 @config.command()
 @data_option
 @config_option
+@click.option("--mqtt", is_flag=True, help="As for autoglm up: check with its MQTT broker (mqtt_broker.enabled).")
 @json_option
-def check(data_dir: Path, config_file: Path | None, as_json: bool) -> None:
+def check(data_dir: Path, config_file: Path | None, mqtt: bool, as_json: bool) -> None:
     """Say whether `autoglm up` would take the settings, and what is wrong with them.
 
     \b
@@ -108,7 +109,7 @@ def check(data_dir: Path, config_file: Path | None, as_json: bool) -> None:
     from autoglm.settings import check_start, load_settings
 
     try:
-        loaded = load_settings(config_file_or_default(config_file, data_dir))
+        loaded = load_settings(config_file_or_default(config_file, data_dir), options=with_mqtt() if mqtt else None)
         check_start(loaded.settings)
     except SettingsError as error:
         if not as_json:

@@ -38,6 +38,11 @@ ca_file_option: Decorator = click.option(
 json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
+def with_mqtt() -> dict[str, Any]:
+    """What `--mqtt` says, as options for `load_settings`."""
+    return {"mqtt_broker": {"enabled": True}}
+
+
 def config_file_or_default(config_file: Path | None, data_dir: Path) -> Path | None:
     """The settings file to read: the one that was named, else DATA/autoglm.toml when it exists."""
     if config_file is not None:

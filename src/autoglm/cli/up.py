@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoglm.cli.options import config_file_or_default, config_option, data_option, json_option
+from autoglm.cli.options import config_file_or_default, config_option, data_option, json_option, with_mqtt
 from autoglm.invocation import command
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def up(
     gateway: dict[str, Any] = {"host": host, "port": port, "allow_insecure_bind": allow_insecure_bind or None}
     options: dict[str, Any] = {"gateway": {name: value for name, value in gateway.items() if value is not None}}
     if mqtt:
-        options["mqtt_broker"] = {"enabled": True}
+        options |= with_mqtt()
     loaded = load_settings(config_file_or_default(config_file, data_dir), options=options)
     if fetch:
         _fetch_first_model(loaded.settings, data_dir)
