@@ -54,6 +54,18 @@ async (button) => {
   self.dispatchEvent(new NotificationEvent("notificationclick", {notification, action}));
 }
 """
+_WAITING = """
+async () => {
+  const {port1, port2} = new MessageChannel();
+  const found = new Promise((resolve) => {
+    const all = [];
+    port2.onmessage = ({data}) => data === "end" ? resolve(all) : all.push(data.shown.id);
+  });
+  self.dispatchEvent(new ExtendableMessageEvent("message", {data: "clicked", source: port1}));
+  port1.postMessage("end");
+  return found;
+}
+"""
 _NOTES_WINDOW = """
 () => {
   self.opened = new Promise((resolve) => { self.clients.openWindow = async (url) => { resolve(url); return null; }; });
@@ -114,6 +126,10 @@ class PushedTo:
     async def click(self, button: str | None = None) -> None:
         """On the notification, or on its button with this title."""
         await self._worker.evaluate(_CLICK, button)
+
+    async def waiting(self) -> list[str]:
+        """The messages whose clicks the worker would tell a page that asks now."""
+        return [str(id) for id in await self._worker.evaluate(_WAITING)]
 
     async def note_window(self) -> None:
         """What the worker would open from now on is noted instead."""

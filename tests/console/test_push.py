@@ -168,6 +168,49 @@ async def test_the_button_while_no_page_is_open_opens_one_that_acknowledges(
     assert "acknowledged" in states(hub, id)
 
 
+async def test_the_button_while_the_page_asks_for_its_key_counts_once_it_is_there(
+    hub: HubProcess, subscriber: Subscriber, open_page: Open
+) -> None:
+    """Of each of two notifications. A page that comes after that hears of neither."""
+    visit = await visit_as(open_page, hub, "alice", subscriber)
+    pushed_to = await switched_on(visit)
+    ids = [send(hub, text, priority=9) for text in ("65 bar", "66 bar")]
+    await until(lambda: len(subscriber.notices) == 2)
+    for notice in subscriber.notices:
+        await pushed_to.push(notice)
+    await pushed_to.shown(2)
+    await visit.page.evaluate("localStorage.clear()")
+    await visit.page.reload()
+    await expect(visit.page.get_by_label("Key", exact=True)).to_be_visible()
+    for left in (1, 0):
+        await pushed_to.click("Acknowledge")
+        await pushed_to.shown(left)
+    assert sorted(await pushed_to.waiting()) == sorted(ids)
+    await visit.page.get_by_label("Key", exact=True).fill("sk-alice")
+    await visit.page.keyboard.press("Enter")
+    for text in ("65 bar", "66 bar"):
+        await expect(visit.mails(text).locator(".mail-actions")).to_contain_text("Acknowledged")
+    assert all("acknowledged" in states(hub, id) for id in ids)
+    assert await pushed_to.waiting() == []
+
+
+async def test_a_click_is_told_to_one_page_and_to_none_that_comes_later(
+    hub: HubProcess, subscriber: Subscriber, open_page: Open
+) -> None:
+    visit = await visit_as(open_page, hub, "alice", subscriber)
+    pushed_to = await switched_on(visit)
+    first, second = send(hub, "67 bar", priority=9), send(hub, "68 bar", priority=9)
+    await until(lambda: len(subscriber.notices) == 2)
+    await pushed_to.push(next(notice for notice in subscriber.notices if notice["id"] == first))
+    await pushed_to.shown()
+    await pushed_to.click()
+    await expect(visit.mails("67 bar")).to_be_focused()
+    assert await pushed_to.waiting() == []
+    page = await visit.page.context.new_page()
+    await page.goto(f"{hub.url}/#mail={second}")
+    await expect(page.locator(".mail", has_text="68 bar")).to_be_focused()
+
+
 async def test_the_button_while_the_hub_is_away_counts_once_it_is_back(
     hub: HubProcess, subscriber: Subscriber, open_page: Open
 ) -> None:

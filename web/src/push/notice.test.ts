@@ -3,6 +3,7 @@ import { en } from "../text/en";
 import { zh } from "../text/zh";
 import {
   ACKNOWLEDGE,
+  ASK,
   bodyOf,
   buttonsOf,
   fragmentOf,
@@ -10,8 +11,10 @@ import {
   readClick,
   readNotice,
   readShown,
+  readTaken,
   shownWith,
   tagOf,
+  takenWords,
   type Notice,
 } from "./notice";
 
@@ -96,6 +99,18 @@ describe("a click", () => {
   test("that cannot be read is none", () => {
     for (const value of [null, "open", { type: "open" }, { type: "shut", shown, isAcknowledged: true }])
       expect(readClick(value)).toBeNull();
+  });
+});
+
+describe("that a click is taken", () => {
+  test("is told by the message's id", () => {
+    const shown = shownWith(notice({ id: "m-7" }), null);
+    expect(readTaken(takenWords({ shown, isAcknowledged: true }))).toBe("m-7");
+  });
+
+  test("is not told by anything else", () => {
+    for (const value of [null, "taken", ASK, { type: "taken" }, { type: "taken", id: 7 }, { type: "open", id: "m-7" }])
+      expect(readTaken(value)).toBeNull();
   });
 });
 

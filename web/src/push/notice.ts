@@ -40,6 +40,9 @@ export const ACKNOWLEDGE = "acknowledge";
 /** As the page has it on its own; the worker has none of the page's other words. */
 export const ACKNOWLEDGE_WORDS: Record<Language, string> = { en: "Acknowledge", zh: "确认收到" };
 
+/** What a page asks the worker: are there clicks that no page has taken? */
+export const ASK = "clicked";
+
 const MOST_PIECES = 100;
 const URGENT = 8;
 
@@ -83,6 +86,17 @@ export function readClick(value: unknown): Click | null {
   const { type, shown, isAcknowledged } = fieldsOf(value);
   const read = type === "open" ? readShown(shown) : null;
   return read && { shown: read, isAcknowledged: isAcknowledged === true };
+}
+
+/** What a page tells the worker once it has a click. */
+export function takenWords({ shown }: Click): { type: string; id: string } {
+  return { type: "taken", id: shown.id };
+}
+
+/** The message whose click a page has taken; null where it says something else. */
+export function readTaken(value: unknown): string | null {
+  const { type, id } = fieldsOf(value);
+  return type === "taken" ? textOr(id, null) : null;
 }
 
 /** Of a digest none: the messages in it would look as if somebody had seen to each. */

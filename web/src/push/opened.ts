@@ -1,4 +1,4 @@
-import { mailInFragment, readClick, type Shown } from "./notice";
+import { ASK, mailInFragment, readClick, takenWords, type Shown } from "./notice";
 
 /** A message that somebody clicked on, in a notification. */
 export interface Opened {
@@ -9,33 +9,36 @@ export interface Opened {
   isAcknowledged: boolean;
 }
 
-/** Hears of clicks on notifications, also of the one that opened this page. Returns what ends the hearing. */
+/** Hears of clicks on notifications, also of those that came before, while the page had no key or was not open. Returns
+ * what ends the hearing. */
 export function hearOfOpened(onOpened: (opened: Opened) => void): () => void {
-  const onMessage = ({ data }: MessageEvent<unknown>) => {
+  const onMessage = ({ data, source }: MessageEvent<unknown>) => {
     const click = readClick(data);
-    if (click) onOpened({ id: click.shown.id, ...click });
+    if (!click) return;
+    (source as ServiceWorker | null)?.postMessage(takenWords(click)); // else it tells the next page, too
+    onOpened({ id: click.shown.id, ...click });
   };
   const onFragment = () => {
     const id = mailInFragment(window.location.hash);
     if (id === null) return;
     window.history.replaceState(null, "", window.location.pathname + window.location.search);
     onOpened({ id, shown: null, isAcknowledged: false });
-    void askWorker();
   };
   const container = "serviceWorker" in navigator ? navigator.serviceWorker : null;
   container?.addEventListener("message", onMessage);
   container?.startMessages();
   window.addEventListener("hashchange", onFragment);
   onFragment();
+  void askWorker();
   return () => {
     container?.removeEventListener("message", onMessage);
     window.removeEventListener("hashchange", onFragment);
   };
 }
 
-/** It still has what was clicked: this page may not be allowed to read the message itself. */
+/** It has what was clicked: what the notification said, too, for this page may not be allowed to read the message. */
 async function askWorker(): Promise<void> {
   if (!("serviceWorker" in navigator)) return;
   const registration = await navigator.serviceWorker.getRegistration(document.baseURI);
-  registration?.active?.postMessage("clicked");
+  registration?.active?.postMessage(ASK);
 }

@@ -1,13 +1,15 @@
-/** The page's service worker: it shows what is pushed. It keeps nothing, and no request of the page goes through it. */
+/** The page's service worker: it shows what is pushed. It stores nothing, and no request of the page goes through it. */
 import { preferredLanguage } from "../text/preferred";
 import {
   ACKNOWLEDGE,
+  ASK,
   bodyOf,
   buttonsOf,
   fragmentOf,
   isUrgent,
   readNotice,
   readShown,
+  readTaken,
   shownWith,
   tagOf,
   type Click,
@@ -21,9 +23,17 @@ interface Options extends NotificationOptions {
   actions?: { action: string; title: string }[];
 }
 
+interface Waiting {
+  click: Click;
+  timer: ReturnType<typeof setTimeout>;
+  resolve: () => void;
+}
+
 let last: Promise<void> = Promise.resolve();
-/** What was clicked, for a page that it opened: that one asks as soon as it can. */
-let clicked: Click | null = null;
+/** By message: clicks that no page has taken yet. A page asks for them as soon as it has a key. */
+const waiting = new Map<string, Waiting>();
+/** Browsers end a worker that has nothing to do after half a minute, and one that is at work for over five minutes. */
+const HELD_MS = 240_000;
 
 self.addEventListener("install", () => void self.skipWaiting());
 
@@ -37,12 +47,14 @@ self.addEventListener("notificationclick", (event) => {
   event.notification.close();
   const shown = readShown(event.notification.data);
   // The page acknowledges, with the key that it has: the worker has none, and an address alone shall do nothing.
-  clicked = shown && { shown, isAcknowledged: event.action === ACKNOWLEDGE };
-  event.waitUntil(open(clicked));
+  const click = shown && { shown, isAcknowledged: event.action === ACKNOWLEDGE };
+  event.waitUntil(Promise.all([click && hold(click), open(click)]));
 });
 
-self.addEventListener("message", (event) => {
-  if (event.data === "clicked" && clicked !== null) event.source?.postMessage({ type: "open", ...clicked });
+self.addEventListener("message", ({ data, source }) => {
+  if (data === ASK) for (const { click } of waiting.values()) source?.postMessage({ type: "open", ...click });
+  const taken = readTaken(data);
+  if (taken !== null) end(taken);
 });
 
 self.addEventListener("pushsubscriptionchange", (event) => {
@@ -74,6 +86,24 @@ async function show(data: PushMessageData | null): Promise<void> {
 /** Browsers take push away from a page that shows nothing. */
 async function showThatSomethingCame(): Promise<void> {
   await self.registration.showNotification("AutoGLM Hub", { tag: "something" });
+}
+
+/** Until a page takes it: the only one that is open may be asking for its key. */
+function hold(click: Click): Promise<void> {
+  const { id } = click.shown;
+  end(id); // the newest is the last
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => end(id), HELD_MS);
+    waiting.set(id, { click, timer, resolve });
+  });
+}
+
+/** A click on this message waits no more. */
+function end(id: string): void {
+  const ended = waiting.get(id);
+  waiting.delete(id);
+  clearTimeout(ended?.timer);
+  ended?.resolve();
 }
 
 async function open(click: Click | null): Promise<void> {
