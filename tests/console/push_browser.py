@@ -66,6 +66,13 @@ async () => {
   return found;
 }
 """
+_LEFT = """
+async () => {
+  const pages = () => self.clients.matchAll({type: "window", includeUncontrolled: true});
+  while ((await pages()).some(({url}) => url.startsWith(self.registration.scope)))
+    await new Promise((resolve) => setTimeout(resolve, 20));
+}
+"""
 _NOTES_WINDOW = """
 () => {
   self.opened = new Promise((resolve) => { self.clients.openWindow = async (url) => { resolve(url); return null; }; });
@@ -130,6 +137,10 @@ class PushedTo:
     async def waiting(self) -> list[str]:
         """The messages whose clicks the worker would tell a page that asks now."""
         return [str(id) for id in await self._worker.evaluate(_WAITING)]
+
+    async def left(self) -> None:
+        """Returns once the browser counts no page of the hub any more: it does for a moment after one was left."""
+        await self._worker.evaluate(_LEFT)
 
     async def note_window(self) -> None:
         """What the worker would open from now on is noted instead."""

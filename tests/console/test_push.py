@@ -162,6 +162,7 @@ async def test_the_button_while_no_page_is_open_opens_one_that_acknowledges(
     await pushed_to.shown()
     page = await visit.page.context.new_page()
     await visit.page.goto("about:blank")  # the only one of the hub
+    await pushed_to.left()
     await pushed_to.click("Acknowledge")
     await page.goto(await pushed_to.opened())
     await expect(page.locator(".mail", has_text="62 bar").locator(".mail-actions")).to_contain_text("Acknowledged")
@@ -285,6 +286,7 @@ async def test_a_click_while_no_page_is_open_opens_it_at_the_message(
     await pushed_to.shown()
     page = await visit.page.context.new_page()
     await visit.page.goto("about:blank")  # the only one of the hub
+    await pushed_to.left()
     await pushed_to.click()
     url = await pushed_to.opened()
     assert url == f"{hub.url}/#mail=m%2F1%20%23"
