@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm.channels.buttons import BUTTON_CHARACTERS, MOST_BUTTONS, with_buttons
-from autoglm.channels.choices import choice_of, choices_of, words_of
+from autoglm.channels.choices import choices_of, chosen_by
 from autoglm.core.envelope import Envelope, TextPart, text_of
 
 
@@ -32,7 +32,7 @@ def test_a_button_of_a_long_answer_still_means_it() -> None:
     _, buttons = with_buttons(asked)
     assert [len(words) for words in buttons.values()] == [BUTTON_CHARACTERS] * 2
     pressed = Envelope(to="user:a", content="", labels={"action": list(buttons)[1]})
-    assert choice_of(choices_of(asked), words_of(pressed)) == "b" * 300
+    assert chosen_by(pressed, choices_of(asked)) == "b" * 300
 
 
 def test_a_text_that_has_the_answers_is_left_as_it_is() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoglm.channels.choices import action_of_choice, choice_of, choices_of, words_of
+from autoglm.channels.choices import action_of_choice, choice_of, choices_of, chosen_by, words_of
 from autoglm.core.envelope import Envelope
 
 OFFERED = ["Stop it", "Let it run", "叫电工"]
@@ -49,9 +49,26 @@ def test_a_button_says_what_its_action_is(message: Envelope, words: str) -> None
     assert words_of(message) == words
 
 
-def test_each_offered_answer_has_a_button_that_means_it() -> None:
-    for number, choice in enumerate(OFFERED, 1):
-        assert choice_of(OFFERED, words_of(reply("", action=action_of_choice(number)))) == choice
+@pytest.mark.parametrize("choices", [OFFERED, ["0", "1", "2"], ["2", "1"], ["choice:2", "1"]])
+def test_each_offered_answer_has_a_button_that_means_it(choices: list[str]) -> None:
+    """Also where another answer has the button's number as its words."""
+    for number, choice in enumerate(choices, 1):
+        action = action_of_choice(number)
+        for press in (reply("", action=action), reply(choice, action=action), reply(action, action="choice")):
+            assert chosen_by(press, choices) == choice
+
+
+@pytest.mark.parametrize(
+    ("answer", "choice"),
+    [
+        (reply("1"), "1"), (reply("3"), "2"), (reply("choice:1"), None), (reply("", action="choice:0"), None),
+        (reply("1", action="choice:4"), None), (reply("x", action="1"), "1"), (reply("x", action="choice:"), None),
+    ],
+)  # fmt: skip
+def test_what_is_typed_goes_by_its_words_first_and_no_press_means_what_is_not_offered(
+    answer: Envelope, choice: str | None
+) -> None:
+    assert chosen_by(answer, ["0", "1", "2"]) == choice
 
 
 @pytest.mark.parametrize("label", ["", "[", "5", '{"a": 1}', "[" * 1000, "null"])

@@ -116,6 +116,15 @@ async def test_a_member_answers_for_the_group_and_one_of_a_party_for_it(tmp_path
         ]  # fmt: skip
 
 
+async def test_a_button_means_its_own_answer_also_where_answers_are_numbers(tmp_path: Path) -> None:
+    async with desk(tmp_path, "") as hub:
+        id = await ask(hub, choices=["0", "1", "2"])
+        await reply(hub, id, "0", by="user:alice", action="choice:1")
+        answer = (await answered(hub, id)).answer
+        assert answer is not None
+        assert answer.choice == "0"
+
+
 async def test_a_nod_is_no_choice_but_an_answer_where_none_is_offered(tmp_path: Path) -> None:
     async with desk(tmp_path, "") as hub:
         offered, plain = await ask(hub, choices=["yes", "no"]), await ask(hub)

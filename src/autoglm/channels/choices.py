@@ -10,6 +10,7 @@ CHOICES = "choices"
 ACTION = "action"
 """The label of a button that was pressed: `ack`, `approve`, `deny`, or `choice:2` for the second answer."""
 _CHOICE = "choice"
+_is_choice = re.compile(rf"{_CHOICE}:([0-9]{{1,2}})").fullmatch
 _is_number = re.compile(r"[\s(（]*([0-9]{1,2})[\s.。)）、]*").fullmatch
 
 
@@ -35,12 +36,25 @@ def words_of_action(action: str) -> str:
 
 def words_of(reply: Envelope) -> str:
     """What a reply says: its text, or the action of the button that was pressed."""
-    text = text_of(reply.content).strip()
+    action = _action_of(reply)
+    return words_of_action(action) if action else text_of(reply.content).strip()
+
+
+def chosen_by(reply: Envelope, choices: list[str]) -> str | None:
+    """The offered answer that a reply means; None for another one.
+
+    A button has its number, whatever the answers' words are: of 0, 1 and 2 the first one's is `choice:1`.
+    """
+    if (pressed := _is_choice(_action_of(reply))) is None:
+        return choice_of(choices, words_of(reply))
+    number = int(pressed[1])
+    return choices[number - 1] if 1 <= number <= len(choices) else None
+
+
+def _action_of(reply: Envelope) -> str:
+    """Some adapters have the whole in the label, others its first word; the text has the whole there."""
     action = reply.labels.get(ACTION, "")
-    if not action:
-        return text
-    # Some adapters have the whole in the label, others its first word; the text has the whole there.
-    return words_of_action(text if action == _CHOICE else action)
+    return text_of(reply.content).strip() if action == _CHOICE else action
 
 
 def choice_of(choices: list[str], words: str) -> str | None:

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from autoglm.channels.choices import ACTION, CHOICES, choice_of, choices_of, words_of
+from autoglm.channels.choices import ACTION, CHOICES, choice_of, choices_of, chosen_by, words_of
 from autoglm.channels.mailbox import Mailbox, Sent, subject_of_replies
 from autoglm.channels.receipts import Receipt, subject_of_message
 from autoglm.core.address import check_address
@@ -233,7 +233,7 @@ class Questions:
                 is_nod = bool(note.choices) and reply.labels.get(ACTION) == "ack"
                 if is_nod or not words or record.time_ms > note.expires_at or not await self._may_answer(asked, reply):
                     continue
-                choice = choice_of(note.choices, words)
+                choice = chosen_by(reply, note.choices)
                 answer = Answer(text=words, choice=choice, by=reply.from_, message=reply.id, time=record.time_ms)
                 return record.seq, answer
         return None
