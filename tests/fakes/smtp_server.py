@@ -127,7 +127,11 @@ class _Session(SMTP):
     """Cuts while it reads a mail, when told; and takes the parameters of RFC 3461, which aiosmtpd does not know."""
 
     async def smtp_MAIL(self, arg: str) -> None:
-        await super().smtp_MAIL(self._without(arg, "ENVID="))
+        rest = self._without(arg, "ENVID=")
+        if any(len(word) > len("ENVID=") + 100 for word in arg.split(" ") if word.startswith("ENVID=")):
+            await self.push("501 5.5.4 ENVID is over 100 characters")  # RFC 3461, section 4.4
+            return
+        await super().smtp_MAIL(rest)
 
     async def smtp_RCPT(self, arg: str) -> None:
         await super().smtp_RCPT(self._without(arg, "NOTIFY=", "ORCPT=rfc822;"))

@@ -282,6 +282,18 @@ async def test_reports_are_asked_for_and_named_where_the_server_knows_how(
     assert server.wanted_reports == ([*named, *(["NOTIFY=SUCCESS,FAILURE"] if wants else [])] if knows else [])
 
 
+@pytest.mark.parametrize(("envelope_id", "is_named"), [("a" * 73, True), ("a" * 74, False), ("." * 128, False)])
+async def test_a_mail_whose_id_is_too_long_for_an_envid_goes_without(
+    server: MailServer, ca_file: Path, envelope_id: str, is_named: bool
+) -> None:
+    """Else the server refuses the sender, and all mails of the channel wait."""
+    server.knows_reports = True
+    mail = channel(server, ca_file)
+    (parcel,) = mail.compose(message(id=envelope_id), "alice@example.org")
+    assert (await mail.send(parcel, "k")).outcome == "accepted"
+    assert any(word.startswith("ENVID=") for word in server.wanted_reports) is is_named
+
+
 async def test_a_server_that_never_greets_is_no_doubt(ca_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "TIMEOUT_S", 0.2)
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 256 * 1024
 _QUIT_S = 2.0
+_ENVID_CHARACTERS = 100
+"""At most (RFC 3461, section 4.4)."""
 _LOST = Words("the connection was cut before the mail was handed over", "邮件交付前连接中断")
 _DOUBT_CUT = Words(
     "the connection was cut before the server confirmed; it may have been delivered",
@@ -65,10 +67,9 @@ class Submission:
                 options = self._mail_options(server, len(mail), needs_utf8)
                 encoding = "utf-8" if needs_utf8 else "ascii"
                 named: list[str] = []
-                if server.supports_extension(
-                    "dsn"
-                ):  # a bounce from behind a forwarder names this mail and its recipient
-                    options.append(f"ENVID={_xtext(ticket)}")
+                if server.supports_extension("dsn"):
+                    # A bounce from behind a forwarder names this mail and its recipient.
+                    options += [f"ENVID={id}"] if len(id := _xtext(ticket)) <= _ENVID_CHARACTERS else []
                     named += [f"ORCPT=rfc822;{_xtext(to)}"] if to.isascii() else []
                     named += ["NOTIFY=SUCCESS,FAILURE"] if self._settings.wants_reports else []
                 await _asked(server, "sender", f"MAIL FROM:<{self._sender}>", *options)
