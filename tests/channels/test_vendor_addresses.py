@@ -54,6 +54,11 @@ def test_an_address_that_no_path_can_be_put_behind_is_refused_and_not_shown(kind
     assert rest not in reason
 
 
+@pytest.mark.parametrize("kind", [kind for kind, field in FIELDS if field == "base_url"])
+def test_a_slash_at_the_end_of_any_is_taken(kind: str) -> None:
+    assert reasons(kind, "base_url", "https://proxy/") == []
+
+
 def test_a_slash_at_the_end_does_no_harm() -> None:
     settings = settings_of("wecom-robot")
     assert settings is not None

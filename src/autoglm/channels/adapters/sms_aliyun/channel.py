@@ -62,7 +62,7 @@ class SmsAliyunSettings(PushedSmsSettings, frozen=True):
     """Longest text that the variable takes, in characters; longer ones go in pieces, 10 at most."""
     poll: bool = True
     """Whether Aliyun is asked what became of each SMS; false where it pushes reports to the hook."""
-    base_url: BaseUrl = Field(default="https://dysmsapi.aliyuncs.com", pattern=r"^https?://[^/\s]+$")
+    base_url: BaseUrl = Field(default="https://dysmsapi.aliyuncs.com", pattern=r"^https?://[^/\s]+/?$")
     """Aliyun's address for a region; another one for a proxy."""
 
     @field_validator("template_params")

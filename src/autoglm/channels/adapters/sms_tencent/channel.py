@@ -57,7 +57,7 @@ class SmsTencentSettings(SmsSettings, frozen=True):
     """Pause between two pulls."""
     region: str = Field(default="ap-guangzhou", pattern=r"^[a-z0-9-]{1,32}$")
     """Region of the service."""
-    base_url: BaseUrl = Field(default="https://sms.tencentcloudapi.com", pattern=r"^https?://[^/\s]+$")
+    base_url: BaseUrl = Field(default="https://sms.tencentcloudapi.com", pattern=r"^https?://[^/\s]+/?$")
     """Tencent Cloud's address; another one for a proxy."""
 
     @field_validator("template_params")
