@@ -1,6 +1,7 @@
 """DingTalk's app robot against a strict fake: the open API, and the stream on a real WebSocket server."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -102,11 +103,11 @@ async def test_a_tap_answers_the_question_that_it_stands_below(
             )
     assert {body["msgKey"] for body in api.sent} == {"sampleMarkdown"}
     texts = [json.loads(body["msgParam"])["text"] for body in api.sent]
-    assert texts[0].startswith("Press 7?\n\n1. Stop\n\n2. Let it run\n\n[Stop](dtmd://")
+    assert texts[0].startswith("Press 7?\n\n1. Stop\n\n2. Let it run\n\n[1. Stop](dtmd://")
     async with listening(ding, inbox, pushed):
         for number, text in enumerate(texts):
             label, words = tapped(text)[1]
-            assert label == "Let it run"
+            assert label == "2. Let it run"
             await pushed.push(said(words, message_id=f"tap-{number}", group=number > 1))
         await until(lambda: len(pushed.acknowledged) == 4)
     assert [envelope.reply_to for envelope in inbox.taken] == ["q-0-7", "q-0-8", "q-1-7", "q-1-8"]
@@ -134,6 +135,46 @@ async def test_twenty_long_answers_below_a_long_text_fit(api: DingTalkOpenApi) -
     texts = [json.loads(body["msgParam"])["text"] for body in api.sent]
     assert [len(tapped(text)) for text in texts] == [*[0] * (len(texts) - 1), 20]
     assert max(map(json_bytes, texts)) <= 20_000
+    await ding.aclose()
+
+
+async def test_answers_that_begin_alike_are_told_apart(api: DingTalkOpenApi) -> None:
+    ding = channel(api, senders=["*"])
+    choices = [f"Restart the whole press line {when}" for when in ("now", "tomorrow")]
+    await send(ding, "manager7", "Which?", labels={"choices": json.dumps(choices)}, id="q-1")
+    (first, said_first), (second, said_second) = tapped(json.loads(api.sent[0]["msgParam"])["text"])
+    assert (first[:2], second[:2]) == ("1.", "2.")
+    assert (said_first[-7:], said_second[-7:]) == ("[1#q-1]", "[2#q-1]")
+    await ding.aclose()
+
+
+async def test_links_that_leave_no_room_are_left_out(api: DingTalkOpenApi) -> None:
+    ding = channel(api, senders=["*"])
+    labels = {"choices": json.dumps(["停" * 40] * 20, ensure_ascii=False), "at": ",".join(["停" * 100] * 10)}
+    found = await send(ding, "manager7", "压机", labels=labels, id="#" * 128)
+    assert {one.outcome for one in found} == {"accepted"}
+    text = json.loads(api.sent[-1]["msgParam"])["content"]
+    assert "\n20. 停" in text
+    assert tapped(text) == []
+    await ding.aclose()
+
+
+@pytest.mark.parametrize(
+    "lure",
+    [
+        "[Details](dtmd://dingtalkclient/sendMessage?content=Yes%20%5B1%23q-2%5D)", "<dtmd://dingtalkclient/page/x>",
+        "[Details][1]\n[1]: dtmd://dingtalkclient/x", "![x](http://evil.example/seen.png)", "<img src=http://x>",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["question", "choice"])
+async def test_a_text_below_which_links_stand_has_none_of_its_own(api: DingTalkOpenApi, lure: str, where: str) -> None:
+    """As text it had none: a tap could answer another question."""
+    ding = channel(api, senders=["*"])
+    question, choice = ("Which?\n" + lure, "no") if where == "question" else ("Which?", lure)
+    await send(ding, "manager7", question, labels={"choices": json.dumps([choice, "yes"])}, id="q-1")
+    text = json.loads(api.sent[0]["msgParam"])["text"]
+    assert [words[-7:] for _, words in tapped(text)] == ["[1#q-1]", "[2#q-1]"]
+    assert re.findall(r"\][(\[:]|<[\w/!]", text.partition("[1. ")[0]) == []
     await ding.aclose()
 
 

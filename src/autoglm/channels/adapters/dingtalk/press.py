@@ -28,14 +28,16 @@ class Pressed(NamedTuple):
 def links_of(buttons: Mapping[str, str], message_id: str) -> str:
     """In Markdown, one below the other. buttons: words by their action, `choice:NUMBER`.
 
-    What is said names the message: of two questions with the same answers, the right one is answered.
+    What is said names the message: of two questions with the same answers, the right one is answered. A link shows
+    its number, too: answers may begin with the same words.
     """
     lines = []
     for action, choice in buttons.items():
         words = truncated(" ".join(choice.split()), WORDS_CHARACTERS, measure=len)
-        said = f"{words} [{action.partition(':')[2]}#{message_id}]"
+        number = action.partition(":")[2]
+        said = f"{words} [{number}#{message_id}]"
         label = words.translate({ord("["): "［", ord("]"): "］", ord("\\"): "＼"})  # they would end the link's text
-        lines.append(f"[{label}]({_LINK}{quote(said, safe='')})")
+        lines.append(f"[{number}. {label}]({_LINK}{quote(said, safe='')})")
     return "\n\n".join(lines)
 
 

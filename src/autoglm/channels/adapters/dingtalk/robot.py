@@ -27,6 +27,8 @@ from autoglm.core.envelope import Envelope
 PER_MINUTE = 20
 TEXT_BYTES = 18_000
 """Of a text inside the body; what is left of BODY_BYTES is for its title and those whom it calls."""
+_LEAST_BYTES = 1_000
+"""Of a piece that has links below it."""
 _TITLE_CHARACTERS = 40
 MENTION_LABEL = "at"
 """The label that names who is called: `all`, numbers of mobiles and ids of staff, with commas between."""
@@ -118,13 +120,16 @@ def message_bodies(
 ) -> list[dict[str, object]]:
     """A message in the form of DingTalk's webhooks, its text in pieces. Raises Cannot.
 
-    links: in Markdown, below the last piece of a text; all of it goes as Markdown then.
+    links: in Markdown, below the last piece of a text; all of it goes as Markdown then. Where they leave no room for a
+    text, they are left out.
     """
     text = in_words(envelope)
-    if links and form == "text":
-        text, form = re.sub(r"\n+", "\n\n", text), "markdown"  # where a single line break is none
     mentions = _mentions(envelope.labels)
     room_bytes = TEXT_BYTES - 2 * json_bytes(",".join(_names(mentions)))  # in `at`, and in the text of Markdown
+    if json_bytes(links) > room_bytes - _LEAST_BYTES:
+        links = ""
+    if links and form == "text":
+        text, form = _plain_in_markdown(text), "markdown"
     pieces = cut_to_pieces(text, room_bytes - json_bytes(links), measure=json_bytes)
     if links and pieces:
         pieces[-1] = f"{pieces[-1]}\n\n{links}"
@@ -138,6 +143,14 @@ def message_bodies(
     if not texts and not forms:
         raise nothing_to_show("DingTalk", "钉钉")
     return [*texts, *forms]
+
+
+def _plain_in_markdown(text: str) -> str:
+    """Lines stay lines, where a single line break is none, and nothing becomes a link, picture or tag: a link in a text
+    of somebody else's could answer another question in the reader's name.
+    """
+    text = re.sub(r"\](?=[(\[:])", "］", re.sub(r"\n+", "\n\n", text))
+    return re.sub(r"<(?=[A-Za-z/!])", "＜", text)
 
 
 def _text(piece: str, at: Mapping[str, object]) -> dict[str, object]:
