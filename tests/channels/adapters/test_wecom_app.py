@@ -18,9 +18,11 @@ from autoglm.channels.adapters.wecom_app import WeComApp
 from autoglm.channels.adapters.wecom_app.repeats import Repeats
 from autoglm.channels.adapters.wecom_app.settings import WeComAppSettings
 from autoglm.channels.channel import Cannot, HookCall, Hooked, HookReply, Resources
+from autoglm.channels.delivery import Delivery
 from autoglm.channels.settings import parse_channel
 from autoglm.core.errors import StorageFull
 from contracts.channel_contract import ChannelContract, KeptInbox, NoInbox, Rig, message
+from eventually import until
 from fakes.vendor import HTTP_FAULTS, Fault
 from fakes.wecom_app import AGENT_ID, CORP_ID, SECRET, WeComApps
 
@@ -217,6 +219,70 @@ async def test_a_picture_is_uploaded_once_and_again_when_wecom_lost_it(vendor: W
     vendor.media.clear()
     assert (await rig.channel.send(parcel, "k3")).outcome == "accepted"
     assert len(vendor.shown) == 3
+
+
+PLAN = [{"type": "file", "file": {"file_id": "a" * 64}}]
+
+
+def uploads(vendor: WeComApps) -> int:
+    return sum(request.path.startswith("/cgi-bin/media/upload") for request in vendor.requests)
+
+
+async def sent_at_once(rig: Rig, *targets: str) -> list[Delivery]:
+    """The same file to each of them."""
+    found: list[Delivery] = []
+
+    async def send(target: str) -> None:
+        (parcel,) = rig.channel.compose(message(PLAN), target)
+        found.append(await rig.channel.send(parcel, target))
+
+    async with anyio.create_task_group() as tasks:
+        for target in targets:
+            tasks.start_soon(send, target)
+    return found
+
+
+async def test_a_file_for_several_at_once_is_uploaded_once(vendor: WeComApps, rig: Rig) -> None:
+    found = await sent_at_once(rig, "alice", "bob")
+    assert [one.outcome for one in found] == ["accepted"] * 2
+    assert (uploads(vendor), len(vendor.shown)) == (1, 2)
+
+
+async def test_a_lost_file_for_several_at_once_is_uploaded_once_more(vendor: WeComApps, rig: Rig) -> None:
+    await sent_at_once(rig, "alice")
+    vendor.media.clear()
+    assert [one.outcome for one in await sent_at_once(rig, "alice", "bob")] == ["accepted"] * 2
+    assert uploads(vendor) == 2
+
+
+async def test_those_who_wait_for_an_upload_share_its_failure(vendor: WeComApps, rig: Rig) -> None:
+    await rig.channel.check()
+    vendor.faults.append("permanent")
+    found = await sent_at_once(rig, "alice", "bob")
+    assert [(one.failure, one.is_in_doubt) for one in found] == [("permanent", False)] * 2
+    assert (uploads(vendor), vendor.shown) == (1, [])
+
+
+async def test_an_upload_that_is_given_up_is_taken_over_by_who_waits_for_it(vendor: WeComApps, rig: Rig) -> None:
+    await rig.channel.check()
+    vendor.faults.append("silent")
+    attempt, found = anyio.CancelScope(), list[Delivery]()
+
+    async def give_up() -> None:
+        with attempt:
+            await sent_at_once(rig, "alice")
+
+    async def wait() -> None:
+        found.extend(await sent_at_once(rig, "bob"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(give_up)
+        await until(lambda: uploads(vendor) == 1)
+        tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        assert uploads(vendor) == 1
+        attempt.cancel()
+    assert ([one.outcome for one in found], [member for member, _ in vendor.shown]) == (["accepted"], ["bob"])
 
 
 @pytest.mark.parametrize("fault", ["silent", "empty_json"])

@@ -9,6 +9,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
+import anyio
 import msgspec
 
 from autoglm.channels.adapters.wechat.answers import Fields, Refused
@@ -24,6 +25,14 @@ Upload = Callable[[str, str, bytes], Awaitable[Fields]]
 """(kind, Content-Type, form): one request that uploads. Raises Refused."""
 
 
+class _UnderWay:
+    """An upload that others wait for. It ends without a failure and without an id when who uploads is cancelled."""
+
+    def __init__(self) -> None:
+        self.is_over = anyio.Event()
+        self.failure: Refused | None = None
+
+
 class Uploads:
     """By whom media may be used together: an app, or one robot. In memory: after a restart they are uploaded anew."""
 
@@ -31,6 +40,7 @@ class Uploads:
         self._upload = upload
         self._ids: OrderedDict[str, tuple[str, float]] = OrderedDict()
         """By what it is of: the vendor's id, and until when it is good."""
+        self._under_way: dict[str, _UnderWay] = {}
 
     async def post(self, post: Callable[[str], Awaitable[Fields]], kind: str, name: str, data: bytes) -> Fields:
         """Post a message with the id; once more with a fresh upload when the vendor knows the id no more.
@@ -39,17 +49,42 @@ class Uploads:
         in doubt: no message is out.
         """
         key = f"{kind} {name} {hashlib.sha256(data).hexdigest()}"
+        media_id = await self._media_id(key, kind, name, data)
         try:
-            return await post(await self._media_id(key, kind, name, data))
+            return await post(media_id)
         except Refused as error:
-            if error.code != _MEDIA_CODE or self._ids.pop(key, None) is None:
+            if error.code != _MEDIA_CODE:
                 raise
+        if self._ids.get(key, ("", 0.0))[0] == media_id:  # else somebody has uploaded it anew meanwhile
+            del self._ids[key]
         return await post(await self._media_id(key, kind, name, data))
 
     async def _media_id(self, key: str, kind: str, name: str, data: bytes) -> str:
-        known, until_s = self._ids.get(key, ("", 0.0))
-        if monotonic_s() < until_s:
-            return known
+        """Those who ask while it is uploaded share the result, a failure included: raises Refused."""
+        while True:
+            known, until_s = self._ids.get(key, ("", 0.0))
+            if monotonic_s() < until_s:
+                return known
+            if (other := self._under_way.get(key)) is None:
+                break
+            await other.is_over.wait()
+            if other.failure is not None:
+                raise Refused(other.failure.delivery, other.failure.code)
+        mine = self._under_way[key] = _UnderWay()
+        try:
+            media_id = await self._uploaded(kind, name, data)
+            self._ids[key] = (media_id, monotonic_s() + MEDIA_LIFE_S)
+        except Refused as error:
+            mine.failure = error
+            raise
+        finally:
+            del self._under_way[key]
+            mine.is_over.set()
+        while len(self._ids) > _REMEMBERED:
+            self._ids.popitem(last=False)
+        return media_id
+
+    async def _uploaded(self, kind: str, name: str, data: bytes) -> str:
         content_type, form = form_of(name, data)
         try:
             fields = await self._upload(kind, content_type, form)
@@ -58,9 +93,6 @@ class Uploads:
         media_id = fields.get("media_id")
         if not isinstance(media_id, str) or not media_id:
             raise Refused(transient("unreadable", _NOT_UPLOADED))
-        self._ids[key] = (media_id, monotonic_s() + MEDIA_LIFE_S)
-        while len(self._ids) > _REMEMBERED:
-            self._ids.popitem(last=False)
         return media_id
 
 
