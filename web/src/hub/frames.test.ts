@@ -32,6 +32,28 @@ describe("readFrame", () => {
   });
 });
 
+describe("the answers that a question offers", () => {
+  const choicesOf = (labels: unknown) => {
+    const message = { id: "m", from: "user:a", to: "user:b", content: "x", timestamp: 1, seq: 1, labels };
+    const frame = read({ type: "message", message });
+    return frame?.type === "message" ? frame.message.choices : null;
+  };
+
+  test("are read in their order, each once, and no more than 20", () => {
+    const of = (choices: unknown) => choicesOf({ question: "q", choices: JSON.stringify(choices) });
+    expect(of(["stop", "let it run"])).toEqual(["stop", "let it run"]);
+    expect(of(["no", "yes", "no", " ", 5])).toEqual(["no", "yes"]);
+    expect(of(Array.from({ length: 30 }, (_, index) => `${index}`))).toHaveLength(20);
+  });
+
+  test("are none where there is no question or no list", () => {
+    expect(choicesOf({ choices: '["yes"]' })).toBeUndefined();
+    expect(choicesOf(undefined)).toBeUndefined();
+    for (const choices of ["[", "5", "{}", "[]", "[1]", '[" "]'])
+      expect(choicesOf({ question: "q", choices })).toBeUndefined();
+  });
+});
+
 test("textOf joins the text parts of a message", () => {
   expect(textOf("plain")).toBe("plain");
   const picture = { type: "image_url", image_url: { url: "data:," } };

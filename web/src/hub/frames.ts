@@ -100,7 +100,8 @@ function choicesIn(labels: Record<string, unknown>): { choices?: string[] } {
   if (typeof labels["question"] !== "string") return {};
   try {
     const found: unknown = JSON.parse(textOr(labels["choices"], "[]"));
-    const choices = Array.isArray(found) ? found.filter((one) => typeof one === "string").slice(0, MOST_CHOICES) : [];
+    const texts = Array.isArray(found) ? found.filter((one) => typeof one === "string" && one.trim() !== "") : [];
+    const choices = [...new Set<string>(texts)].slice(0, MOST_CHOICES);
     return choices.length > 0 ? { choices } : {};
   } catch {
     return {};

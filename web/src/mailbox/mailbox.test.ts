@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Delta, Frame, Message, MessageState } from "../hub/frames";
-import { newestFirst, wordsOfCompletion } from "./mail";
+import { answersIn, newestFirst, wordsOfCompletion } from "./mail";
 import { emptyMailbox, mailboxReducer, type MailboxAction, type MailboxState } from "./mailbox";
 
 const message = (id: string, seq: number, more: Partial<Message> = {}): Frame => ({
@@ -106,6 +106,25 @@ describe("the answer of a model", () => {
 
   test("stays when a person answers the same message", () => {
     expect(run(frames(delta(0, "The"), message("p", 4, { reply_to: "q" }))).drafts.size).toBe(1);
+  });
+});
+
+describe("the answers to a question", () => {
+  const said = (id: string): MailboxAction => ({
+    type: "queued",
+    message: { id, from: "user:me", to: "user:bob", content: id, timestamp: 1, reply_to: "q" },
+  });
+  const answered = (...actions: MailboxAction[]) => answersIn(newestFirst(run(...actions).mails.values())).get("q");
+
+  test("are one's own, and the first is the one that counts", () => {
+    expect(answered(frames(message("q", 1), message("other", 2, { reply_to: "q" })))).toBeUndefined();
+    expect(answered(said("yes"), frames(accepted("yes", 3)), said("no"))).toBe("yes");
+    expect(answered(said("no"), said("yes"), frames(accepted("no", 8), accepted("yes", 7)))).toBe("yes");
+  });
+
+  test("are none that the hub refused", () => {
+    const failure = { status: 422, code: "invalid_field", detail: "", retryAfterS: null };
+    expect(answered(said("yes"), { type: "refused", id: "yes", failure })).toBeUndefined();
   });
 });
 
