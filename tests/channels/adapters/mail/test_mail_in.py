@@ -564,6 +564,15 @@ def _with_whole_mail(raw: bytes) -> bytes:
                    "Final-Recipient: rfc822; alice@forwarded.example"),
             "permanent", "permanent", "5.1.1",
         ),
+        (
+            report("failed", "5.1.1", recipient="Original-Recipient: rfc822;al+69ce@example.org\r\n"
+                   "Final-Recipient: rfc822; alice@forwarded.example"),
+            "permanent", "permanent", "5.1.1",
+        ),
+        (
+            report("failed", "5.1.1", recipient="Final-Recipient: utf-8; alice@example.org"),
+            "permanent", "permanent", "5.1.1",
+        ),
         (report("failed", "5.1.1", return_path=""), "permanent", "permanent", "5.1.1"),
     ],
 )  # fmt: skip
