@@ -40,6 +40,8 @@ class MqttProxy:
         """The packets UNSUBSCRIBE from clients."""
         self.unsuback_code: int | None = None
         """What the broker is made to say to each filter of an UNSUBSCRIBE."""
+        self.cuts_unsubscribe = False
+        """The connection ends before the broker has the next UNSUBSCRIBE."""
 
     def misbehave(self, fault: Fault) -> None:
         if fault in _CONNACK_CODES:
@@ -119,6 +121,11 @@ class MqttProxy:
                     mid = body[2 + size : 4 + size]
                 if kind == 0xA0:
                     self.unsubscribes.append(head + body)
+                    if self.cuts_unsubscribe:
+                        self.cuts_unsubscribe = False
+                        broker.close()
+                        client.transport.abort()
+                        return
                 if fault in _PUBACK_CODES:
                     client.write(bytes((0x40, 4, *mid, _PUBACK_CODES[fault], 0)))
                     continue

@@ -157,6 +157,22 @@ async def test_a_filter_that_the_broker_keeps_is_asked_for_again(broker: Mosquit
                 assert len([packet for packet in proxy.unsubscribes if b"plant/" in packet]) == 1
 
 
+async def test_a_connection_that_ends_before_filters_are_given_up_is_followed_by_one_that_does(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
+    """Nothing is sent meanwhile: it connects again by itself, and forgets them after that one's answer."""
+    async with open_store(tmp_path / "data", StoreSettings()) as store:
+        with MqttProxy(broker.port) as proxy:
+            async with running(proxy.port, store.keyvalue, topics=filters(1)):
+                pass
+            proxy.unsubscribes.clear()
+            proxy.cuts_unsubscribe = True
+            async with running(proxy.port, store.keyvalue) as (mqtt, _):
+                await until(lambda: mqtt.link_state == (True, 2))
+                await eventually_noted(store.keyvalue, [ALARMS["topic"]])
+                assert [b"plant/" in packet for packet in proxy.unsubscribes] == [True, True]
+
+
 async def test_a_session_that_is_gone_has_no_filters(broker: Mosquitto, tmp_path: Path) -> None:
     async with open_store(tmp_path / "data", StoreSettings()) as store:
         await store.keyvalue.put("mqtt/mqtt/filters", json.dumps(["of/another/session"]).encode())

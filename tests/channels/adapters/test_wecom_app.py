@@ -255,6 +255,17 @@ async def test_a_lost_file_for_several_at_once_is_uploaded_once_more(vendor: WeC
     assert uploads(vendor) == 2
 
 
+@pytest.mark.parametrize(("remembered", "count"), [(1, 4), (2, 2)])
+async def test_of_many_uploads_the_oldest_is_forgotten(
+    vendor: WeComApps, rig: Rig, monkeypatch: pytest.MonkeyPatch, remembered: int, count: int
+) -> None:
+    monkeypatch.setattr("autoglm.channels.adapters.wechat.uploads._REMEMBERED", remembered)
+    sound = {"type": "input_audio", "input_audio": {"data": base64.b64encode(b"RIFF-sound").decode(), "format": "wav"}}
+    for _ in range(2):
+        assert [one.outcome for one in await rig.send(message([*PLAN, sound]))] == ["accepted"] * 2
+    assert uploads(vendor) == count
+
+
 async def test_those_who_wait_for_an_upload_share_its_failure(vendor: WeComApps, rig: Rig) -> None:
     await rig.channel.check()
     vendor.faults.append("permanent")

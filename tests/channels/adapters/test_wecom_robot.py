@@ -122,6 +122,12 @@ async def test_a_picture_that_wecom_does_not_show_goes_as_a_file(
     assert [file for *_, file in vendor.media.values()] == ([data] if msgtype == "file" else [])
 
 
+async def test_a_picture_that_is_sent_as_a_file_stays_one_with_its_name(vendor: WeComRobots, rig: Rig) -> None:
+    data = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
+    (found,) = await rig.send(message([{"type": "file", "file": {"file_data": data, "filename": "press-7.png"}}]))
+    assert (found.outcome, list(vendor.media.values())) == ("accepted", [(KEY, "file", "press-7.png", PNG)])
+
+
 async def test_a_file_is_uploaded_once_and_again_when_wecom_lost_it(vendor: WeComRobots, rig: Rig) -> None:
     (parcel,) = rig.channel.compose(message([PLAN]), "ops")
     await rig.channel.check()  # the first request of a channel takes longer
