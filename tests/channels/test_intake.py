@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from autoglm.channels.delivery import Words, accepted, delivered, permanent
 from autoglm.channels.intake import Intake, is_agreement
+from autoglm.channels.questions import NewQuestion, Questions
 from autoglm.channels.tickets import ticket_record
 from autoglm.core.envelope import Envelope, text_of
 from autoglm.core.errors import StorageFull, UnknownRecipient
@@ -93,6 +94,20 @@ async def test_a_reply_to_what_went_to_somebody_else_acknowledges_nothing(tmp_pa
         await intake(hub, "*").take(letter("ok", from_="channel:c/eve", reply_to=notice.id))
         assert (await hub.notifier.account(notice.labels["event"])).acknowledged_by == ""
         assert await hub.texts("user:desk") == ["ok"]
+
+
+async def test_a_reply_to_somebody_elses_question_does_not_keep_that_one_from_answering(tmp_path: Path) -> None:
+    """What is typed without naming a message is for the question that has no reply; anybody can name one by its id."""
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        questions = Questions(hub.store.log, hub.mailbox, hub.notifier.reach)
+        new = NewQuestion(to="channel:c/bob", question="Stop press 7?", choices=["yes", "no"])
+        id = (await questions.ask(new, sender="user:shift")).id
+        await intake(hub, "*").take(letter("no", id="of-eve", from_="channel:c/eve", reply_to=id))
+        assert (await questions.get(id)).answer is None
+        await intake(hub, "*").take(letter("yes", id="of-bob"))
+        answer = (await questions.get(id)).answer
+        assert answer is not None
+        assert (answer.choice, answer.by) == ("yes", "channel:c/bob")
 
 
 async def test_one_of_a_party_may_answer_for_it(tmp_path: Path) -> None:

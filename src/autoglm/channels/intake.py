@@ -102,6 +102,8 @@ class Intake:
             log.info("repeat_left", channel=self._settings.name, envelope_id=envelope.id)
             return "duplicate"
         original = await self._original(envelope)
+        if original is None and envelope.reply_to is not None:  # else it would count as the reply that a question has
+            envelope = msgspec.structs.replace(envelope, reply_to=None)
         event = event_of(envelope) if original is None else None
         try:
             if original is not None:
