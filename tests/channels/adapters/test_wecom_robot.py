@@ -128,6 +128,13 @@ async def test_a_picture_that_is_sent_as_a_file_stays_one_with_its_name(vendor: 
     assert (found.outcome, list(vendor.media.values())) == ("accepted", [(KEY, "file", "press-7.png", PNG)])
 
 
+async def test_a_long_name_keeps_its_end(vendor: WeComRobots, rig: Rig) -> None:
+    """Without its suffix nobody can open the file."""
+    await rig.send(message([{"type": "file", "file": {"file_id": "a" * 64, "filename": f"{'压' * 200}.pdf"}}]))
+    ((_, _, name, _),) = vendor.media.values()
+    assert (len(name), name) == (128, "压" * 124 + ".pdf")
+
+
 async def test_a_file_is_uploaded_once_and_again_when_wecom_lost_it(vendor: WeComRobots, rig: Rig) -> None:
     (parcel,) = rig.channel.compose(message([PLAN]), "ops")
     await rig.channel.check()  # the first request of a channel takes longer

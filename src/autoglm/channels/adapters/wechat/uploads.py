@@ -20,6 +20,9 @@ MEDIA_LIFE_S = 2 * 86_400.0
 """The vendor keeps media for 3 days."""
 _REMEMBERED = 256
 _MEDIA_CODE = 40007
+_NAME_CHARACTERS = 128
+_END_CHARACTERS = 16
+"""Of a longer name its end is kept: there it says of what type the file is."""
 
 Upload = Callable[[str, str, bytes], Awaitable[Fields]]
 """(kind, Content-Type, form): one request that uploads. Raises Refused."""
@@ -99,7 +102,9 @@ class Uploads:
 def form_of(name: str, data: bytes) -> tuple[str, bytes]:
     """(Content-Type, body) of a form with the field `media`. Source: RFC 7578."""
     boundary = secrets.token_hex(16)
-    quoted = re.sub(r'[\x00-\x1f"\\\x7f]', "_", name)[:128]
+    quoted = re.sub(r'[\x00-\x1f"\\\x7f]', "_", name)
+    if len(quoted) > _NAME_CHARACTERS:
+        quoted = quoted[: _NAME_CHARACTERS - _END_CHARACTERS] + quoted[-_END_CHARACTERS:]
     head = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="media"; filename="{quoted}"; '
         f"filelength={len(data)}\r\nContent-Type: application/octet-stream\r\n\r\n"
