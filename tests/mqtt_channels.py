@@ -36,7 +36,7 @@ async def running(port: int, keyvalue: KeyValue | None = None, **fields: Any) ->
     try:
         async with one_task_group() as tasks:
             tasks.start_soon(mqtt.run, inbox)
-            await until(lambda: mqtt._link.is_up and mqtt._link._is_subscribed)
+            await until(lambda: mqtt._link.is_up and mqtt._link.subscription.is_granted)
             yield mqtt, inbox
             tasks.cancel_scope.cancel()
     finally:

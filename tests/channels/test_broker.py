@@ -68,7 +68,7 @@ async def channel(broker: Broker, **fields: Any) -> AsyncIterator[tuple[Mqtt, Ke
     try:
         async with one_task_group() as tasks:
             tasks.start_soon(mqtt.run, inbox)
-            await until(lambda: mqtt._link.is_up and mqtt._link._is_subscribed)
+            await until(lambda: mqtt._link.is_up and mqtt._link.subscription.is_granted)
             yield mqtt, inbox
             tasks.cancel_scope.cancel()
     finally:

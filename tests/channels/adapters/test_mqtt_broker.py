@@ -127,7 +127,7 @@ async def test_filters_that_were_given_up_are_forgotten(broker: Mosquitto, versi
                 assert len(await noted(store.keyvalue)) == 250
             proxy.unsubscribes.clear()
             async with running(proxy.port, store.keyvalue, version=version) as (mqtt, inbox):
-                await until(mqtt._link._has_pruned.is_set)
+                await until(mqtt._link.subscription.has_pruned.is_set)
                 await eventually_noted(store.keyvalue, [ALARMS["topic"]])
                 packets = [packet for packet in proxy.unsubscribes if b"plant/" in packet]
                 assert sum(packet.count(b"plant/") for packet in packets) == 250
@@ -139,7 +139,7 @@ async def test_filters_that_were_given_up_are_forgotten(broker: Mosquitto, versi
                 assert [each.content for each in inbox.taken] == ["wanted"]
             proxy.unsubscribes.clear()
             async with running(proxy.port, store.keyvalue, version=version) as (mqtt, _):
-                await until(mqtt._link._has_pruned.is_set)
+                await until(mqtt._link.subscription.has_pruned.is_set)
             assert not any(b"plant/" in packet for packet in proxy.unsubscribes)
 
 
@@ -152,7 +152,7 @@ async def test_a_filter_that_the_broker_keeps_is_asked_for_again(broker: Mosquit
                 proxy.unsuback_code = code
                 proxy.unsubscribes.clear()
                 async with running(proxy.port, store.keyvalue) as (mqtt, _):
-                    await until(mqtt._link._has_pruned.is_set)
+                    await until(mqtt._link.subscription.has_pruned.is_set)
                     await eventually_noted(store.keyvalue, [ALARMS["topic"], *(one["topic"] for one in left)])
                 assert len([packet for packet in proxy.unsubscribes if b"plant/" in packet]) == 1
 

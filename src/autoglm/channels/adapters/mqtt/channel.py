@@ -65,12 +65,12 @@ class Mqtt:
         if (failure := await self._link.ready()) is not None:
             return Health(ok=False, reason=failure.reason, code=failure.code)
         with anyio.move_on_after(_SUBSCRIBED_WITHIN_S) as waiting:
-            while not self._link.hears:  # noqa: ASYNC110  # a moment after the connection, and asked seldom
+            while not self._link.subscription.is_answered:  # noqa: ASYNC110  # a moment after the connection, and asked seldom
                 await anyio.sleep(0.01)
         if waiting.cancelled_caught:
             words = Words("the broker does not answer the subscription", "服务器没有应答订阅请求")
             return Health(ok=False, reason=words, code="no_suback")
-        for pattern, code in self._link.refused_filters.items():
+        for pattern, code in self._link.subscription.refused.items():
             words = Words(f"the broker does not let us subscribe to {pattern!r}", f"服务器不允许订阅 {pattern!r}")
             return Health(ok=False, reason=words, code=str(code))
         return Health(ok=True, reason=Words("the broker is connected", "服务器已连接"))
@@ -85,7 +85,7 @@ class Mqtt:
             while True:
                 if await self._link.ready() is None:
                     lost = self._link.lost
-                    await self._link.prune()
+                    await self._link.subscription.prune()
                     await lost.wait()
                 else:
                     await anyio.sleep(max(0.05, self._link.pause_s))

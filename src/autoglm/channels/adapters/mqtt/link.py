@@ -16,13 +16,12 @@ import structlog
 
 from autoglm.channels.adapters.mqtt import reasons
 from autoglm.channels.adapters.mqtt.dial import CONNECT_TIMEOUT_S, aim, make_client, of_alert, why_not
-from autoglm.channels.adapters.mqtt.filters import Filters
 from autoglm.channels.adapters.mqtt.incoming import Arrival
 from autoglm.channels.adapters.mqtt.outgoing import Publication
 from autoglm.channels.adapters.mqtt.packets import Offer, arrival_of, offer_of, properties_of, refusal
 from autoglm.channels.adapters.mqtt.pending import Attempt, Pending
 from autoglm.channels.adapters.mqtt.settings import MqttSettings
-from autoglm.channels.adapters.mqtt.topics import widest
+from autoglm.channels.adapters.mqtt.subscription import Subscription
 from autoglm.channels.delivery import Delivery, Words, throttled, transient
 from autoglm.core.ports import KeyValue
 
@@ -62,8 +61,7 @@ class Link:
         read, until `resume`. begin_session: the broker has none of ours.
         """
         self._settings = settings
-        self._wanted = _wanted(settings)
-        self._filters = Filters(keyvalue, settings.name, self._wanted)
+        self.subscription = Subscription(settings, keyvalue)
         self._take = take
         self._is_full = is_full
         self._begin_session = begin_session
@@ -77,18 +75,12 @@ class Link:
         self._offer = Offer()
         self._pending = Pending(is_unheard_accepted=settings.unheard == "accept")
         self._fence: tuple[int | None, int] = (None, 0)
-        self._given_up: tuple[int | None, Sequence[str]] = (None, ())
-        """The UNSUBSCRIBE that the broker has not answered, by its packet id, and its filters."""
-        self._has_pruned = anyio.Event()
-        """All were answered on this connection, or it is gone."""
         self._has_read: anyio.Event | None = None
         self._had_answer = self._was_useful = True
         self._failures = 0
         self._not_before_s = self._up_since_s = 0.0
         self._failure = _CLOSED
         self._tls_alert = ""
-        self._asked: tuple[int | None, Sequence[str]] = (None, ())
-        self._is_subscribed = False
         self._is_closed = False
         self.connection = 0
         """Counts them: an acknowledgement is for the connection that its message came on."""
@@ -97,13 +89,6 @@ class Link:
         self.is_up = False
         self.lost = anyio.Event()
         """Of this connection."""
-        self.refused_filters: dict[str, int] = {}
-        """Filters that the broker did not grant, with its reason code."""
-
-    @property
-    def hears(self) -> bool:
-        """Whether the broker has answered the subscription: what is published from now on comes in."""
-        return not self._settings.topics or self._is_subscribed or bool(self.refused_filters)
 
     # --- for the channel ----------------------------------------------------------------------------
 
@@ -119,7 +104,7 @@ class Link:
         """
         async with self._connecting:
             if not self.is_up and not self._is_closed and not self.pause_s:
-                await self._filters.note()
+                await self.subscription.note()
                 self._failure = await self._connect() or _ENDED
                 if not self.is_up:
                     self._space()
@@ -149,11 +134,6 @@ class Link:
         if self._fd >= 0 and not self._is_reading:
             self._start_reading()
             self._loop.call_soon(self._readable)  # what TLS has read already, no socket tells again
-
-    async def prune(self) -> None:
-        """Wait until the broker gave up the filters that the settings lost, or the connection ends; forget those."""
-        await self._has_pruned.wait()
-        await self._filters.forget()
 
     async def aclose(self) -> None:
         self._is_closed = True
@@ -309,10 +289,7 @@ class Link:
         self._pending.window = min(self._settings.inflight_max, getattr(properties, "ReceiveMaximum", 65_535))
         if not flags.session_present:
             self._begin_session()
-            self._is_subscribed = False
-        self._filters.begin(has_session=flags.session_present)
-        self._has_pruned = anyio.Event()
-        self._give_up(client)
+        self.subscription.begin(client, has_session=flags.session_present, packet_bytes=self._offer.packet_bytes)
         self.is_up = True
         self.welcomes += 1
         self._had_answer = self._was_useful = False
@@ -320,7 +297,7 @@ class Link:
         self._up_since_s = time.monotonic()
         self.lost = anyio.Event()
         log.info("mqtt_connected", channel=self._settings.name, session_present=flags.session_present)
-        self._subscribe(client)
+        self.subscription.subscribe(client)
         if (presence := self._settings.presence) is not None and presence.online:
             client.publish(presence.topic, presence.online, min(1, self._settings.qos), presence.retain)
         self._greet(None)
@@ -329,32 +306,10 @@ class Link:
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_result(failure)
 
-    def _subscribe(self, client: "Client") -> None:
-        """Once for each session in this process: 3.1.1 sends what it retains again on each SUBSCRIBE."""
-        from paho.mqtt.subscribeoptions import SubscribeOptions
-
-        settings = self._settings
-        if self._is_subscribed or not settings.topics:
-            return
-        qos = max(rule.qos for rule in settings.topics)
-        options: Any = qos
-        if settings.version == "5":  # no local is an error for shared ones; what is retained, only the first time
-            options = SubscribeOptions(qos, noLocal=not settings.share, retainHandling=1)
-        _, mid = client.subscribe([(pattern, options) for pattern in self._wanted])
-        self._asked = mid, self._wanted
-
     def _on_subscribe(
         self, _client: object, _data: object, mid: int, codes: "Sequence[ReasonCode]", _properties: object
     ) -> None:
-        asked, filters = self._asked
-        if mid != asked:
-            return
-        self.refused_filters = {
-            pattern: code.value for pattern, code in zip(filters, codes, strict=False) if code.is_failure
-        }
-        self._is_subscribed = not self.refused_filters
-        if self.refused_filters:
-            log.error("mqtt_subscription_refused", channel=self._settings.name, filters=self.refused_filters)
+        self.subscription.on_subscribed(mid, codes)
 
     def _on_message(self, _client: object, _data: object, message: "MQTTMessage") -> None:
         self._was_useful = True
@@ -374,26 +329,10 @@ class Link:
         _, mid = client.unsubscribe(_FENCE)
         self._fence = mid, self._pending.held
 
-    def _give_up(self, client: "Client") -> None:
-        """Of the filters that the settings lost: one packet after the other, so that none is large."""
-        self._given_up = None, ()
-        if not (patterns := self._filters.next_packet(self._offer.packet_bytes)):
-            self._has_pruned.set()
-            return
-        _, mid = client.unsubscribe(patterns)
-        self._given_up = mid, patterns
-
     def _on_unsubscribe(
         self, client: "Client", _data: object, mid: int, codes: "Sequence[ReasonCode]", _properties: object
     ) -> None:
-        asked_for, patterns = self._given_up
-        if mid == asked_for:
-            # MQTT 3.1.1 has no codes. What was not there is gone as well: 17, no success and no failure.
-            refused = {pattern for pattern, code in zip(patterns, codes, strict=False) if code.is_failure}
-            self._filters.give_up(set(patterns) - refused)
-            if refused:
-                log.warning("mqtt_filters_kept_by_broker", channel=self._settings.name, filters=len(refused))
-            self._give_up(client)
+        if self.subscription.on_unsubscribed(client, mid, codes):
             return
         if self._has_read is not None:
             self._has_read.set()
@@ -435,7 +374,7 @@ class Link:
         if is_all_dropped:
             client.drop_out_messages()
         self._pending.interrupt(is_all_dropped=is_all_dropped)
-        self._has_pruned.set()
+        self.subscription.end()
         self.lost.set()
 
     # --- publishing ---------------------------------------------------------------------------------
@@ -468,9 +407,3 @@ class Link:
         client.disconnect()
         with anyio.move_on_after(_GOODBYE_S):
             await self.lost.wait()
-
-
-def _wanted(settings: MqttSettings) -> list[str]:
-    """The filters to subscribe to."""
-    prefix = f"$share/{settings.share}/" if settings.share else ""
-    return [prefix + pattern for pattern in widest(rule.topic for rule in settings.topics)]
