@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -840,6 +841,33 @@ async def test_a_drain_lets_a_message_in_parts_go_on_after_the_next_start(tmp_pa
     async with office(tmp_path, (channel, settings(on_doubt="fail"))) as hub:
         assert [end.state for end in await hub.ends(id)] == ["sent"]
     assert [key for _, _, key in channel.sent] == ["m.0", "m.1", "m.2"]
+
+
+@pytest.mark.parametrize("subject", ["receipts:m", "attempts:m"])
+async def test_what_went_out_is_not_sent_again_when_the_log_cannot_be_read_at_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: str
+) -> None:
+    monkeypatch.setattr("autoglm.channels.outbox.driver.BROKEN_STORE_S", 0.05)
+    slow = EAGER.model_copy(update={"first_retry_s": 600.0, "max_retry_s": 600.0})
+    channel = ScriptedChannel(piece_bytes=64)
+    channel.answers.extend([accepted(), BUSY])
+    async with office(tmp_path, (channel, settings()), outbox=slow) as hub:
+        await hub.has_step(await hub.post("x" * 100, id="m"))
+    async with office(tmp_path, (channel, settings())) as hub:
+        read, failures = hub.store.log.read, 0
+
+        async def broken(wanted: str, **kwargs: Any) -> Any:
+            nonlocal failures
+            if wanted == subject and not failures:
+                failures += 1
+                raise StorageFull("data")
+            return await read(wanted, **kwargs)
+
+        monkeypatch.setattr(hub.store.log, "read", broken)
+        (end,) = await hub.ends("m")
+    assert failures
+    assert (end.state, end.attempt) == ("sent", 2)
+    assert [key for _, _, key in channel.sent] == ["m.0", "m.1"]
 
 
 async def test_a_part_that_the_vendor_took_is_not_sent_again_after_a_kill(tmp_path: Path) -> None:

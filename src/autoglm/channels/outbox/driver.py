@@ -118,7 +118,7 @@ class Driver:
         except HubError as error:
             log.error("attempt_not_made", channel=lane.channel, reason=str(error))
             for seq in lane.running.keys() & seqs:
-                lane.retry(seq, monotonic_s() + BROKEN_STORE_S, lane.tried.get(seq) or _UNTRIED)
+                lane.retry(seq, monotonic_s() + BROKEN_STORE_S, None)  # the log may know what an earlier run has sent
         finally:
             self.wake()
 

@@ -146,10 +146,11 @@ class Lane:
         """When the first of those that wait for their next attempt is due; infinity when none does."""
         return self._later[0][0] if self._later else float("inf")
 
-    def retry(self, seq: int, due_s: float, tried: Tried) -> None:
-        """It ran, and failed for now."""
+    def retry(self, seq: int, due_s: float, tried: Tried | None) -> None:
+        """It ran, and failed for now. tried: None where nothing new is known of it."""
         priority = self.running.pop(seq)
-        self.tried[seq] = tried
+        if tried is not None:
+            self.tried[seq] = tried
         heapq.heappush(self._later, (due_s, seq, priority))
 
     def put_back(self, seq: int, tried: Tried) -> None:
