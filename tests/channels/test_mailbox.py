@@ -15,7 +15,7 @@ from autoglm.channels.groups import Groups
 from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
 from autoglm.core.clock import now_ms
 from autoglm.core.envelope import Envelope
-from autoglm.core.errors import HubError, InvalidField, NotFound, QueueFull, StorageFull
+from autoglm.core.errors import HubError, InvalidField, NotFound, QueueFull, StorageFull, StoreBroken
 from autoglm.core.payer import Payer
 from autoglm.store import Store, StoreSettings, open_store
 from channels.clock import Clock
@@ -163,8 +163,11 @@ async def test_the_sweep_reports_to_the_sender_though_nobody_asks(
     assert msgspec.json.decode(record.body)["state"] == "expired"
 
 
-@pytest.mark.parametrize("refusal", [StorageFull("hub.db"), QueueFull(10_000, 1.0)], ids=["disk", "queue"])
-async def test_a_full_disk_or_queue_delays_expiries_and_stops_nothing(
+@pytest.mark.parametrize(
+    "refusal", [StorageFull("hub.db"), QueueFull(10_000, 1.0), StoreBroken("hub.db", "I/O error")],
+    ids=["disk", "queue", "fault"],
+)  # fmt: skip
+async def test_a_disk_or_queue_that_takes_nothing_delays_expiries_and_stops_nothing(
     mailbox: Mailbox, store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch, refusal: HubError
 ) -> None:
     monkeypatch.setattr(expiry, "_SWEEP_S", 0.01)

@@ -6,7 +6,7 @@ import anyio
 import msgspec
 import structlog
 
-from autoglm.core.errors import QueueFull, StorageFull
+from autoglm.core.errors import QueueFull, StorageFull, StoreBroken
 from autoglm.core.ports import KeyValue
 
 _SAVE_S = 5.0
@@ -36,14 +36,14 @@ class Bookmark:
         return Cursor() if entry is None else msgspec.json.decode(entry.value, type=Cursor)
 
     async def save(self) -> None:
-        """Left for the next time on a full disk."""
+        """Left for the next time when the disk takes nothing."""
         cursor = self._cursor()
         if cursor == self._saved:
             return
         try:
             await self._keyvalue.put(self._key, msgspec.json.encode(cursor))
             self._saved = cursor
-        except (StorageFull, QueueFull) as error:
+        except (StorageFull, QueueFull, StoreBroken) as error:
             log.warning("cursor_delayed", key=self._key, reason=str(error))
 
     async def save_often(self) -> None:

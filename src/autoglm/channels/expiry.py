@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from autoglm.core.clock import now_ms
-from autoglm.core.errors import QueueFull, StorageFull
+from autoglm.core.errors import QueueFull, StorageFull, StoreBroken
 from autoglm.core.ports import KeyValue, Log, NewRecord
 
 _SUBJECT = "expiring"
@@ -56,7 +56,7 @@ class Expiries:
 
     async def run(self, expire: Callable[[str], Awaitable[bool]]) -> None:
         """Call `expire` with the id of each message whose time is over, until cancelled; once more where it says False.
-        A full disk makes it late.
+        A disk that is full or fails makes it late.
         """
         await self._load()
         while True:
@@ -69,7 +69,7 @@ class Expiries:
                     except BaseException:
                         heapq.heappush(self._waiting, entry)
                         raise
-            except (StorageFull, QueueFull) as error:
+            except (StorageFull, QueueFull, StoreBroken) as error:
                 log.warning("expiry_delayed", reason=str(error))
 
     async def _load(self) -> None:

@@ -1,6 +1,6 @@
 """Every message ends in a true receipt; none delays another; none is sent twice where that can be known."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from autoglm.channels.delivery import (
 from autoglm.channels.settings import OutboxSettings
 from autoglm.channels.tickets import message_of
 from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import StorageFull
+from autoglm.core.errors import StorageFull, StoreBroken
+from autoglm.core.ports import Appended, NewRecord
 from channels.clock import Clock
 from channels.outbox.office import EAGER, office, robot, settings
 from channels.scripted_channel import ScriptedChannel
@@ -450,6 +451,57 @@ async def test_a_log_that_cannot_be_read_for_a_while_delays_and_stops_nobody(
     assert failures > 2
     sent = "\n".join(channel.texts)
     assert [sent.count(f"m{number:02}") for number in range(12)] == [1] * 12
+
+
+@pytest.mark.parametrize("record", ["attempt m 1 1", "attempt m 1 0 answered", "receipt m"])
+async def test_a_disk_that_fails_for_a_moment_sends_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: str
+) -> None:
+    monkeypatch.setattr("autoglm.channels.outbox.carrier._FULL_DISK_S", 0.02)
+    monkeypatch.setattr("autoglm.channels.outbox.driver.BROKEN_STORE_S", 0.02)
+    channel = ScriptedChannel(piece_bytes=64)
+    async with office(tmp_path, (channel, settings())) as hub:
+        append_all, failures = hub.store.log.append_all, 0
+
+        async def failing(records: Sequence[NewRecord]) -> Sequence[Appended]:
+            nonlocal failures
+            if not failures and records[0].id.startswith(record):
+                failures += 1
+                raise StoreBroken("hub.db", "disk I/O error")
+            return await append_all(records)
+
+        async def failing_one(one: NewRecord) -> Appended:
+            return (await failing([one]))[0]
+
+        monkeypatch.setattr(hub.store.log, "append_all", failing)
+        monkeypatch.setattr(hub.store.log, "append", failing_one)
+        id = await hub.post("x" * 100, id="m")
+        assert [end.state for end in await hub.ends(id)] == ["sent"]
+    assert failures
+    assert [key for _, _, key in channel.sent] == ["m.0", "m.1"]
+
+
+async def test_a_place_that_cannot_be_kept_for_a_moment_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with office(tmp_path, (ScriptedChannel(), settings())) as hub:
+        put, failures = hub.store.keyvalue.put, 0
+
+        async def failing(key: str, value: bytes, **kwargs: Any) -> int:
+            nonlocal failures
+            if key == "outbox/cursor" and not failures:
+                failures += 1
+                raise StoreBroken("hub.db", "disk I/O error")
+            return await put(key, value, **kwargs)
+
+        monkeypatch.setattr(hub.store.keyvalue, "put", failing)
+        await hub.ends(await hub.post("one"))
+        await hub.settled()
+        await hub.outbox.drain(1.0)
+        assert await hub.store.keyvalue.get("outbox/cursor") is None
+        await hub.outbox.drain(1.0)
+        assert await hub.store.keyvalue.get("outbox/cursor") is not None
+    assert failures == 1
 
 
 async def test_an_adapter_that_crashes_stops_nobody(tmp_path: Path) -> None:

@@ -30,12 +30,14 @@ from autoglm.channels.tickets import ticket_record
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.crash import crash
 from autoglm.core.envelope import State, decode_envelope
-from autoglm.core.errors import QueueFull, StorageFull
+from autoglm.core.errors import QueueFull, StorageFull, StoreBroken
 from autoglm.core.ports import Blobs, Log, Record
 
 log = structlog.get_logger()
 
 _FULL_DISK_S = 2.0
+_NOT_WRITTEN = (StorageFull, QueueFull, StoreBroken)
+"""StoreBroken: such as an I/O error, which may be gone in a moment."""
 _PAUSES_S = {"throttled": (30.0, 600.0), "auth": (60.0, 900.0)}
 """By class of failure, the first and the longest pause of the whole lane."""
 _TRIP = 3
@@ -175,7 +177,7 @@ class Carrier:
         part = letter.tried.parts
         try:
             await self._note(lane, [letter], part)
-        except (StorageFull, QueueFull):  # what cannot be noted is not sent: it could be sent twice
+        except _NOT_WRITTEN:  # what cannot be noted is not sent: it could be sent twice
             lane.retry(letter.seq, monotonic_s() + _FULL_DISK_S, letter.tried)
             return False
         begun_s = monotonic_s()
@@ -209,7 +211,7 @@ class Carrier:
         letters = [letter._replace(tried=Tried(attempts=number)) for letter in letters]
         try:
             await self._note(lane, letters, 0)
-        except (StorageFull, QueueFull):
+        except _NOT_WRITTEN:
             for letter in letters:
                 lane.retry(letter.seq, monotonic_s() + _FULL_DISK_S, letter.tried)
             return
@@ -352,11 +354,11 @@ class Carrier:
         self._on_end(lane.channel, state, max(0.0, (now_ms() - letter.time_ms) / 1000))
 
     async def _written(self, write: Callable[[], Awaitable[object]]) -> None:
-        """The request has gone out: how it ended must be written down, however long the disk is full."""
+        """The request has gone out: how it ended must be written down, however long the disk takes nothing."""
         while True:
             try:
                 await write()
                 return
-            except (StorageFull, QueueFull) as error:
+            except _NOT_WRITTEN as error:
                 log.warning("receipt_delayed", reason=str(error))
                 await anyio.sleep(_FULL_DISK_S)
