@@ -102,3 +102,10 @@ async def test_a_store_that_fails_to_open_leaves_no_lock(tmp_path: Path) -> None
         await open_and_close(tmp_path)
     (tmp_path / "hub.db").unlink()
     await asyncio.wait_for(open_and_close(tmp_path), 10)
+
+
+async def test_a_blob_that_cannot_be_looked_at_is_an_error_of_the_hubs_own(tmp_path: Path) -> None:
+    async with open_store(tmp_path, StoreSettings()) as store:
+        (tmp_path / "blobs" / "aa").write_bytes(b"no folder")
+        with pytest.raises(StoreBroken, match="Not a directory"):
+            await store.blobs.size("a" * 64)

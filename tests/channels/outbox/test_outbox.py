@@ -453,6 +453,30 @@ async def test_a_log_that_cannot_be_read_for_a_while_delays_and_stops_nobody(
     assert [sent.count(f"m{number:02}") for number in range(12)] == [1] * 12
 
 
+@pytest.mark.parametrize("digest_bytes", [0, 2000])
+async def test_what_could_not_be_noted_takes_no_place_in_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digest_bytes: int
+) -> None:
+    monkeypatch.setattr("autoglm.channels.outbox.carrier._FULL_DISK_S", 0.02)
+    channel = ScriptedChannel(robot(count=2, per_s=3600.0, digest_bytes=digest_bytes))
+    async with office(tmp_path, (channel, settings())) as hub:
+        append, failures = hub.store.log.append, 0
+
+        async def full(record: NewRecord) -> Appended:
+            nonlocal failures
+            if record.id.startswith("attempt") and failures < 3:
+                failures += 1
+                raise StorageFull("data")
+            return await append(record)
+
+        await hub.ends(await hub.post("one"))
+        monkeypatch.setattr(hub.store.log, "append", full)
+        await hub.post("two")
+        await hub.post("three")
+        await until(lambda: len(channel.sent) == 2)
+    assert failures == 3
+
+
 @pytest.mark.parametrize("record", ["attempt m 1 1", "attempt m 1 0 answered", "receipt m"])
 async def test_a_disk_that_fails_for_a_moment_sends_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: str
@@ -545,6 +569,24 @@ async def test_a_file_on_a_slow_link_is_not_given_up_with_the_texts(tmp_path: Pa
         channel.gate.set()
         (end,) = await hub.ends(letter)
     assert (end.state, channel.texts) == ("sent", ["the plan"])
+
+
+async def test_a_file_that_cannot_be_looked_at_is_no_doubt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    channel, careful = ScriptedChannel(), settings(on_doubt="fail")
+    async with office(tmp_path, (channel, careful)) as hub:
+        looked = anyio.Event()
+
+        async def broken(sha256: str) -> int:
+            looked.set()
+            raise StoreBroken("blobs", "I/O error")
+
+        monkeypatch.setattr(hub.store.blobs, "size", broken)
+        file = {"type": "file", "file": {"file_id": "a" * 64}}
+        id = await hub.post([{"type": "text", "text": "the plan"}, file])
+        await looked.wait()
+        await until(lambda: not hub.outbox.states()[0].running)
+    async with office(tmp_path, (channel, careful)) as hub:
+        assert [end.state for end in await hub.ends(id)] == ["sent"]
 
 
 async def chunks(data: bytes) -> AsyncIterator[bytes]:

@@ -152,46 +152,37 @@ class Carrier:
     async def _send_parts(self, lane: Lane, letter: Letter, parcels: Sequence[Parcel], outgoing: Outgoing) -> None:
         tried = letter.tried
         first = min(tried.parts, len(parcels) - 1)  # of larger parts after a change of the settings
+        extra_s = time_for_s(await size_bytes(letter.envelope, self._blobs))
         for part in range(first, len(parcels)):
+            if has_expired(letter):
+                lane.settle(letter.seq)  # the mailbox says so
+                return
             gives_way = part > first and lane.gives_way(monotonic_s(), letter.envelope.priority)
-            if gives_way or not self._starts(lane):
+            place_s = None if gives_way else self._starts(lane)
+            if place_s is None:
                 lane.put_back(letter.seq, tried._replace(parts=part))
                 return
             letter = letter._replace(tried=tried._replace(attempts=tried.attempts + 1, parts=part))
-            if not await self._send_part(lane, letter, parcels, outgoing):
+            if not await self._note(lane, [letter], part, place_s):
                 return
-
-    def _starts(self, lane: Lane) -> bool:
-        """Take a place for a request that goes out now. False: the hub stops, or others have taken the places."""
-        now_s = monotonic_s()
-        if self.is_stopping or lane.window.wait_s(now_s) > 0:
-            return False
-        lane.window.take(now_s)
-        return True
-
-    async def _send_part(self, lane: Lane, letter: Letter, parcels: Sequence[Parcel], outgoing: Outgoing) -> bool:
-        """Whether the next part is to follow."""
-        if has_expired(letter):
-            lane.settle(letter.seq)  # the mailbox says so
-            return False
-        part = letter.tried.parts
-        try:
-            await self._note(lane, [letter], part)
-        except _NOT_WRITTEN:  # what cannot be noted is not sent: it could be sent twice
-            lane.retry(letter.seq, monotonic_s() + _FULL_DISK_S, letter.tried)
-            return False
-        begun_s = monotonic_s()
-        extra_s = time_for_s(await size_bytes(letter.envelope, self._blobs))
-        delivery = await self._send(outgoing.channel, parcels[part], f"{letter.envelope.id}.{part}", extra_s)
-        if delivery.outcome in ("retry", "permanent"):
-            await self._failed(lane, [letter], delivery, outgoing, begun_s)
-            return False
-        if part + 1 == len(parcels):
+            began_s = monotonic_s()
+            delivery = await self._send(outgoing.channel, parcels[part], f"{letter.envelope.id}.{part}", extra_s)
+            if delivery.outcome in ("retry", "permanent"):
+                await self._failed(lane, [letter], delivery, outgoing, began_s)
+                return
+            if part + 1 < len(parcels):
+                await self._note_answer(lane, letter, delivery, part)
+                continue
             self._worked(lane, delivery)
             await self._settle(lane, letter, delivery, [delivery.ticket] if delivery.ticket else [])
-            return False
-        await self._note_answer(lane, letter, delivery, part)
-        return True
+
+    def _starts(self, lane: Lane) -> float | None:
+        """Take a place for a request that goes out now; monotonic. None: the hub stops, or there are no places left."""
+        now_s = monotonic_s()
+        if self.is_stopping or lane.window.wait_s(now_s) > 0:
+            return None
+        lane.window.take(now_s)
+        return now_s
 
     async def carry_digest(self, lane: Lane, letters: Sequence[Letter], parcel: Parcel, outgoing: Outgoing) -> None:
         """Send several messages as one."""
@@ -199,21 +190,20 @@ class Carrier:
             ended = [letter for letter in letters if await self._has_ended(letter)]
             for letter in ended:
                 lane.settle(letter.seq)
-            if not ended and self._starts(lane):
-                await self._send_digest(lane, letters, parcel, outgoing)
+            place_s = None if ended else self._starts(lane)
+            if place_s is not None:
+                await self._send_digest(lane, letters, parcel, outgoing, place_s)
                 return
             for letter in letters:  # those that are left make another digest
                 if letter not in ended:
                     lane.put_back(letter.seq, letter.tried)
 
-    async def _send_digest(self, lane: Lane, letters: Sequence[Letter], parcel: Parcel, outgoing: Outgoing) -> None:
+    async def _send_digest(
+        self, lane: Lane, letters: Sequence[Letter], parcel: Parcel, outgoing: Outgoing, place_s: float
+    ) -> None:
         number = 1 + max(letter.tried.attempts for letter in letters)
         letters = [letter._replace(tried=Tried(attempts=number)) for letter in letters]
-        try:
-            await self._note(lane, letters, 0)
-        except _NOT_WRITTEN:
-            for letter in letters:
-                lane.retry(letter.seq, monotonic_s() + _FULL_DISK_S, letter.tried)
+        if not await self._note(lane, letters, 0, place_s):
             return
         began_s = monotonic_s()
         delivery = await self._send(outgoing.channel, parcel, f"{letters[0].envelope.id}.digest-{number}")
@@ -248,11 +238,18 @@ class Carrier:
 
     # --- one attempt ---
 
-    async def _note(self, lane: Lane, letters: Sequence[Letter], part: int) -> None:
-        """Write down that a request goes out now."""
+    async def _note(self, lane: Lane, letters: Sequence[Letter], part: int, place_s: float) -> bool:
+        """Write down that a request goes out now. False: it does not, since without the note it could go out twice."""
         ids = tuple(letter.envelope.id for letter in letters)
         number = letters[0].tried.attempts
-        await self._log.append(attempt_record(ids, lane.channel, letters[0].target, number=number, part=part))
+        try:
+            await self._log.append(attempt_record(ids, lane.channel, letters[0].target, number=number, part=part))
+        except _NOT_WRITTEN:
+            lane.window.give_back(place_s)
+            for letter in letters:
+                lane.retry(letter.seq, monotonic_s() + _FULL_DISK_S, letter.tried)
+            return False
+        return True
 
     async def _note_answer(self, lane: Lane, letter: Letter, delivery: Delivery, part: int) -> None:
         """Write down that the vendor has this part, and its ticket: the next may wait for its limit."""

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 _MARGIN = 1.02
 """The vendor counts when requests arrive, which is not evenly later."""
@@ -32,6 +33,14 @@ class Window:
         self.recall((now_s,))
         if self._shared is not None:
             self._shared.take(now_s)
+
+    def give_back(self, start_s: float) -> None:
+        """What was to start then did not go out."""
+        for starts, _ in self._windows:
+            with suppress(ValueError):  # it is over, and was forgotten
+                starts.remove(start_s)
+        if self._shared is not None:
+            self._shared.give_back(start_s)
 
     def recall(self, times_s: Iterable[float]) -> None:
         """Requests started then, in this order; what is shared has counted them."""

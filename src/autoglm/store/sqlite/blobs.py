@@ -87,6 +87,8 @@ class FileBlobs:
             return (await anyio.to_thread.run_sync(os.stat, self._path(sha256), limiter=self._limiter)).st_size
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise folder_error(error, self._path(sha256)) from error
 
     async def delete(self, sha256: str) -> bool:
         if _SHA256.fullmatch(sha256) is None:
