@@ -14,8 +14,8 @@ from autoglm.channels.receipts import Receipt, subject_of_message
 from autoglm.core.ports import Log
 
 _MOST = 100_000
-_ENDS = frozenset({"sent", "delivered", "failed", "expired", "cancelled"})
-"""What the hub itself has to do is done then; `sent` may be followed by what the vendor tells of the recipient."""
+_ENDS = frozenset({"delivered", "failed", "expired", "cancelled"})
+"""Of a message to a model: nothing is left to do for it."""
 
 _receipt = msgspec.json.Decoder(Receipt).decode
 
@@ -53,7 +53,7 @@ class Ends:
             yield True
 
     async def has_ended(self, id: str) -> bool:
-        """Ask while the message is held."""
+        """A message to a model. Ask while it is held."""
         return any(step.state in _ENDS for step in await self.steps(id))
 
     async def steps(self, id: str) -> list[Receipt]:

@@ -18,7 +18,14 @@ from autoglm.channels.groups import Groups, how_to_make
 from autoglm.channels.outbox.attempts import words_of_expired
 from autoglm.channels.outbox.subjects import OUTBOX, subject_of_channel
 from autoglm.channels.payers import payer_note, payer_of
-from autoglm.channels.receipts import AckState, Receipt, receipt_record, subject_of_message, subject_of_sender
+from autoglm.channels.receipts import (
+    AckState,
+    Receipt,
+    ends_sending,
+    receipt_record,
+    subject_of_message,
+    subject_of_sender,
+)
 from autoglm.core.address import parse_address
 from autoglm.core.clock import now_ms
 from autoglm.core.envelope import Envelope, JsonPart, decode_envelope, encode_envelope
@@ -334,7 +341,7 @@ class Mailbox:
         if envelope.expires_at > now_ms():
             return False
         async with self._ends.written(envelope.id) as is_free:
-            if is_free and all(step.state == "queued" for step in await self._ends.steps(envelope.id)):
+            if is_free and not any(_spares_expiry(envelope, step) for step in await self._ends.steps(envelope.id)):
                 await self._append_expired(envelope, envelope.expires_at)
             return is_free
 
@@ -391,6 +398,13 @@ def _record(stamped: Envelope, subjects: tuple[str, ...]) -> NewRecord:
         body=encode_envelope(stamped),
         expires_at_ms=stamped.expires_at,
     )
+
+
+def _spares_expiry(envelope: Envelope, step: Receipt) -> bool:
+    """After this step a message does not expire: it has ended, or somebody has it."""
+    if envelope.to.startswith("channel:"):
+        return ends_sending(step) or step.state == "acknowledged"
+    return step.state != "queued"
 
 
 def _is_for_model(envelope: Envelope) -> bool:

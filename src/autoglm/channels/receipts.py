@@ -36,6 +36,13 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: int = 1
 
 
+def ends_sending(step: Receipt) -> bool:
+    """Whether nothing is left to send of a message to a channel. What a vendor or a reader tell of a part that they
+    have names no attempt, and ends nothing: other parts may wait.
+    """
+    return step.state in ("failed", "expired", "cancelled") or (step.state != "queued" and step.attempt > 0)
+
+
 def subject_of_message(id: str) -> str:
     """Where a message's receipts are read."""
     return f"receipts:{id}"

@@ -20,9 +20,10 @@ from autoglm.channels.delivery import (
     transient,
     unauthorized,
 )
+from autoglm.channels.receipts import AckState
 from autoglm.channels.settings import OutboxSettings
 from autoglm.channels.tickets import message_of
-from autoglm.core.clock import monotonic_s
+from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.errors import StorageFull, StoreBroken
 from autoglm.core.ports import Appended, NewRecord
 from channels.clock import Clock
@@ -975,6 +976,43 @@ async def test_a_part_that_the_vendor_took_is_not_sent_again_after_a_kill(tmp_pa
         assert (end.state, end.code) == ("sent", "")
         assert await message_of(hub.store.log, "c", "t-0") == "m"
     assert [key for _, _, key in channel.sent] == ["m.0", "m.1"]
+
+
+@pytest.mark.parametrize("state", ["delivered", "read", "acknowledged"])
+@pytest.mark.parametrize("is_killed", [True, False])
+async def test_what_is_told_of_one_part_keeps_none_of_the_others_back(
+    tmp_path: Path, is_killed: bool, state: AckState
+) -> None:
+    channel = ScriptedChannel(Limits(windows=((1, 0.5),), parallel=1), piece_bytes=64)
+    channel.answers.append(accepted("t-0"))
+    own = settings(overflow="wait")
+    async with office(tmp_path, (channel, own)) as hub:
+        id = await hub.post("x" * 100, id="m", expires_at=now_ms() + 600_000)
+        assert await hub.store.log.next("tickets", after=0, timeout_s=5.0)  # the second part waits for its limit
+        envelope, _ = await hub.mailbox.get(id)
+        await hub.mailbox.report(envelope, state, by=envelope.to)
+        if not is_killed:
+            await until(lambda: len(channel.sent) == 2)
+    async with office(tmp_path, (channel, own)) as hub:
+        await hub.read(await hub.post("elsewhere", "channel:c/other"))
+        await hub.settled()
+        assert [step.state for step in await hub.steps(id)] == [state, "sent"]
+    assert sorted(key for _, text, key in channel.sent if text != "elsewhere") == ["m.0", "m.1"]
+
+
+async def test_what_is_read_in_part_and_runs_out_of_time_says_so(tmp_path: Path, clock: Clock) -> None:
+    channel = ScriptedChannel(Limits(windows=((1, 3600.0),), parallel=1), piece_bytes=64)
+    async with office(tmp_path, (channel, settings(overflow="wait"))) as hub:
+        id = await hub.post("x" * 100, expires_at=clock.now_ms() + 60_000)
+        await until(lambda: channel.sent and not hub.outbox.states()[0].running)
+        envelope, _ = await hub.mailbox.get(id)
+        await hub.mailbox.report(envelope, "read", by=envelope.to)
+        clock.pass_s(61)
+        await until(lambda: not hub.mailbox._expiries._waiting)
+        steps = await hub.steps(id)
+    assert [(step.state, step.detail) for step in steps] == [
+        ("read", ""), ("expired", "only its first 1 parts have gone out"),
+    ]  # fmt: skip
 
 
 async def test_a_message_whose_parts_are_fewer_after_a_restart_goes_on(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import msgspec
 
 from autoglm.channels.delivery import Delivery, Words, transient
 from autoglm.channels.outbox.lane import Tried
-from autoglm.channels.receipts import Receipt, subject_of_message
+from autoglm.channels.receipts import Receipt, ends_sending, subject_of_message
 from autoglm.core.clock import now_ms
 from autoglm.core.ports import Log, NewRecord
 
@@ -68,7 +68,7 @@ def answer_record(message: str, channel: str, target: str, *, number: int, part:
 async def find(log: Log, id: str) -> Found:
     """What is known of a message that another run of the hub may have tried."""
     steps = [_receipt(record.body) for record in await log.read(subject_of_message(id), limit=_MOST)]
-    if any(step.state != "queued" for step in steps):
+    if any(ends_sending(step) for step in steps):
         return Found(Tried(), is_settled=True)
     reason = Words(steps[-1].detail, steps[-1].detail_zh) if steps else Words("", "")
     attempts = [_decode(record.body) for record in await log.read(_subject_of(id), limit=_MOST)]

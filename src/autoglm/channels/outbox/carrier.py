@@ -24,6 +24,7 @@ from autoglm.channels.outbox.letter import (
     size_bytes,
     with_reason,
 )
+from autoglm.channels.receipts import ends_sending
 from autoglm.channels.settings import ChannelSettings, OutboxSettings
 from autoglm.channels.slow_links import time_for_s
 from autoglm.channels.tickets import ticket_record
@@ -233,8 +234,9 @@ class Carrier:
 
     async def _has_ended(self, letter: Letter) -> bool:
         """Its time is over, which the mailbox writes down, or was over when a wrong clock said so."""
-        has_time = letter.envelope.expires_at is not None  # else it ends here only, and nothing is read
-        return has_time and (has_expired(letter) or await self._ends.has_ended(letter.envelope.id))
+        if letter.envelope.expires_at is None:  # it ends here only, and nothing is read
+            return False
+        return has_expired(letter) or any(ends_sending(step) for step in await self._ends.steps(letter.envelope.id))
 
     # --- one attempt ---
 
