@@ -1,5 +1,6 @@
 """A letter: a message on its way, and the words for how it ended."""
 
+import math
 from typing import NamedTuple
 
 import msgspec
@@ -32,13 +33,16 @@ def has_expired(letter: Letter) -> bool:
 
 
 async def size_bytes(envelope: Envelope, blobs: Blobs) -> int:
-    """Of what goes along with the text of a message: pictures, sound, files."""
+    """Of what goes along with the text of a message (pictures, sound, files), in the longest form: in lines of base64.
+
+    Raises StoreBroken.
+    """
     if isinstance(envelope.content, str):
         return 0
     total_bytes = 0
     for part in envelope.content:
         if isinstance(part, FilePart) and part.file.file_id is not None:
-            total_bytes += await blobs.size(part.file.file_id) or 0
+            total_bytes += math.ceil((await blobs.size(part.file.file_id) or 0) / 57) * 78  # RFC 2045, section 6.8
         else:
             total_bytes += len(msgspec.json.encode(part))
     return total_bytes
