@@ -12,7 +12,7 @@ from autoglm.channels.channel import Limits
 from autoglm.channels.delivery import Words, throttled, transient
 from autoglm.channels.ends import Ends
 from channels.clock import Clock
-from channels.outbox.office import EAGER, Office, office, settings
+from channels.outbox.office import EAGER, Office, office, robot, settings
 from channels.scripted_channel import ScriptedChannel
 from eventually import until
 
@@ -124,14 +124,15 @@ async def test_time_that_runs_out_while_a_message_is_given_up_is_no_second_end(
         assert await states(hub, id) == ["failed"]
 
 
+@pytest.mark.parametrize("to", ["channel:c/nobody", "channel:gone/t"])
 async def test_what_expired_while_its_channel_read_it_is_not_refused_after_that(
-    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, to: str
 ) -> None:
     async with office(tmp_path, (ScriptedChannel(), settings())) as hub:
-        read = Hold(hub.store.log.read, lambda subject, **_: subject == "to:channel:c/nobody", is_done_first=True)
+        read = Hold(hub.store.log.read, lambda subject, **_: subject == f"to:{to}", is_done_first=True)
         monkeypatch.setattr(hub.store.log, "read", read)
         expires_at = clock.now_ms() + MINUTE_MS
-        id = await hub.post("late", "channel:c/nobody", expires_at=expires_at)
+        id = await hub.post("late", to, expires_at=expires_at)
         await until(lambda: read.is_reached)
         clock.pass_s(61)
         await hub.ends(id)
@@ -139,6 +140,28 @@ async def test_what_expired_while_its_channel_read_it_is_not_refused_after_that(
         await hub.settled()
         assert await states(hub, id) == ["expired"]
         assert await hub.outbox.dead_letters.newest(10) == []
+
+
+async def test_what_runs_out_of_time_while_a_digest_is_packed_is_not_in_it(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = ScriptedChannel(robot(count=1, per_s=300.0, digest_bytes=2000))
+    async with office(tmp_path, (channel, settings())) as hub:
+        await hub.ends(await hub.post("first"))
+        await hub.post("late", expires_at=clock.now_ms() + 320_000)
+        brief = [await hub.post("one"), await hub.post("two")]
+        await hub.read(brief[-1])
+        await until(lambda: not hub.outbox.states()[0].running)
+        read = Hold(hub.store.log.read, lambda subject, **_: subject == "to:channel:c/t", is_done_first=True)
+        monkeypatch.setattr(hub.store.log, "read", read)
+        clock.pass_s(310)
+        await until(lambda: read.is_reached)
+        clock.pass_s(20)
+        read.let_go()
+        await hub.ends(*brief)
+    (_, digest) = channel.texts
+    assert "one" in digest
+    assert "late" not in digest
 
 
 async def test_what_expired_by_a_clock_that_was_wrong_is_not_sent_once_it_is_right(
@@ -174,6 +197,25 @@ async def test_a_message_is_expired_or_read_but_not_expired_after_it_was_read(
             await hub.store.keyvalue.put("a turn", b"of the disk")  # whoever does not wait is done by now
             read.let_go()
         assert await states(hub, id) == ["expired", "read"]
+
+
+async def test_a_message_that_its_reader_confirms_does_not_expire_after_that(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with office(tmp_path) as hub:
+        id = await hub.post("hello", "user:b", expires_at=clock.now_ms() + MINUTE_MS)
+        confirming = Hold(hub.store.log.read, lambda subject, **_: subject == "to:user:b", is_done_first=True)
+        looking = Hold(confirming, lambda subject, **_: subject == f"receipts:{id}", is_done_first=True)
+        monkeypatch.setattr(hub.store.log, "read", looking)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hub.mailbox.confirm, "user:b", "phone", await hub.store.log.last_seq())
+            await until(lambda: confirming.is_reached)
+            clock.pass_s(61)
+            await until(lambda: looking.is_reached)
+            confirming.let_go()
+            await hub.store.keyvalue.put("a turn", b"of the disk")  # whoever does not wait is done by now
+            looking.let_go()
+        assert await states(hub, id) == ["expired", "delivered"]
 
 
 async def test_an_answer_and_a_retraction_at_the_same_time_are_one_end(

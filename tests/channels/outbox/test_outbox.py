@@ -20,6 +20,7 @@ from autoglm.channels.delivery import (
     transient,
     unauthorized,
 )
+from autoglm.channels.outbox.subjects import subject_of_channel
 from autoglm.channels.receipts import AckState
 from autoglm.channels.settings import OutboxSettings
 from autoglm.channels.tickets import message_of
@@ -27,7 +28,7 @@ from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.errors import StorageFull, StoreBroken
 from autoglm.core.ports import Appended, NewRecord
 from channels.clock import Clock
-from channels.outbox.office import EAGER, office, robot, settings
+from channels.outbox.office import EAGER, Office, office, robot, settings
 from channels.scripted_channel import ScriptedChannel
 from eventually import until
 
@@ -359,6 +360,43 @@ async def test_all_that_is_too_old_is_given_up_while_the_lane_is_paused(
     assert len(channel.tried) == 1
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the store failed is tried again soon."""
+    monkeypatch.setattr("autoglm.channels.outbox.driver.BROKEN_STORE_S", 0.02)
+    monkeypatch.setattr("autoglm.channels.outbox.outbox.BROKEN_STORE_S", 0.02)
+
+
+def broken_now_and_then(hub: Office, monkeypatch: pytest.MonkeyPatch, subject: str) -> list[str]:
+    """Each fifth read of the subject fails, first the second one. Returns what was read."""
+    read, reads = hub.store.log.read, list[str]()
+
+    async def broken(wanted: str, **kwargs: Any) -> Any:
+        if wanted == subject:
+            reads.append(wanted)
+            if len(reads) % 5 == 2:
+                raise StorageFull("data")
+        return await read(wanted, **kwargs)
+
+    monkeypatch.setattr(hub.store.log, "read", broken)
+    return reads
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_what_is_too_old_is_given_up_although_the_log_cannot_be_read_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoglm.channels.outbox.driver._SWEEP_S", 0.02)
+    channel = ScriptedChannel(Limits(parallel=1))
+    channel.answers.append(throttled("45009", Words("too many", "过多"), 600.0))
+    async with office(tmp_path, (channel, settings(give_up_after_s=1.0))) as hub:
+        ids = [await hub.post(f"m{number}") for number in range(10)]
+        await hub.has_step(ids[0])
+        reads = broken_now_and_then(hub, monkeypatch, "to:channel:c/t")
+        assert {end.state for end in await hub.ends(*ids)} == {"failed"}
+    assert len(reads) > 2
+
+
 async def test_no_more_go_out_at_once_than_the_vendor_takes(tmp_path: Path) -> None:
     channel = ScriptedChannel(Limits(parallel=3))
     channel.gate = anyio.Event()
@@ -673,6 +711,22 @@ async def test_many_targets_of_a_channel_that_is_down_stop_no_other(tmp_path: Pa
         down.gate.set()
         assert {end.state for end in await hub.ends(*ids)} == {"sent"}
     assert sorted(down.texts) == sorted(f"m{number}" for number in range(20))
+
+
+@pytest.mark.usefixtures("few_lanes", "hasty")
+async def test_what_found_no_lane_goes_out_although_the_log_cannot_be_read_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = ScriptedChannel(Limits(parallel=1))
+    channel.gate = gate = anyio.Event()
+    async with office(tmp_path, (channel, settings("c"))) as hub:
+        reads = broken_now_and_then(hub, monkeypatch, subject_of_channel("c"))
+        ids = [await hub.post(f"m{number}", f"channel:c/{number}") for number in range(20)]
+        await until(lambda: hub.outbox.crowded)
+        gate.set()
+        assert {end.state for end in await hub.ends(*ids)} == {"sent"}
+    assert len(reads) > 1
+    assert sorted(channel.texts) == sorted(f"m{number}" for number in range(20))
 
 
 @pytest.mark.usefixtures("few_lanes")

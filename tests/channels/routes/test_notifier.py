@@ -357,7 +357,9 @@ async def test_after_a_restart_it_goes_on_and_tells_nobody_twice(tmp_path: Path)
     assert [target for target, _, _ in sms.sent] == ["1"]
 
 
-async def test_a_group_goes_on_as_it_was_after_a_restart(tmp_path: Path) -> None:
+async def test_a_group_goes_on_as_it_was_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when its events cannot be read at first."""
+    monkeypatch.setattr("autoglm.channels.routes.cases.FULL_DISK_S", 0.02)
     config = (
         '[[route]]\nname = "r"\nto = ["user:alice"]\ngroup_wait_s = 0.2\n'
         'then = [{ after_s = 0.8, to = ["user:boss"] }]\n'
@@ -366,8 +368,19 @@ async def test_a_group_goes_on_as_it_was_after_a_restart(tmp_path: Path) -> None
         ids = [await hub.raise_event(f"e{number}") for number in range(3)]
         await hub.has_mail("user:alice")
     async with desk(tmp_path, config) as hub:
+        get, failures = hub.store.log.get, 0
+
+        async def broken(id: str) -> Any:
+            nonlocal failures
+            if id == f"event {ids[2]}" and failures < 2:
+                failures += 1
+                raise StorageFull("data")
+            return await get(id)
+
+        monkeypatch.setattr(hub.store.log, "get", broken)
         for id in ids:
             await hub.closed(id)
+        assert failures == 2
         assert await hub.texts("user:boss") == ["[3 个事件 / 3 events]\n- e0\n- e1\n- e2"]
         assert len(await hub.mail("user:alice")) == 1
 
