@@ -192,6 +192,54 @@ async def test_a_failure_that_is_reported_again_makes_no_second_dead_letter(tmp_
         assert await hub.outbox.dead_letters.newest(10) == []
 
 
+async def in_two_parts(hub: Desk, channel: ScriptedChannel) -> str:
+    """A message whose first part the vendor has taken, as t-1, and whose second one waits for its answer."""
+    channel.gate = first = anyio.Event()
+    channel.answers.extend([accepted("t-1"), accepted("t-2")])
+    long = Envelope(id="long", from_="user:a", to="channel:c/bob", content="x" * 24)
+    await hub.mailbox.send(long, sender="user:a")
+    await until(lambda: len(channel.tried) == 1)
+    channel.gate = anyio.Event()
+    first.set()
+    await until(lambda: len(channel.tried) == 2)
+    return "long"
+
+
+async def ended(hub: Desk, id: str) -> list[str]:
+    """The steps of a message that went out."""
+    await until(lambda: not hub.outbox.states())
+    return [step.state for step in await hub.mailbox.receipts(*await hub.mailbox.get(id))]
+
+
+async def test_a_message_in_parts_has_arrived_when_all_of_them_have(tmp_path: Path) -> None:
+    channel = ScriptedChannel(piece_bytes=20)
+    async with desk(tmp_path, "", c=channel) as hub:
+        id = await in_two_parts(hub, channel)
+        inbox = intake(hub)
+        for _ in range(2):  # vendors say things twice
+            await inbox.report("t-1", delivered())
+        assert channel.gate is not None
+        channel.gate.set()
+        assert await ended(hub, id) == ["accepted", "sent"]
+        await inbox.report("t-1", delivered())
+        assert await ended(hub, id) == ["accepted", "sent"]
+        await inbox.report("t-2", delivered())
+        assert await ended(hub, id) == ["accepted", "sent", "delivered"]
+
+
+async def test_a_message_one_part_of_which_does_not_arrive_has_failed(tmp_path: Path) -> None:
+    channel = ScriptedChannel(piece_bytes=20)
+    async with desk(tmp_path, "", c=channel) as hub:
+        id = await in_two_parts(hub, channel)
+        await intake(hub).report("t-1", permanent("4", Words("no such number", "空号")))
+        assert channel.gate is not None
+        channel.gate.set()
+        assert await ended(hub, id) == ["accepted", "failed"]
+        await intake(hub).report("t-2", delivered())
+        assert await ended(hub, id) == ["accepted", "failed"]
+        assert [one.code for one in await hub.outbox.dead_letters.newest(10)] == ["4"]
+
+
 async def digest_of_three(hub: Desk, channel: ScriptedChannel) -> list[Envelope]:
     """The notices of three events, which went out as one message; an event before them went by itself."""
     channel.gate = anyio.Event()

@@ -16,7 +16,7 @@ from autoglm.channels.receipts import delivery_record, receipt_record
 from autoglm.channels.routes.event import event_of
 from autoglm.channels.routes.notifier import Notifier
 from autoglm.channels.settings import ChannelSettings
-from autoglm.channels.tickets import message_of
+from autoglm.channels.tickets import message_of, note_arrival
 from autoglm.core.clock import now_ms
 from autoglm.core.envelope import Envelope, State, decode_envelope, text_of
 from autoglm.core.errors import DuplicateId, InvalidField, NotFound, UnknownRecipient
@@ -144,6 +144,8 @@ class Intake:
         try:
             first, _ = await self._mailbox.get(id)
         except NotFound:  # retention took it
+            return
+        if state == "delivered" and not await note_arrival(self._log, self._settings.name, ticket, id):
             return
         for envelope in await self._sent_with(first):
             if state == "failed" and not await self._has_failed(envelope):

@@ -1065,7 +1065,7 @@ async def test_what_is_read_in_part_and_runs_out_of_time_says_so(tmp_path: Path,
         await until(lambda: not hub.mailbox._expiries._waiting)
         steps = await hub.steps(id)
     assert [(step.state, step.detail) for step in steps] == [
-        ("read", ""), ("expired", "only its first 1 parts have gone out"),
+        ("read", ""), ("expired", "only its first 1 part went out"),
     ]  # fmt: skip
 
 

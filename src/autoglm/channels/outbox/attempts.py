@@ -93,7 +93,7 @@ async def words_of_expired(log: Log, id: str) -> Words:
     if found.doubt is not None:
         return found.doubt.reason
     if (parts := found.tried.parts) > 0:
-        return Words(f"only its first {parts} parts have gone out", f"只发出了前 {parts} 段")
+        return Words(f"only its first {parts} part{'s' if parts > 1 else ''} went out", f"只发出了前 {parts} 段")
     return found.reason
 
 

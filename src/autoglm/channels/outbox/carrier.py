@@ -258,7 +258,7 @@ class Carrier:
         id = letter.envelope.id
         records = [answer_record(id, lane.channel, letter.target, number=letter.tried.attempts, part=part)]
         if delivery.ticket:
-            records.append(ticket_record(lane.channel, delivery.ticket, id))
+            records.append(ticket_record(lane.channel, delivery.ticket, id, has_more=True))
         await self._written(partial(self._log.append_all, records))
 
     async def _send(self, channel: Channel, parcel: Parcel, key: str, extra_s: float = 0.0) -> Delivery:
@@ -338,10 +338,12 @@ class Carrier:
     async def _settle(self, lane: Lane, letter: Letter, delivery: Delivery, tickets: Sequence[str]) -> None:
         """Write down how it ended, while `Ends` has it; nothing is left to do."""
         state = _STATES[delivery.outcome]
-        records = [receipt_of(letter, state, delivery), *(
-            ticket_record(lane.channel, ticket, letter.envelope.id) for ticket in tickets
-        )]  # fmt: skip
-        if state == "failed":
+        records = [ticket_record(lane.channel, ticket, letter.envelope.id) for ticket in tickets]
+        if state != "failed" and await self._has_failed_in_part(letter):
+            state = "failed"  # it is written down, with the vendor's reason
+        else:
+            records.insert(0, receipt_of(letter, state, delivery))
+        if delivery.outcome == "permanent":
             # Before the receipt: a crash between the two has it tried again, and none is missing.
             attempts = letter.tried.attempts
             await self._written(partial(self._dead.put, letter.envelope, delivery, attempts))
@@ -351,6 +353,12 @@ class Carrier:
         await self._written(partial(self._log.append_all, records))
         lane.settle(letter.seq)
         self._on_end(lane.channel, state, max(0.0, (now_ms() - letter.time_ms) / 1000))
+
+    async def _has_failed_in_part(self, letter: Letter) -> bool:
+        """The vendor has reported meanwhile that an earlier part will not arrive."""
+        if letter.tried.parts == 0:
+            return False
+        return any(step.state == "failed" for step in await self._ends.steps(letter.envelope.id))
 
     async def _written(self, write: Callable[[], Awaitable[object]]) -> None:
         """The request has gone out: how it ended must be written down, however long the disk takes nothing."""
