@@ -28,7 +28,7 @@ PATTERN_WORDS: Mapping[str, str] = {
     r"^[A-Z]{3}$": 'must be three capital letters, such as "CNY"',
     r"^https?://[^\s?#]+$": "must be an address such as https://host:9093, without ? and #",
     r"^https?://[^\s?#@]+$": "must be an address such as https://host, without ?, # and a user",
-    r"^https?://[^/\s]+$": "must be an address such as https://host, without a path",
+    r"^https?://[^/\s]+/?$": "must be an address such as https://host, without a path",
     r"^(https?://\S+)?$": "must be an address such as https://host/page, or empty",
     r"^wss?://[^\s]+$": "must be an address such as wss://host/path",
     r"^mqtts?://(\[[0-9A-Fa-f:.]+\]|[^\s/:@\[\]?#]+)(:\d{1,5})?/?$": (
