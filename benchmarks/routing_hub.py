@@ -166,9 +166,10 @@ def wait_until_it_understands(hub: RunningHub) -> None:
     task = next(task for task in load_tasks() if task.kind == "classification")
     while now_s() < until_s:
         _, answered = post(hub, body_of(task, "auto"), admin)
-        account, _ = once_noted(partial(get, hub, f"/api/decisions/{answered['x-autoglm-decision']}", admin))
-        if account["decision"]["features"]["source"] == "classifier":
-            return
+        if decision := answered.get("x-autoglm-decision"):  # none before the hub has loaded what it learned
+            account, _ = once_noted(partial(get, hub, f"/api/decisions/{decision}", admin))
+            if account["decision"]["features"]["source"] == "classifier":
+                return
         time.sleep(0.5)
     raise RuntimeError("the hub has not learned its intents in two minutes")
 
