@@ -33,7 +33,7 @@ try:
     from autoglm.core.errors import HubError
     from autoglm.settings import load_settings
 except ModuleNotFoundError as error:
-    sys.exit(f"{error.name} is missing: use the Python of 'make test', .venv/bin/python examples/night_shift.py")
+    sys.exit(f"{error.name} is missing: 'make .venv/.test' installs it; then .venv/bin/python examples/night_shift.py")
 
 READINGS = ("hydraulics 61 C", "hydraulics 64 C", "oil pressure falls", "oil pressure 2.1 bar", "motor current 118 %")
 SETTINGS = """

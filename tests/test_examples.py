@@ -76,7 +76,7 @@ def test_embedded_example_answers(hub: HubProcess, tmp_path: Path) -> None:
         ((sys.executable, "examples/embedded.py"), "python examples/embedded.py DATA_FOLDER"),
         (("sh", "examples/mailbox.sh"), "set it to a key of the hub"),
         ((sys.executable, "-S", "examples/unequal_pool.py"), "use the Python of 'make up'"),
-        ((sys.executable, "-S", "examples/night_shift.py"), "use the Python of 'make test'"),
+        ((sys.executable, "-S", "examples/night_shift.py"), "'make .venv/.test' installs it"),
     ],
     ids=["chat", "embedded", "mailbox", "unequal_pool", "night_shift"],
 )

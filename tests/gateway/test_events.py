@@ -124,6 +124,18 @@ def test_notify_says_who_acknowledged_or_that_nobody_did(hub: HubProcess) -> Non
     assert "nobody acknowledged within 1 s (told so far: channel:wecom/ops, user:alice)" in late.err
 
 
+def test_who_repeats_an_alert_is_shown_by_which_event_people_know_of_it(hub: HubProcess) -> None:
+    first, again = (
+        json.loads(autoglm("notify", words, *ALARM, "--label", "n=20", "--json", data=hub.data_dir).out)["id"]
+        for words in ("61 bar", "62 bar")
+    )
+    with hub.client() as http:
+        wait_until(lambda: http.get(f"/api/events/{again}").json()["repeats"] == first)
+    shown = autoglm("events", "show", again, data=hub.data_dir).out
+    assert f"the same alert as {first}, of which people are told already" in shown
+    assert "told to channel:wecom/ops" in shown
+
+
 def test_who_tells_of_an_event_learns_at_once_that_nobody_will_hear_of_it(hub: HubProcess) -> None:
     for wait in ((), ("--wait", "1h")):
         told = autoglm("notify", "x", "--kind", "event", *wait, data=hub.data_dir)

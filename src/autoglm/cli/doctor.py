@@ -144,7 +144,7 @@ def channels(hub: HubChoice, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
     elif not found:
-        click.echo("There is no channel yet; a [[channel]] in autoglm.toml makes one.")
+        click.echo("This hub runs without channels; a [[channel]] in autoglm.toml makes one at the next start.")
     else:
         rows = [
             ("ok" if (health := channel["health"])["ok"] else "no", channel["name"], channel["kind"], _reason(health))

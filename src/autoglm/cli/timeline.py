@@ -16,6 +16,10 @@ def timeline(account: dict[str, Any]) -> list[str]:
         steps.append((notice["time"], f"{what} {notice['to']}{step}" + _error(notice)))
         steps += [(one["time"], f"{notice['to']}: {_words(one)}") for one in entry["steps"]]
     steps.sort(key=lambda step: step[0])
+    if account.get("repeats"):
+        steps.insert(
+            0, (event["timestamp"], f"the same alert as {account['repeats']}, of which people are told already")
+        )
     if not account["notices"] and not account["is_open"]:
         steps.append((steps[-1][0], "nobody was told: no [[route]] took it, or something muted it"))
     return [f"{_clock(time_ms)}  {text}" for time_ms, text in steps]

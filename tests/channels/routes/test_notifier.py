@@ -234,6 +234,59 @@ async def test_an_alert_that_goes_on_firing_is_not_told_again(tmp_path: Path) ->
         assert await hub.texts("user:alice") == ["The press is down.", "Press 8"]
 
 
+async def test_a_fire_is_no_repeat_of_a_flood(tmp_path: Path) -> None:
+    """Alerts without labels are told apart by their titles, or by their texts; one end is for all of them."""
+    async with desk(tmp_path, ALERTS) as hub:
+        flood, fire, again, gas = [
+            await hub.raise_event(text, kind="alert", title=title)
+            for text, title in (("Flood", ""), ("Fire", ""), ("Fire", ""), ("61 ppm", "Gas"))
+        ]
+        worse = await hub.raise_event("75 ppm", kind="alert", title="Gas")
+        await hub.has_mail("user:alice", 3)
+        await hub.taken()
+        assert sorted(await hub.texts("user:alice")) == ["Fire", "Flood", "Gas\n61 ppm"]
+        accounts = [await hub.notifier.account(id) for id in (flood, fire, again, gas, worse)]
+        assert [account.repeats for account in accounts] == ["", "", fire, "", gas]
+        assert hub.notifier.counts == {("alert", "told"): 3, ("alert", "repeated"): 2}
+        await hub.raise_event("All is well", kind="alert", state="resolved")
+        await hub.account(flood, lambda account: not account.is_open)
+        await hub.account(worse, lambda account: not account.is_open)
+        assert (await hub.account(again, lambda account: not account.is_open)).notices
+
+
+async def test_who_repeats_an_alert_learns_what_became_of_it(tmp_path: Path) -> None:
+    async with desk(tmp_path, ALERTS) as hub:
+        alarm: dict[str, Any] = {"kind": "alert", "labels": {"press": "7"}}
+        first = await hub.raise_event("61 bar", **alarm)
+        (notice,) = await hub.has_mail("user:alice")
+        again = await hub.raise_event("62 bar", **alarm)
+        account = await hub.account(again, lambda account: account.repeats)
+        assert (account.repeats, account.is_open) == (first, True)
+        assert [one.notice.message for one in account.notices] == [notice.id]
+        (newest, _) = await hub.notifier.recent(2)
+        assert (newest.event.id, newest.told, newest.is_open) == (again, ("user:alice",), True)
+        noticed: list[str] = []
+
+        async def wait() -> None:
+            noticed.append((await hub.notifier.wait_acknowledged(again, 30.0)).acknowledged_by)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await hub.mailbox.report(notice, "acknowledged", by="user:alice")
+        assert noticed == ["user:alice"]
+
+
+async def test_who_acknowledges_a_repeat_acknowledges_the_alert(tmp_path: Path) -> None:
+    async with desk(tmp_path, ALERTS) as hub:
+        alarm: dict[str, Any] = {"kind": "alert", "labels": {"press": "7"}}
+        first = await hub.raise_event("61 bar", **alarm)
+        await hub.has_mail("user:alice")
+        again = await hub.raise_event("62 bar", **alarm)
+        await hub.account(again, lambda account: account.repeats)
+        await hub.notifier.acknowledge(again, by="user:bob")
+        assert (await hub.closed(first)).acknowledged_by == "user:bob"
+
+
 async def test_while_one_alert_fires_others_are_mute(tmp_path: Path) -> None:
     config = """
 [[route]]

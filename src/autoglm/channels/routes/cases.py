@@ -34,6 +34,14 @@ class Opened(NamedTuple):
     seq: int
 
 
+class _Running(NamedTuple):
+    """A case about an alert."""
+
+    scope: anyio.CancelScope
+    event: str
+    """The id of the event that told of the alert."""
+
+
 class _Group(NamedTuple):
     entries: list[Opened]
     full: anyio.Event
@@ -58,8 +66,8 @@ class Cases:
         self._open: dict[int, int] = {}
         """By the number of an event, how many cases are about it."""
         self._open_ids: dict[str, int] = {}
-        self._running: dict[tuple[str, str], anyio.CancelScope] = {}
-        """By (route, alert) the case that runs."""
+        self._running: dict[tuple[str, str, str], _Running] = {}
+        """By (route, alert, its words) the case that runs."""
         self._starting: set[tuple[str, str]] = set()
         """(route, event) of the cases whose first messages are not yet written."""
         self._groups: dict[tuple[str, ...], _Group] = {}
@@ -92,14 +100,19 @@ class Cases:
 
     def routes_of(self, alert_key: str) -> set[str]:
         """The routes on which somebody is being told of an alert."""
-        return {name for name, key in self._running if key == alert_key}
+        return {name for name, key, _ in self._running if key == alert_key}
+
+    def repeated(self, route: RouteSettings, event: Event) -> str:
+        """The id of the event by which this route tells of the same alert already; empty when it does not."""
+        running = self._running.get(_key(route, event)) if event.kind == "alert" else None
+        return "" if running is None else running.event
 
     # --- what happens with an event on a route ---
 
     def begin(self, route: RouteSettings, entry: Opened, tasks: TaskGroup) -> None:
         event = entry.event
-        if event.kind == "alert" and (route.name, event.alert_key) in self._running:
-            return  # the same alert again: somebody is being told already
+        if self.repeated(route, event):
+            return  # somebody is being told already
         self._hold(entry)
         if route.group_wait_s > 0:
             self._group(route, entry, tasks)
@@ -136,7 +149,7 @@ class Cases:
         scope = scope or anyio.CancelScope()
         for event in events:
             if event.kind == "alert":
-                self._running[route.name, event.alert_key] = scope
+                self._running[_key(route, event)] = _Running(scope, event.id)
         return scope
 
     async def _run(
@@ -146,9 +159,9 @@ class Cases:
             await _through(Case(route, events, self._notices, self._notify).run)
         self._have_started(route, events)
         for event in events:
-            key = (route.name, event.alert_key)
-            if self._running.get(key) is scope:
-                del self._running[key]
+            running = self._running.get(_key(route, event))
+            if running is not None and running.scope is scope:
+                del self._running[_key(route, event)]
         for entry in entries:  # not when the hub stops: then they stay open
             self._release(entry)
 
@@ -173,9 +186,12 @@ class Cases:
                     self._release(entry)
 
     async def _tell_end(self, route: RouteSettings, entry: Opened) -> None:
-        case = self._running.pop((route.name, entry.event.alert_key), None)
-        if case is not None and case not in self._running.values():  # others of its group may go on
-            case.cancel()
+        ended = [key for key in self._running if key[:2] == (route.name, entry.event.alert_key)]
+        scopes = [self._running.pop(key).scope for key in ended]
+        going_on = {running.scope for running in self._running.values()} if scopes else set()
+        for scope in scopes:
+            if scope not in going_on:  # else others of its group are told
+                scope.cancel()
         if route.tells_resolved:
             notices = await _through(partial(self._notices.of_alert, entry.event))
             told = [one for one in notices if one.route == route.name]
@@ -250,6 +266,10 @@ async def _through(work: Callable[[], Awaitable[Result]]) -> Result:
         except (StorageFull, QueueFull, StoreBroken) as error:
             log.warning("notice_delayed", reason=str(error))
             await anyio.sleep(FULL_DISK_S)
+
+
+def _key(route: RouteSettings, event: Event) -> tuple[str, str, str]:
+    return route.name, event.alert_key, event.words_key
 
 
 def _removed(like: Event, id: str) -> Event:

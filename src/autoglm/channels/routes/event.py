@@ -46,7 +46,7 @@ class Event(
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
     """0 is the lowest, 9 the most urgent."""
     state: Literal["firing", "resolved"] = "firing"
-    """Of an alert: `resolved` ends the one with the same sender and labels."""
+    """Of an alert: `resolved` ends what fires with the same sender and labels."""
     expires_at: Milliseconds | None = None
     """After that time nobody is told any more."""
 
@@ -60,6 +60,14 @@ class Event(
         """Which alert this is, firing or resolved."""
         meant = msgspec.json.encode((self.from_, self.labels), order="deterministic")
         return hashlib.blake2b(meant, digest_size=16).hexdigest()
+
+    @property
+    def words_key(self) -> str:
+        """What else tells an alert without labels from another one of its sender: its title, or its text when it has
+        none. A fire is no repeat of a flood. Its end needs no such words, and is for all of them.
+        """
+        meant = "" if self.labels else self.title or self.content
+        return hashlib.blake2b(meant.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 _decoder = msgspec.json.Decoder(Event)

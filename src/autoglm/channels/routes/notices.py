@@ -126,6 +126,17 @@ class Notices:
         record = await self._log.get(f"ack {id}")
         return "" if record is None else record.body.decode()
 
+    async def note_repeat(self, id: str, first: str) -> None:
+        """An event tells of an alert that people are told of already, by the event `first`."""
+        await self._log.append(
+            NewRecord(id=f"repeat {id}", digest=b"repeat", subjects=("repeats",), body=first.encode())
+        )
+
+    async def repeated_by(self, id: str) -> str:
+        """The event whose messages are also about this one; empty where it has its own."""
+        record = await self._log.get(f"repeat {id}")
+        return "" if record is None else record.body.decode()
+
     async def progress(self, notices: Sequence[Notice]) -> Progress:
         furthest, alive, by = 0, 0, ""
         for notice in notices:

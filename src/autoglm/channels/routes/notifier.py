@@ -51,6 +51,8 @@ class EventAccount(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged_by: str
     """Empty while nobody has."""
     notices: list["NoticeAccount"]
+    repeats: str = ""
+    """The id of the event that told of this alert before: its messages are in `notices`, too. Empty for a new one."""
 
 
 class EventSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +68,17 @@ class EventSummary(msgspec.Struct, frozen=True, kw_only=True):
 class NoticeAccount(msgspec.Struct, frozen=True, kw_only=True):
     notice: Notice
     steps: list[Receipt]
+
+
+class _Told(NamedTuple):
+    """What was done about an event."""
+
+    notices: list[Notice]
+    is_open: bool
+    acknowledged_by: str
+    """The event itself, beside its messages."""
+    repeats: str
+    """The event by which its alert was told of before."""
 
 
 class Notifier:
@@ -89,7 +102,7 @@ class Notifier:
         self._bookmark = Bookmark(keyvalue, "notifier/cursor", self._cursor)
         self._start_seq = 0
         self.counts: dict[tuple[str, str], int] = {}
-        """Events taken up, by (kind, `told`, `silenced`, `inhibited`, `unrouted` or `over`)."""
+        """Events taken up, by (kind, `told`, `repeated`, `silenced`, `inhibited`, `unrouted` or `over`)."""
 
     # --- for the gateway ---
 
@@ -170,26 +183,32 @@ class Notifier:
     async def account(self, id: str) -> EventAccount:
         """Raises NotFound."""
         event = await self.get(id)
-        notices = await self.notices.of_event(id)
-        progress = await self.notices.progress(notices)
-        is_open = self._cases.is_open(id)
+        told = await self._told(id)
+        progress = await self.notices.progress(told.notices)
         return EventAccount(
-            event=event, is_open=is_open, acknowledged_by=progress.by or await self.notices.acknowledged_by(id),
-            is_over=not is_open and progress.has_all_failed,
-            notices=[NoticeAccount(notice=one, steps=await self.notices.steps(one)) for one in notices],
+            event=event, is_open=told.is_open, acknowledged_by=progress.by or told.acknowledged_by,
+            is_over=not told.is_open and progress.has_all_failed,
+            notices=[NoticeAccount(notice=one, steps=await self.notices.steps(one)) for one in told.notices],
+            repeats=told.repeats,
         )  # fmt: skip
+
+    async def _told(self, id: str) -> "_Told":
+        first = await self.notices.repeated_by(id)
+        ids = [id, first] if first else [id]
+        found = {notice.message: notice for one in ids for notice in await self.notices.of_event(one)}
+        by = [await self.notices.acknowledged_by(one) for one in ids]
+        return _Told(list(found.values()), any(map(self._cases.is_open, ids)), next(filter(None, by), ""), first)
 
     async def recent(self, limit: int) -> list[EventSummary]:
         """The last events, the newest first."""
         found = []
         for record in reversed(await self._log.read_last(EVENTS, limit=limit)):
             event = event_in(record)
-            notices = await self.notices.of_event(event.id)
-            progress = await self.notices.progress(notices)
+            told = await self._told(event.id)
+            progress = await self.notices.progress(told.notices)
             found.append(EventSummary(
-                event=event, is_open=self._cases.is_open(event.id),
-                acknowledged_by=progress.by or await self.notices.acknowledged_by(event.id),
-                told=tuple(dict.fromkeys(notice.to for notice in notices if not notice.error)),
+                event=event, is_open=told.is_open, acknowledged_by=progress.by or told.acknowledged_by,
+                told=tuple(dict.fromkeys(notice.to for notice in told.notices if not notice.error)),
             ))  # fmt: skip
         return found
 
@@ -201,9 +220,10 @@ class Notifier:
                 account = await self.account(id)
                 if account.acknowledged_by or account.is_over:
                     return account
+                ids = [id, account.repeats] if account.repeats else [id]
                 subjects = {
-                    f"notices:{id}",
-                    f"acks:{id}",
+                    *(f"notices:{one}" for one in ids),
+                    *(f"acks:{one}" for one in ids),
                     *(f"receipts:{one.notice.message}" for one in account.notices),
                 }
                 found = await self._log.next(*subjects, after=after, timeout_s=1.0)
@@ -213,8 +233,10 @@ class Notifier:
     async def acknowledge(self, id: str, *, by: str) -> EventAccount:
         """Somebody has noticed: nobody is told any more, or at all. Raises NotFound."""
         await self.get(id)
-        await self.notices.acknowledge(id, by=by)
-        for notice in await self.notices.of_event(id):
+        told = await self._told(id)
+        for one in filter(None, (id, told.repeats)):
+            await self.notices.acknowledge(one, by=by)
+        for notice in told.notices:
             if not notice.error:
                 envelope, _ = await self._mailbox.get(notice.message)
                 await self._mailbox.report(envelope, "acknowledged", by=by)
@@ -254,8 +276,11 @@ class Notifier:
         earlier = await self.notices.of_event(event.id) if seq <= self._start_seq else []
         told = await self.notices.of_alert(event) if event.is_over else []
         decision = self.decide(event)
+        repeated = [] if event.is_over or earlier else [self._repeated(name, event) for name in decision.routes]
+        if first := next(filter(None, repeated), ""):
+            await self.notices.note_repeat(event.id, first)
         self._note_firing(event)
-        self._count(event, _outcome(decision))
+        self._count(event, "repeated" if repeated and all(repeated) else _outcome(decision))
         names = {*decision.routes, *(notice.route for notice in earlier)}
         if event.is_over:  # who heard the beginning hears the end, whatever a route asks for
             names |= {notice.route for notice in told}
@@ -269,6 +294,10 @@ class Notifier:
                 self._cases.go_on(route, entry, known[0].events, tasks)
             else:
                 self._cases.begin(route, entry, tasks)
+
+    def _repeated(self, route: str, event: Event) -> str:
+        first = self._cases.repeated(self.route(route), event)
+        return "" if first == event.id else first
 
     def _count(self, event: Event, what: str) -> None:
         self.counts[event.kind, what] = self.counts.get((event.kind, what), 0) + 1
