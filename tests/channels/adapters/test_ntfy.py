@@ -13,6 +13,7 @@ from autoglm.channels import web
 from autoglm.channels.adapters import ntfy
 from autoglm.channels.adapters.ntfy import Ntfy, NtfySettings, priority_of, read_event
 from autoglm.channels.channel import Cannot, Resources
+from autoglm.channels.choices import chosen_by
 from autoglm.channels.settings import parse_channel
 from autoglm.core.errors import StorageFull
 from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
@@ -222,6 +223,33 @@ async def test_the_button_acknowledges(vendor: FakeNtfy) -> None:
         await until(lambda: inbox.taken)
     (taken,) = inbox.taken
     assert (taken.reply_to, taken.labels, taken.from_) == ("m-1", {"action": "ack"}, "channel:phones/line")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("Press 7\nIt is down.", "It is down."), ("Press 7", "Press 7"), ("Press 71", "Press 71")]
+)
+async def test_a_title_is_not_said_twice(vendor: FakeNtfy, text: str, shown: str) -> None:
+    phones = channel(vendor)
+    (parcel,) = phones.compose(message(text, labels={"title": "Press 7"}), "line")
+    await phones.send(parcel, "k")
+    assert (vendor.messages[0]["title"], vendor.messages[0]["message"]) == ("Press 7", shown)
+    await phones.aclose()
+
+
+async def test_a_question_has_buttons_for_its_first_answers_and_the_rest_in_its_text(vendor: FakeNtfy) -> None:
+    inbox, phones = KeptInbox(), channel(vendor, {"replies": REPLIES}, senders=["line"])
+    question = message("Stop it?", labels={"choices": '["stop", "停", "later", "never"]'})
+    async with listening(phones, inbox):
+        await until(lambda: vendor.streams)
+        (parcel,) = phones.compose(question, "line")
+        await phones.send(parcel, "k")
+        (sent,) = vendor.messages
+        assert [button["label"] for button in sent["actions"]] == ["stop", "停", "later"]
+        assert sent["message"] == "Stop it?\n4. never"
+        vendor.phone_writes(sent["actions"][1]["body"], REPLIES)
+        await until(lambda: inbox.taken)
+    (taken,) = inbox.taken
+    assert (taken.reply_to, chosen_by(taken, ["stop", "停", "later", "never"])) == ("m-1", "停")
 
 
 @pytest.mark.parametrize(

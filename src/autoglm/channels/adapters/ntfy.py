@@ -6,6 +6,7 @@ Sources: docs.ntfy.sh/publish, /subscribe/api; server/errors.go for the codes, s
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, cast
 from urllib.parse import quote
@@ -16,7 +17,9 @@ import structlog
 from pydantic import BaseModel, Field, SecretStr, model_validator
 
 from autoglm.channels.backoff import BackOff
+from autoglm.channels.buttons import with_buttons
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, Parcel, Resources, no_target
+from autoglm.channels.choices import ACTION
 from autoglm.channels.delivery import Delivery, Words, accepted, permanent, too_large, transient
 from autoglm.channels.pieces import truncated
 from autoglm.channels.settings import BaseUrl, ChannelSettings
@@ -42,7 +45,8 @@ _FIELDS_BYTES = 100_000
 MOST_ACTIONS = 3
 """Of a notification, as ntfy counts."""
 _OWN_FIELDS = ("title", "tags", "click", "actions", "attach", "filename", "icon", "markdown", "delay", "email", "call")
-_ACK = "ack:"
+_pressed = re.compile(r"(ack|choice:[0-9]{1,2}):\s*(\S.*)", re.DOTALL).fullmatch
+"""What our buttons post: the action, and the id of the message."""
 
 log = structlog.get_logger(__name__)
 
@@ -122,13 +126,20 @@ class Ntfy:
         topic = self._settings.topics.get(target)
         if topic is None:
             raise no_target(self._name, target, list(self._settings.topics))
+        buttons: Mapping[str, str] = {}
+        if topic.replies is not None:
+            envelope, offered = with_buttons(envelope, most=MOST_ACTIONS)
+            buttons = offered or {"ack": "Acknowledge"}
         own = fields_of(envelope)
         bodies = [own | {"message": piece} for piece in _pieces(envelope)]
         if topic.replies is not None and bodies:
-            button = {"action": "http", "label": "Acknowledge", "method": "POST", "body": f"{_ACK}{envelope.id}",
-                      "url": f"{self._url}/{topic.replies.get_secret_value()}", "clear": True}  # fmt: skip
+            url = f"{self._url}/{topic.replies.get_secret_value()}"
+            ours = [
+                {"action": "http", "label": words, "method": "POST", "body": f"{action}:{envelope.id}", "url": url,
+                 "clear": True} for action, words in buttons.items()
+            ]  # fmt: skip
             others = bodies[-1].get("actions")
-            bodies[-1]["actions"] = [button, *(others if isinstance(others, list) else [])][:MOST_ACTIONS]
+            bodies[-1]["actions"] = [*ours, *(others if isinstance(others, list) else [])][:MOST_ACTIONS]
         pictures = _pictures(envelope)
         if not bodies and not pictures:
             words = Words("the message holds nothing that ntfy can show", "消息中没有 ntfy 可显示的内容")
@@ -251,8 +262,8 @@ def read_event(line: bytes) -> Incoming | None:
 
 
 def envelope_of(incoming: Incoming, *, sender: str, to: str) -> Envelope:
-    """`ack:ID`, which the button posts, acknowledges that message."""
-    answered = incoming.message.removeprefix(_ACK).strip() if incoming.message.startswith(_ACK) else ""
+    """`ack:ID`, which the button posts, acknowledges that message; `choice:2:ID` gives the second answer to it."""
+    pressed = _pressed(incoming.message)
     labels = {"title": incoming.title[:1024]} if incoming.title else {}
     if incoming.tags:
         labels["tags"] = ",".join(incoming.tags)[:1024]
@@ -261,8 +272,8 @@ def envelope_of(incoming: Incoming, *, sender: str, to: str) -> Envelope:
     at_ms = min(max(0, incoming.time), 2**42) * 1000
     return Envelope(
         id=f"ntfy-{incoming.id[:100]}", from_=sender, to=to, content=incoming.message, timestamp=at_ms,
-        priority=_PRIORITY_OF.get(incoming.priority, 5), reply_to=answered or None,
-        labels=labels | ({"action": "ack"} if answered else {}),
+        priority=_PRIORITY_OF.get(incoming.priority, 5), reply_to=pressed[2].strip() if pressed else None,
+        labels=labels | ({ACTION: pressed[1]} if pressed else {}),
     )  # fmt: skip
 
 
@@ -314,12 +325,14 @@ def of_answer(answer: Answer) -> Delivery:
 
 
 def _pieces(envelope: Envelope) -> list[str]:
-    attached = fields_of(envelope).get("attach")
+    fields = fields_of(envelope)
+    attached = fields.get("attach")
 
     def carries(part: Part) -> bool:
         return is_inline_picture(part) or (isinstance(part, ImagePart) and part.image_url.url == attached)
 
     text = in_words(envelope, carries=carries)
+    text = text.removeprefix(f"{fields.get('title')}\n")  # a notice begins with its title, which ntfy shows above
     if not text:
         return [""] if attached is not None else []
     return cut_to_pieces(text, MESSAGE_BYTES, measure=json_bytes, most=_PIECES)
