@@ -10,6 +10,7 @@ import pytest
 
 from autoglm.channels.delivery import Words, permanent
 from autoglm.channels.routes.event import Event
+from autoglm.channels.routes.notices import Notice, hearers
 from autoglm.channels.routes.silences import NewSilence
 from autoglm.core.clock import now_ms
 from autoglm.core.envelope import text_of
@@ -235,7 +236,7 @@ async def test_an_alert_that_goes_on_firing_is_not_told_again(tmp_path: Path) ->
 
 
 async def test_a_fire_is_no_repeat_of_a_flood(tmp_path: Path) -> None:
-    """Alerts without labels are told apart by their titles, or by their texts; one end is for all of them."""
+    """Alerts without labels are told apart by their titles, or by their texts; an end that names none is for all."""
     async with desk(tmp_path, ALERTS) as hub:
         flood, fire, again, gas = [
             await hub.raise_event(text, kind="alert", title=title)
@@ -252,6 +253,52 @@ async def test_a_fire_is_no_repeat_of_a_flood(tmp_path: Path) -> None:
         await hub.account(flood, lambda account: not account.is_open)
         await hub.account(worse, lambda account: not account.is_open)
         assert (await hub.account(again, lambda account: not account.is_open)).notices
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_the_end_of_a_flood_leaves_the_fire_alone(tmp_path: Path, is_restarted: bool) -> None:
+    alarm: dict[str, Any] = {"kind": "alert", "title": "Flood"}
+    async with desk(tmp_path, ALERTS) as hub:
+        flood = await hub.raise_event("Water", **alarm)
+        fire = await hub.raise_event("Smoke", kind="alert", title="Fire")
+        await hub.has_mail("user:alice", 2)
+        if not is_restarted:
+            await hub.closed(await hub.raise_event("Dry", state="resolved", **alarm))
+    async with desk(tmp_path, ALERTS) as hub:
+        if is_restarted:
+            await hub.closed(await hub.raise_event("Dry", state="resolved", **alarm))
+        await hub.closed(flood)
+        assert (await hub.notifier.account(fire)).is_open
+        for _ in range(2):  # those who heard of the fire hear its end, once, though the flood's came first
+            await hub.closed(await hub.raise_event("Put out", kind="alert", title="Fire", state="resolved"))
+        await hub.closed(fire)
+        ends = [letter.labels["title"] for letter in await hub.mail("user:alice") if letter.labels["state"] != "firing"]
+    assert ends == ["Flood", "Fire"]
+
+
+async def test_the_end_of_a_fire_that_somebody_noticed_leaves_the_flood_alone(tmp_path: Path) -> None:
+    async with desk(tmp_path, ALERTS) as hub:
+        flood = await hub.raise_event("Flood", kind="alert")
+        fire = await hub.raise_event("Fire", kind="alert")
+        await hub.has_mail("user:alice", 2)
+        await hub.notifier.acknowledge(fire, by="user:bob")
+        await hub.closed(fire)
+        await hub.closed(await hub.raise_event("Fire", kind="alert", state="resolved"))
+        assert (await hub.notifier.account(flood)).is_open
+        await hub.closed(await hub.raise_event("All is well", kind="alert", state="resolved"))
+        await hub.closed(flood)
+        ends = (await hub.texts("user:alice"))[2:]
+    assert ends == ["[已恢复 / resolved]\nFire", "[已恢复 / resolved]\nAll is well"]
+
+
+async def test_a_fire_is_told_though_a_flood_ended_before_their_group_went_out(tmp_path: Path) -> None:
+    config = '[[route]]\nname = "r"\nto = ["user:alice"]\ngroup_wait_s = 0.3\n'
+    async with desk(tmp_path, config) as hub:
+        for text, state in (("Flood", "firing"), ("Fire", "firing"), ("Flood", "resolved")):
+            await hub.raise_event(text, kind="alert", state=state)
+        await hub.taken()
+        (letter,) = await hub.has_mail("user:alice")
+        assert text_of(letter.content) == "Fire"
 
 
 async def test_who_repeats_an_alert_learns_what_became_of_it(tmp_path: Path) -> None:
@@ -641,6 +688,37 @@ async def test_with_too_many_open_ends_of_alerts_and_urgent_events_are_taken_up(
     assert ("3" in texts, "4" in texts) == (True, False)
 
 
+async def test_a_fire_behind_a_flood_of_events_is_told_though_another_alert_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autoglm.channels.routes.backlog.MAX_CASES", 1)
+    async with desk(tmp_path, ALERTS) as hub:
+        await hub.raise_event("1", kind="alert", labels={"press": "1"})
+        await hub.has_mail("user:alice")
+        for text, state in (("Leak", "firing"), ("Fire", "firing"), ("Leak", "resolved")):
+            await hub.raise_event(text, kind="alert", state=state)
+        await hub.raise_event("1 over", kind="alert", labels={"press": "1"}, state="resolved")
+        await hub.taken()
+        await hub.has_mail("user:alice", 3)
+        assert sorted(await hub.texts("user:alice")) == ["1", "Fire", "[已恢复 / resolved]\n1 over"]
+        assert hub.notifier.counts["alert", "over"] == 1
+
+
+def test_an_end_that_was_cut_off_goes_to_those_who_have_not_heard_it() -> None:
+    """An end by words is of these; one without is of all."""
+
+    def told(to: str, *words: str, resolved: bool = False) -> Notice:
+        return Notice(message="m", to=to, route="r", step=0, number=0, events=("e",), time=1, words=words,
+                      resolved=resolved)  # fmt: skip
+
+    both = [told(to, word) for word in ("flood", "fire") for to in ("user:a", "user:b")]
+    cut_off = [*both, told("user:a", "flood", resolved=True)]
+    assert [hearers(cut_off, words) for words in ("flood", "fire", "")] == [
+        ["user:b"], ["user:a", "user:b"], ["user:a", "user:b"],
+    ]  # fmt: skip
+    assert hearers([*cut_off, told("user:b", resolved=True)], "") == ["user:a"]
+
+
 async def test_nobody_takes_the_place_of_a_notice(tmp_path: Path) -> None:
     """Its id follows from the event's, which may be known before it comes."""
     async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
@@ -661,7 +739,7 @@ async def test_a_repeat_of_an_event_that_has_expired_meanwhile_is_a_repeat(tmp_p
             await hub.raise_event("another", id="e", expires_at=expires_at)
 
 
-@pytest.mark.parametrize("subject", ["events", "notices:", "receipts:", "alert:"])
+@pytest.mark.parametrize("subject", ["events", "events-of:", "notices:", "receipts:", "alert:"])
 async def test_a_log_that_cannot_be_read_for_a_while_delays_and_stops_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: str
 ) -> None:
@@ -675,7 +753,7 @@ async def test_a_log_that_cannot_be_read_for_a_while_delays_and_stops_nobody(
         def broken(operation: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
             async def broken_one(*wanted: str, **kwargs: Any) -> Any:
                 nonlocal reads
-                if any(one.startswith(subject) for one in wanted):
+                if any(one.partition(":")[0] == subject.rstrip(":") for one in wanted):
                     reads += 1
                     if reads % 3:
                         raise StorageFull("data")

@@ -10,7 +10,7 @@ import structlog
 
 from autoglm.channels.outbox.lane import URGENT
 from autoglm.channels.routes.cases import FULL_DISK_S, Cases
-from autoglm.channels.routes.event import EVENTS, Event, event_in
+from autoglm.channels.routes.event import EVENTS, Event, event_in, words_ended
 from autoglm.core.errors import StorageFull, StoreBroken
 from autoglm.core.ports import Log
 from autoglm.core.tasks import one_task_group
@@ -38,12 +38,13 @@ class Backlog:
         self._ahead: set[int] = set()
         """Numbers of events beyond `read_seq` that are taken up."""
         self._peeked_seq = 0
-        self._over: dict[str, int] = {}
-        """By alert the number of an end in `_ahead`."""
+        self._over: dict[tuple[str, str], int] = {}
+        """By alert, and the words of one without labels (empty: of any), the number of an end in `_ahead`."""
 
     def is_past(self, event: Event, seq: int) -> bool:
         """The end of this alert was taken up before it."""
-        return bool(self._over) and self._over.get(event.alert_key, 0) > seq
+        keys = ((event.alert_key, ""), (event.alert_key, event.words_key)) if self._over else ()
+        return any(self._over.get(key, 0) > seq for key in keys)
 
     async def run(self, take: Take) -> None:
         """Take up what comes after `read_seq`, until cancelled."""
@@ -79,9 +80,10 @@ class Backlog:
             after = self._peeked_seq = max(self._peeked_seq, self.read_seq)
             for record in await self._log.next(EVENTS, after=after, limit=_PAGE, timeout_s=_MAX_REST_S):
                 event = event_in(record)
+                words = await words_ended(self._log, event) if event.is_over else ""  # before `take`: it may make room
                 if event.is_over or (event.priority >= URGENT and self._cases.open_events < 2 * MAX_CASES):
                     await take(event, record.seq)
                     self._ahead.add(record.seq)
                 if event.is_over:
-                    self._over[event.alert_key] = record.seq
+                    self._over[event.alert_key, words] = record.seq
                 self._peeked_seq = record.seq

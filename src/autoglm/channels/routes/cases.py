@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 from autoglm.channels.routes.case import Case
 from autoglm.channels.routes.decision import Members, Way, ways
 from autoglm.channels.routes.event import Event, event_in
-from autoglm.channels.routes.notices import Notice, Notices
+from autoglm.channels.routes.notices import Notice, Notices, hearers
 from autoglm.channels.routes.settings import PersonSettings, RouteSettings
 from autoglm.core.clock import now_ms
 from autoglm.core.errors import QueueFull, StorageFull, StoreBroken
@@ -134,11 +134,11 @@ class Cases:
             return  # its case has come to its end
         self._hold(entry)
 
-    def resolve(self, route: RouteSettings, entry: Opened, tasks: TaskGroup) -> None:
-        """The alert is over: nobody is told of it any more, and those who were hear it."""
+    def resolve(self, route: RouteSettings, entry: Opened, words: str, tasks: TaskGroup) -> None:
+        """The alert is over: nobody is told of it any more, and those who were hear it. words: see `words_ended`."""
         self._hold(entry)
-        self._leave_groups(route, entry.event)
-        tasks.start_soon(self._tell_end, route, entry)
+        self._leave_groups(route, entry.event, words)
+        tasks.start_soon(self._tell_end, route, entry, words)
 
     # --- cases ---
 
@@ -177,16 +177,18 @@ class Cases:
         await self._run(route, events, again.entries, again.scope)
         del self._again[route.name, ids[0]]
 
-    def _leave_groups(self, route: RouteSettings, over: Event) -> None:
+    def _leave_groups(self, route: RouteSettings, over: Event, words: str) -> None:
         """An alert that is over before anybody was told is not told."""
         for key, group in self._groups.items():
             if key[0] == route.name:
-                for entry in [one for one in group.entries if one.event.alert_key == over.alert_key]:
+                same = [one for one in group.entries if one.event.alert_key == over.alert_key]
+                for entry in [one for one in same if words in ("", one.event.words_key)]:
                     group.entries.remove(entry)
                     self._release(entry)
 
-    async def _tell_end(self, route: RouteSettings, entry: Opened) -> None:
-        ended = [key for key in self._running if key[:2] == (route.name, entry.event.alert_key)]
+    async def _tell_end(self, route: RouteSettings, entry: Opened, words: str) -> None:
+        same = [key for key in self._running if key[:2] == (route.name, entry.event.alert_key)]
+        ended = [key for key in same if words in ("", key[2])]
         scopes = [self._running.pop(key).scope for key in ended]
         going_on = {running.scope for running in self._running.values()} if scopes else set()
         for scope in scopes:
@@ -195,9 +197,9 @@ class Cases:
         if route.tells_resolved:
             notices = await _through(partial(self._notices.of_alert, entry.event))
             told = [one for one in notices if one.route == route.name]
-            since = max((index for index, one in enumerate(told) if one.resolved), default=-1) + 1
-            for to in dict.fromkeys(one.to for one in told[since:] if not one.error):
-                await self._send(route, [entry.event], [(to, "")], 0, 0, resolved=True)
+            for to in hearers(told, words):
+                known = (words,) if words else ()
+                await self._send(route, [entry.event], [(to, "")], 0, 0, words=known, resolved=True)
         self._release(entry)
 
     def _group(self, route: RouteSettings, entry: Opened, tasks: TaskGroup) -> None:
@@ -225,13 +227,14 @@ class Cases:
     ) -> list[Notice]:
         priority = max(event.priority for event in events) if route.priority is None else route.priority
         found = ways(addresses, events[0], priority, people=self._people, members=self._members, now_ms=now_ms())
-        sent = await self._send(route, events, [(way.to, way.person) for way in found], step, number)
+        words = tuple(dict.fromkeys(one.words_key for one in events if one.kind == "alert" and not one.labels))
+        sent = await self._send(route, events, [(way.to, way.person) for way in found], step, number, words=words)
         self._have_started(route, events)
         return sent
 
     async def _send(
         self, route: RouteSettings, events: Sequence[Event], targets: Sequence[tuple[str, str]], step: int, number: int,
-        *, resolved: bool = False,
+        *, words: tuple[str, ...] = (), resolved: bool = False,
     ) -> list[Notice]:  # fmt: skip
         """targets: (address, whose way it is)."""
         sent = []
@@ -239,7 +242,8 @@ class Cases:
             person = self._people.get(name or to)
             way = Way(to, name)
             sent.append(await _through(partial(
-                self._notices.send, route, events, way, step=step, number=number, person=person, resolved=resolved
+                self._notices.send, route, events, way, step=step, number=number, person=person, resolved=resolved,
+                words=words,
             )))  # fmt: skip
         for notice in sent:
             if notice.error:

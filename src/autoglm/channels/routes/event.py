@@ -17,7 +17,7 @@ from autoglm.core.envelope import (
     decode_body,
     text_of,
 )
-from autoglm.core.ports import NewRecord, Record
+from autoglm.core.ports import Log, NewRecord, Record
 
 EVENTS = "events"
 """The subject of all events in the log."""
@@ -46,7 +46,7 @@ class Event(
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
     """0 is the lowest, 9 the most urgent."""
     state: Literal["firing", "resolved"] = "firing"
-    """Of an alert: `resolved` ends what fires with the same sender and labels."""
+    """Of an alert: `resolved` ends what fires with the same sender and labels; see `words_ended`."""
     expires_at: Milliseconds | None = None
     """After that time nobody is told any more."""
 
@@ -64,12 +64,13 @@ class Event(
     @property
     def words_key(self) -> str:
         """What else tells an alert without labels from another one of its sender: its title, or its text when it has
-        none. A fire is no repeat of a flood. Its end needs no such words, and is for all of them.
+        none. A fire is no repeat of a flood.
         """
         meant = "" if self.labels else self.title or self.content
         return hashlib.blake2b(meant.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
+_LOOKED_BACK = 200
 _decoder = msgspec.json.Decoder(Event)
 FIELDS = tuple(field.encode_name for field in msgspec.structs.fields(Event))
 
@@ -114,8 +115,27 @@ def event_record(event: Event) -> NewRecord:
     )  # fmt: skip
     return NewRecord(
         id=f"event {event.id}", digest=hashlib.blake2b(meant, digest_size=16).digest(),
-        subjects=(EVENTS, f"events-of:{event.from_}"), body=msgspec.json.encode(event),
+        subjects=(EVENTS, _subject_of(event.from_)), body=msgspec.json.encode(event),
     )  # fmt: skip
+
+
+async def words_ended(store: Log, over: Event) -> str:
+    """The `words_key` of the alerts that an end without labels is for; empty: of all its sender's without labels.
+
+    It names one by its title or text, as that came among the last 200 events of its sender: the end of a flood leaves
+    the fire alone. "All is well" names none.
+    """
+    if over.labels:
+        return ""
+    for record in await store.read_last(_subject_of(over.from_), limit=_LOOKED_BACK):
+        event = event_in(record)
+        if event.kind == "alert" and not event.is_over and not event.labels and event.words_key == over.words_key:
+            return over.words_key
+    return ""
+
+
+def _subject_of(sender: str) -> str:
+    return f"events-of:{sender}"
 
 
 def event_in(record: Record) -> Event:

@@ -41,6 +41,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """It says that the alert is over."""
     error: str = ""
     """Why no message could be made."""
+    words: tuple[str, ...] = ()
+    """The `words_key` of its alerts without labels; of an end: which of them it ends, all when empty."""
     version: int = 1
 
 
@@ -71,7 +73,7 @@ class Notices:
 
     async def send(
         self, route: RouteSettings, events: Sequence[Event], way: Way, *, step: int, number: int,
-        person: PersonSettings | None, resolved: bool = False,
+        person: PersonSettings | None, resolved: bool = False, words: tuple[str, ...] = (),
     ) -> Notice:  # fmt: skip
         """One message, stored with its note. The same call again sends nothing new, and returns the first notice, with
         its time. Raises StorageFull, QueueFull.
@@ -80,7 +82,7 @@ class Notices:
         ids = tuple(event.id for event in events)
         notice = Notice(
             message=_message_id(route.name, step, number, way.to, *ids, resolved), to=way.to, route=route.name,
-            step=step, number=number, events=ids, time=now_ms(), person=way.person, resolved=resolved,
+            step=step, number=number, events=ids, time=now_ms(), person=way.person, resolved=resolved, words=words,
         )  # fmt: skip
         note = _note(notice, events)
         try:
@@ -107,7 +109,7 @@ class Notices:
         return [_decode(record.body) for record in await self._log.read(f"notices:{id}", limit=_MOST)]
 
     async def of_alert(self, event: Event) -> list[Notice]:
-        """The last ones about the alert, whichever event told of it."""
+        """The last ones about what fires with its sender and labels, whichever event told of it."""
         return [_decode(record.body) for record in await self._log.read_last(f"alert:{event.alert_key}", limit=500)]
 
     async def steps(self, notice: Notice) -> list[Receipt]:
@@ -164,6 +166,19 @@ def sent_again(notice: Notice, message: Envelope, events: Sequence[Event]) -> Ne
     """The note that this message tells of the same events as one that did not arrive."""
     again = msgspec.structs.replace(notice, message=message.id, to=message.to, time=now_ms(), error="")
     return _note(again, events)
+
+
+def hearers(notices: Sequence[Notice], words: str) -> list[str]:
+    """The addresses that heard of an alert, and not yet of its end. words: as `words_ended` has them."""
+    heard: dict[str, set[str]] = {}
+    for notice in notices:
+        if not notice.resolved and not notice.error:
+            heard.setdefault(notice.to, set()).update(notice.words)
+        elif notice.resolved and notice.words:
+            heard.get(notice.to, set()).difference_update(notice.words)
+        elif notice.resolved:
+            heard.pop(notice.to, None)
+    return [to for to, known in heard.items() if not words or words in known]
 
 
 def _ack_subject(id: str) -> str:

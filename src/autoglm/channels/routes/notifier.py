@@ -20,7 +20,7 @@ from autoglm.channels.receipts import Receipt
 from autoglm.channels.routes.backlog import Backlog
 from autoglm.channels.routes.cases import Cases, Opened
 from autoglm.channels.routes.decision import Decision, Members, decide, ways
-from autoglm.channels.routes.event import EVENTS, Event, event_in, event_record
+from autoglm.channels.routes.event import EVENTS, Event, event_in, event_record, words_ended
 from autoglm.channels.routes.notices import Notice, Notices, sent_again
 from autoglm.channels.routes.settings import InhibitSettings, PersonSettings, RouteSettings
 from autoglm.channels.routes.silences import Silences
@@ -275,6 +275,7 @@ class Notifier:
             return
         earlier = await self.notices.of_event(event.id) if seq <= self._start_seq else []
         told = await self.notices.of_alert(event) if event.is_over else []
+        words = await words_ended(self._log, event) if event.is_over else ""
         decision = self.decide(event)
         repeated = [] if event.is_over or earlier else [self._repeated(name, event) for name in decision.routes]
         if first := next(filter(None, repeated), ""):
@@ -289,7 +290,7 @@ class Notifier:
         for route in [route for route in self._routes if route.name in names]:
             known = [notice for notice in earlier if notice.route == route.name]
             if event.is_over:
-                self._cases.resolve(route, entry, tasks)
+                self._cases.resolve(route, entry, words, tasks)
             elif known:
                 self._cases.go_on(route, entry, known[0].events, tasks)
             else:
