@@ -227,6 +227,36 @@ async def test_a_message_in_parts_has_arrived_when_all_of_them_have(tmp_path: Pa
         assert await ended(hub, id) == ["accepted", "sent", "delivered"]
 
 
+@pytest.mark.parametrize("tickets", [("", "t-2"), ("t-1", ""), ("t-1", "t-1")])
+async def test_a_message_a_part_of_which_has_no_ticket_of_its_own_is_not_said_to_have_arrived(
+    tmp_path: Path, tickets: tuple[str, str]
+) -> None:
+    channel = ScriptedChannel(piece_bytes=20)
+    async with desk(tmp_path, "", c=channel) as hub:
+        channel.answers.extend(accepted(ticket) for ticket in tickets)
+        long = Envelope(id="long", from_="user:a", to="channel:c/bob", content="x" * 24)
+        await hub.mailbox.send(long, sender="user:a")
+        await until(lambda: len(channel.sent) == 2)
+        assert await ended(hub, "long") == ["accepted", "sent"]
+        for ticket in filter(None, tickets):
+            await intake(hub).report(ticket, delivered())
+        assert await ended(hub, "long") == ["accepted", "sent"]
+
+
+async def test_a_ticket_that_a_vendor_uses_again_is_the_newest_messages(tmp_path: Path) -> None:
+    """A modem counts its messages to 255."""
+    channel = ScriptedChannel()
+    async with desk(tmp_path, "", c=channel) as hub:
+        for id in ("one", "two"):
+            channel.answers.append(accepted("7"))
+            await hub.mailbox.send(Envelope(id=id, from_="user:a", to="channel:c/bob", content=id), sender="user:a")
+            await until(lambda sent=id: channel.texts[-1:] == [sent])
+            await ended(hub, id)
+            await intake(hub).report("7", delivered())
+            assert await ended(hub, id) == ["accepted", "sent", "delivered"]
+        assert await intake(hub).message_of("7") == "two"
+
+
 async def test_a_message_one_part_of_which_does_not_arrive_has_failed(tmp_path: Path) -> None:
     channel = ScriptedChannel(piece_bytes=20)
     async with desk(tmp_path, "", c=channel) as hub:

@@ -1,26 +1,27 @@
 """Tickets: the vendors' ids of messages that went out, by which later receipts and replies name them.
 
-A message in several parts has one for each, and has arrived when all of its parts have.
+A message in several parts has one for each, and has arrived when all of its parts have. Vendors may use one again:
+then it is the newest message's.
 """
 
 import hashlib
 
+from autoglm.channels.outbox.attempts import earlier_parts
 from autoglm.core.ports import Log, NewRecord
 
-_SUBJECT = "tickets"
 _MOST_PARTS = 10_000
 
 
-def ticket_record(channel: str, ticket: str, message: str, *, has_more: bool = False) -> NewRecord:
-    """The note, to be appended together with the receipt. has_more: it is of a part that others follow."""
-    of_message = _parts_of(message) if has_more else _last_of(message)
-    return NewRecord(id=_id(channel, ticket), digest=b"ticket", subjects=(_SUBJECT, of_message), body=message.encode())
+def ticket_record(channel: str, ticket: str, message: str) -> NewRecord:
+    """The note, to be appended together with the receipt."""
+    subject = _subject_of(channel, ticket)
+    return NewRecord(id=f"{subject} {message}", digest=b"ticket", subjects=(subject,), body=message.encode())
 
 
 async def message_of(log: Log, channel: str, ticket: str) -> str | None:
     """The id of the message; None where it is unknown."""
-    record = await log.get(_id(channel, ticket))
-    return None if record is None else record.body.decode()
+    records = await log.read_last(_subject_of(channel, ticket), limit=1)
+    return records[0].body.decode() if records else None
 
 
 async def note_arrival(log: Log, channel: str, ticket: str, message: str) -> bool:
@@ -28,25 +29,13 @@ async def note_arrival(log: Log, channel: str, ticket: str, message: str) -> boo
 
     Not before its last part went out, and never where the vendor gave some part no ticket of its own.
     """
-    if not (parts := await log.read(_parts_of(message), limit=_MOST_PARTS)):
+    if not (earlier := await earlier_parts(log, message)):
         return True
-    arrivals = _arrivals_of(message)
-    await log.append(NewRecord(id=f"arrival {_id(channel, ticket)}", digest=b"arrival", subjects=(arrivals,), body=b""))
-    last = await log.read(_last_of(message), limit=1)
-    return bool(last) and len(await log.read(arrivals, limit=_MOST_PARTS)) > len(parts)
+    arrivals = f"arrivals:{message}"
+    id = f"arrival {_subject_of(channel, ticket)} {message}"
+    await log.append(NewRecord(id=id, digest=b"arrival", subjects=(arrivals,), body=b""))
+    return len(await log.read(arrivals, limit=_MOST_PARTS)) > earlier
 
 
-def _id(channel: str, ticket: str) -> str:
+def _subject_of(channel: str, ticket: str) -> str:
     return f"ticket {channel} {hashlib.blake2b(ticket.encode(), digest_size=20).hexdigest()}"  # of any form and length
-
-
-def _parts_of(message: str) -> str:
-    return f"tickets-of-parts:{message}"
-
-
-def _last_of(message: str) -> str:
-    return f"ticket-of-end:{message}"
-
-
-def _arrivals_of(message: str) -> str:
-    return f"arrivals:{message}"

@@ -23,7 +23,7 @@ from autoglm.channels.delivery import (
 from autoglm.channels.outbox.subjects import subject_of_channel
 from autoglm.channels.receipts import AckState
 from autoglm.channels.settings import OutboxSettings
-from autoglm.channels.tickets import message_of
+from autoglm.channels.tickets import message_of, ticket_record
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.errors import StorageFull, StoreBroken
 from autoglm.core.ports import Appended, NewRecord
@@ -1019,12 +1019,15 @@ async def test_what_went_out_is_not_sent_again_when_the_log_cannot_be_read_at_a_
     assert [key for _, _, key in channel.sent] == ["m.0", "m.1"]
 
 
+FIRST_TICKET = ticket_record("c", "t-0", "m")
+
+
 async def test_a_part_that_the_vendor_took_is_not_sent_again_after_a_kill(tmp_path: Path) -> None:
     channel = ScriptedChannel(Limits(windows=((1, 0.5),), parallel=1), piece_bytes=64)
     channel.answers.append(accepted("t-0"))
     async with office(tmp_path, (channel, settings(on_doubt="fail", overflow="wait"))) as hub:
         id = await hub.post("x" * 100, id="m")
-        assert await hub.store.log.next("tickets", after=0, timeout_s=5.0)  # the second part waits for its limit
+        assert await hub.store.log.next(*FIRST_TICKET.subjects, after=0, timeout_s=5.0)  # part 2 waits for its limit
     async with office(tmp_path, (channel, settings(on_doubt="fail", overflow="wait"))) as hub:
         (end,) = await hub.ends(id)
         assert (end.state, end.code) == ("sent", "")
@@ -1042,7 +1045,7 @@ async def test_what_is_told_of_one_part_keeps_none_of_the_others_back(
     own = settings(overflow="wait")
     async with office(tmp_path, (channel, own)) as hub:
         id = await hub.post("x" * 100, id="m", expires_at=now_ms() + 600_000)
-        assert await hub.store.log.next("tickets", after=0, timeout_s=5.0)  # the second part waits for its limit
+        assert await hub.store.log.next(*FIRST_TICKET.subjects, after=0, timeout_s=5.0)  # part 2 waits for its limit
         envelope, _ = await hub.mailbox.get(id)
         await hub.mailbox.report(envelope, state, by=envelope.to)
         if not is_killed:

@@ -103,6 +103,12 @@ async def sent_with(log: Log, id: str) -> tuple[str, ...]:
     return _decode(attempts[0].body).messages if attempts else (id,)
 
 
+async def earlier_parts(log: Log, id: str) -> int:
+    """How many parts of a message the vendor has taken, its last one left out."""
+    attempts = [_decode(record.body) for record in await log.read(_subject_of(id), limit=_MOST)]
+    return sum(attempt.is_answered for attempt in attempts)
+
+
 async def recent(log: Log, limit: int) -> list[Attempt]:
     """The last attempts of all channels, oldest first."""
     return [_decode(record.body) for record in await log.read_last(SUBJECT, limit=limit)]

@@ -221,8 +221,10 @@ class Carrier:
         self._worked(lane, delivery)
         count = len(letters)
         words = Words(f"it went out in a digest of {count} messages", f"已合并在 {count} 条消息的摘要中发出")
-        for letter in letters:  # the ticket is the first one's: the attempt says which others went with it
-            await self._settle(lane, letter, with_reason(delivery, words), [delivery.ticket] if delivery.ticket else [])
+        tickets = [delivery.ticket] if delivery.ticket else []
+        for letter in letters:
+            await self._settle(lane, letter, with_reason(delivery, words), tickets)
+            tickets = []  # it is the first one's: the attempt says which others went with it
 
     async def give_up(self, lane: Lane, letter: Letter, delivery: Delivery) -> None:
         """It goes to the dead letters, unless it has ended otherwise."""
@@ -258,7 +260,7 @@ class Carrier:
         id = letter.envelope.id
         records = [answer_record(id, lane.channel, letter.target, number=letter.tried.attempts, part=part)]
         if delivery.ticket:
-            records.append(ticket_record(lane.channel, delivery.ticket, id, has_more=True))
+            records.append(ticket_record(lane.channel, delivery.ticket, id))
         await self._written(partial(self._log.append_all, records))
 
     async def _send(self, channel: Channel, parcel: Parcel, key: str, extra_s: float = 0.0) -> Delivery:
