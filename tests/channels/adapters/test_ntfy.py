@@ -236,6 +236,17 @@ async def test_a_title_is_not_said_twice(vendor: FakeNtfy, text: str, shown: str
     await phones.aclose()
 
 
+@pytest.mark.parametrize(
+    ("text", "labels", "shown"),
+    [("None\nof them runs", {}, "None\nof them runs"), ("Fire\n", {"title": "Fire"}, "Fire")],
+)
+async def test_a_text_keeps_what_is_no_title_and_is_never_left_empty(
+    vendor: FakeNtfy, rig: Rig, text: str, labels: dict[str, str], shown: str
+) -> None:
+    await rig.send(message(text, labels=labels))
+    assert vendor.messages[0]["message"].rstrip() == shown
+
+
 async def test_a_question_has_buttons_for_its_first_answers_and_the_rest_in_its_text(vendor: FakeNtfy) -> None:
     inbox, phones = KeptInbox(), channel(vendor, {"replies": REPLIES}, senders=["line"])
     question = message("Stop it?", labels={"choices": '["stop", "停", "later", "never"]'})

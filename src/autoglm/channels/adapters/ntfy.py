@@ -332,7 +332,8 @@ def _pieces(envelope: Envelope) -> list[str]:
         return is_inline_picture(part) or (isinstance(part, ImagePart) and part.image_url.url == attached)
 
     text = in_words(envelope, carries=carries)
-    text = text.removeprefix(f"{fields.get('title')}\n")  # a notice begins with its title, which ntfy shows above
+    if title := fields.get("title"):  # a notice begins with it, and ntfy shows it above
+        text = text.removeprefix(f"{title}\n") or text
     if not text:
         return [""] if attached is not None else []
     return cut_to_pieces(text, MESSAGE_BYTES, measure=json_bytes, most=_PIECES)
