@@ -334,6 +334,33 @@ async def test_who_acknowledges_a_repeat_acknowledges_the_alert(tmp_path: Path) 
         assert (await hub.closed(first)).acknowledged_by == "user:bob"
 
 
+async def test_who_acknowledges_a_repeat_of_a_repeat_acknowledges_the_alert_on_all_routes(tmp_path: Path) -> None:
+    """Of three alike, the first went by one route, the second by another one besides, the third by none."""
+    then = 'then = [{ after_s = 500, to = ["user:boss"] }]\n'
+    config = f"""
+[[route]]
+name = "urgent"
+to = ["user:alice"]
+match = {{ min_priority = 7 }}
+goes_on = true
+{then}
+[[route]]
+name = "all"
+to = ["user:bob"]
+{then}
+"""
+    async with desk(tmp_path, config) as hub:
+        ids = []
+        for priority, told in ((5, "user:bob"), (8, "user:alice"), (8, "user:alice")):
+            ids.append(await hub.raise_event(priority=priority, kind="alert", labels={"press": "7"}))
+            await hub.has_mail(told)
+        account = await hub.account(ids[2], lambda account: account.repeats)
+        assert (account.repeats, {one.notice.to for one in account.notices}) == (ids[1], {"user:alice", "user:bob"})
+        await hub.notifier.acknowledge(ids[2], by="user:carol")
+        for id in ids:
+            assert (await hub.closed(id)).acknowledged_by == "user:carol"
+
+
 async def test_while_one_alert_fires_others_are_mute(tmp_path: Path) -> None:
     config = """
 [[route]]

@@ -77,8 +77,8 @@ class _Told(NamedTuple):
     is_open: bool
     acknowledged_by: str
     """The event itself, beside its messages."""
-    repeats: str
-    """The event by which its alert was told of before."""
+    repeats: list[str]
+    """The events by which its alert was told of before, the nearest first."""
 
 
 class Notifier:
@@ -189,15 +189,16 @@ class Notifier:
             event=event, is_open=told.is_open, acknowledged_by=progress.by or told.acknowledged_by,
             is_over=not told.is_open and progress.has_all_failed,
             notices=[NoticeAccount(notice=one, steps=await self.notices.steps(one)) for one in told.notices],
-            repeats=told.repeats,
+            repeats=next(iter(told.repeats), ""),
         )  # fmt: skip
 
     async def _told(self, id: str) -> "_Told":
-        first = await self.notices.repeated_by(id)
-        ids = [id, first] if first else [id]
+        ids = [id]
+        while (first := await self.notices.repeated_by(ids[-1])) and first not in ids:
+            ids.append(first)  # on another route, that one may itself repeat an earlier one
         found = {notice.message: notice for one in ids for notice in await self.notices.of_event(one)}
         by = [await self.notices.acknowledged_by(one) for one in ids]
-        return _Told(list(found.values()), any(map(self._cases.is_open, ids)), next(filter(None, by), ""), first)
+        return _Told(list(found.values()), any(map(self._cases.is_open, ids)), next(filter(None, by), ""), ids[1:])
 
     async def recent(self, limit: int) -> list[EventSummary]:
         """The last events, the newest first."""
@@ -220,7 +221,7 @@ class Notifier:
                 account = await self.account(id)
                 if account.acknowledged_by or account.is_over:
                     return account
-                ids = [id, account.repeats] if account.repeats else [id]
+                ids = [id, *(await self._told(id)).repeats]
                 subjects = {
                     *(f"notices:{one}" for one in ids),
                     *(f"acks:{one}" for one in ids),
@@ -234,7 +235,7 @@ class Notifier:
         """Somebody has noticed: nobody is told any more, or at all. Raises NotFound."""
         await self.get(id)
         told = await self._told(id)
-        for one in filter(None, (id, told.repeats)):
+        for one in (id, *told.repeats):
             await self.notices.acknowledge(one, by=by)
         for notice in told.notices:
             if not notice.error:
