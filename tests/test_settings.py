@@ -118,6 +118,14 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         (f'{INSTANCE}api_key_file = "\\u0000"\n', "is no text file"),
         ("[store]\nretention_days = inf\n", "store.retention_days"),
         ('[[instance]]\nname = "a"\n', "autoglm.toml: instance[0].provider: is needed, but not given"),
+        (
+            '[[route]]\nname = "r"\nto = ["user:a"]\nthen = [{ after_s = "2m", to = ["user:b"] }]\n',
+            "autoglm.toml: route[0].then[0].after_s: must be a number of seconds, such as 120",
+        ),
+        (
+            '[[route]]\nname = "r"\nto = ["user:a"]\nrepeat_times = "x"\n',
+            "autoglm.toml: route[0].repeat_times: must be a whole number",
+        ),
         (f'{INSTANCE}models = "glm-4.6"\n', "instance[0].models: must be a list, in square brackets"),
         (f"{INSTANCE}slots = 0\n", "instance[0].slots: must be 1 or more"),
         ('[[instance]]\nname = "a b"\nprovider = "glm"\n', "[0].name: may have letters, digits and . _ -, and begins"),

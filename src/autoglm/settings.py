@@ -379,7 +379,8 @@ def _sentence(detail: Any, origins: dict[str, str], tree: Tree) -> str:
             return f"{where}: write [[{table}]], with two brackets"
         case "model_type", (str() as table,):
             return f"{where}: must be a table: [{table}]"
-    reason = without_password(plain_reason(detail["type"], detail["msg"], detail.get("ctx", {})))
+    name = str(detail["loc"][-1]) if detail["loc"] else ""
+    reason = without_password(plain_reason(detail["type"], detail["msg"], detail.get("ctx", {}), name=name))
     return f"{where}: {reason}" if where else reason
 
 

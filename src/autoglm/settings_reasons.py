@@ -74,11 +74,13 @@ _REASONS: Mapping[str, str] = {
 }
 
 
-def plain_reason(kind: str, message: str, facts: Mapping[str, Any]) -> str:
-    """One problem of pydantic, said plainly. kind, message, facts: its `type`, `msg` and `ctx`."""
+def plain_reason(kind: str, message: str, facts: Mapping[str, Any], *, name: str = "") -> str:
+    """One problem of pydantic, said plainly. kind, message, facts: its `type`, `msg` and `ctx`; name: the setting's."""
     if kind == "string_pattern_mismatch":
         return PATTERN_WORDS.get(facts["pattern"], f"does not look like {facts['pattern']}")
     if kind in _REASONS:
-        return _REASONS[kind].format_map(facts)
+        reason = _REASONS[kind].format_map(facts)
+        is_time = name.endswith("_s") and not name.endswith("per_s")
+        return f"{reason} of seconds, such as 120" if is_time and reason.endswith(" number") else reason
     text = message.removeprefix("Value error, ")
     return f"{text[:1].lower()}{text[1:]}"
