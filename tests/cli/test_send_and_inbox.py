@@ -102,10 +102,18 @@ def test_a_question_that_nobody_answers_fails(data: Path) -> None:
     assert "nobody answered the question" in finished.err
 
 
-@pytest.mark.parametrize("options", [(), ("--wait", "--kind", "alert"), ("--wait", "--thread", "t")])
-def test_what_makes_no_question_is_wrong_usage(data: Path, options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("options", "way_out"),
+    [
+        ((), "whose answer this command waits for: add --wait"),
+        (("--wait", "--kind", "alert"), "which has no --kind: leave that out"),
+        (("--wait", "--thread", "t", "--reply-to", "m"), "which has no --reply-to, --thread: leave that out"),
+    ],
+)
+def test_what_makes_no_question_is_wrong_usage(data: Path, options: tuple[str, ...], way_out: str) -> None:
     finished = autoglm("send", "user:a", "Stop?", "--choice", "yes", *options, data=data)
     assert (finished.status, finished.out) == (2, "")
+    assert way_out in " ".join(finished.err.split())
 
 
 def test_waiting_ends_when_the_message_expires(data: Path) -> None:

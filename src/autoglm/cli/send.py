@@ -67,8 +67,12 @@ def send(
     """
     content = content_of(text)
     if choices:
-        if not wait or kind or reply_to or thread:
-            raise click.UsageError("--choice goes with --wait, and without --kind, --reply-to and --thread")
+        if not wait:
+            raise click.UsageError("--choice asks a question, whose answer this command waits for: add --wait")
+        if named := [
+            name for name, given in (("--kind", kind), ("--reply-to", reply_to), ("--thread", thread)) if given
+        ]:
+            raise click.UsageError(f"--choice asks a question, which has no {', '.join(named)}: leave that out")
         with hub.client() as client:
             asked = client.ask_person(
                 to, content, choices=choices, expires_in_s=None if expires_in is None else max(1, int(expires_in)),
