@@ -4,6 +4,7 @@ import fcntl
 import json
 import math
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -111,6 +112,26 @@ def test_the_running_hub_is_found_by_its_folder(hub: HubProcess, client: Client)
 def test_without_a_hub_the_way_to_one_is_told(tmp_path: Path) -> None:
     with Client(data_dir=tmp_path) as client, pytest.raises(NoHub, match=r"start it with: \S*autoglm up --data"):
         client.me()
+
+
+@pytest.mark.parametrize(
+    ("url", "started"),
+    [
+        ("http://127.0.0.1:1", "autoglm up --port 1"),
+        ("http://[::1]:2", "autoglm up --port 2"),
+        ("http://127.0.0.1:8600", "autoglm up"),
+        ("http://hub.example:9000", "autoglm up"),
+        ("https://localhost:9000", "autoglm up"),
+    ],
+)
+def test_the_way_to_a_hub_leads_to_the_port_that_was_asked(url: str, started: str) -> None:
+    assert re.search(rf"start it with: \S*{re.escape(started)}$", str(NoHub(url)))
+
+
+def test_the_way_to_a_hub_that_is_gone_leads_to_its_port(tmp_path: Path) -> None:
+    (tmp_path / "hub.json").write_text('{"url": "http://127.0.0.1:9000", "pid": 1}')
+    with pytest.raises(NoHub, match=r"is gone\); start it with: \S*autoglm up --port 9000 --data"):
+        find_hub(data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("state", ["", "{}", "[1]", '{"url": 5, "pid": "x"}', '{"url": "ftp://x", "pid": %d}'])

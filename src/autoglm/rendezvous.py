@@ -16,6 +16,8 @@ from autoglm.invocation import command, default_data_dir
 STATE_FILE = "hub.json"
 LOCK_FILE = "hub.lock"
 ADMIN_KEY_FILE = "admin.key"
+_USUAL_PORT = 8600
+"""`gateway.port`, which the command line does not load."""
 
 
 class NoHub(HubError):
@@ -26,7 +28,7 @@ class NoHub(HubError):
 
     def __init__(self, where: str, reason: str = "", way_out: str = "") -> None:
         """way_out: how to start it, when absent."""
-        way_out = way_out or f"start it with: {command('up')}"
+        way_out = way_out or _start(url=where)
         super().__init__(f"no hub answers at {where}{f' ({reason})' if reason else ''}; {way_out}")
         self.where = where
 
@@ -95,13 +97,25 @@ def _running_on(folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NoHub(str(folder), f"{STATE_FILE} cannot be read: {error}") from None
     if not is_held(folder):
-        raise NoHub(str(folder), f"the last one, process {pid}, is gone", _start(folder))
+        raise NoHub(str(folder), f"the last one, process {pid}, is gone", _start(folder, str(state["url"])))
     # A hub that listens everywhere is reached by the loopback address.
     return _checked(url).replace("://0.0.0.0", "://127.0.0.1").replace("://[::]", "://[::1]")
 
 
-def _start(folder: Path) -> str:
-    return f"start it with: {command('up', folder)}"
+def _start(folder: Path | None = None, url: str = "") -> str:
+    """url: where it was, or is wanted: on this machine, it goes there again."""
+    port = _port_here(url)
+    return f"start it with: {command('up' if port is None else f'up --port {port}', folder)}"
+
+
+def _port_here(url: str) -> int | None:
+    """The port of an address on this machine, where it is another than a hub takes by itself."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    return port if parts.scheme == "http" and is_loopback(url) and port != _USUAL_PORT else None
 
 
 def is_held(folder: Path) -> bool:
