@@ -6,7 +6,10 @@ AUTOGLM_KEY=$(cat ~/.local/share/autoglm/admin.key) python examples/chat.py "Wha
 import os
 import sys
 
-from openai import OpenAI
+try:
+    from openai import OpenAI
+except ModuleNotFoundError as error:
+    sys.exit(f"{error.name} is missing: pip install openai installs it")
 
 url = os.environ.get("AUTOGLM_URL", "http://127.0.0.1:8600")  # noqa: TID251  # an example of a client
 key = os.environ.get("AUTOGLM_KEY")  # noqa: TID251

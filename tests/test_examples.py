@@ -73,12 +73,13 @@ def test_embedded_example_answers(hub: HubProcess, tmp_path: Path) -> None:
     ("command", "words"),
     [
         ((sys.executable, "examples/chat.py"), "Set AUTOGLM_KEY"),
+        ((sys.executable, "-S", "examples/chat.py"), "openai is missing: pip install openai installs it"),
         ((sys.executable, "examples/embedded.py"), "python examples/embedded.py DATA_FOLDER"),
         (("sh", "examples/mailbox.sh"), "set it to a key of the hub"),
         ((sys.executable, "-S", "examples/unequal_pool.py"), "use the Python of 'make up'"),
         ((sys.executable, "-S", "examples/night_shift.py"), "'make .venv/.test' installs it"),
     ],
-    ids=["chat", "embedded", "mailbox", "unequal_pool", "night_shift"],
+    ids=["chat", "chat_alone", "embedded", "mailbox", "unequal_pool", "night_shift"],
 )
 def test_an_example_that_lacks_something_says_so_in_one_line(command: tuple[str, ...], words: str) -> None:
     done = subprocess.run(
