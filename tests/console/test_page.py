@@ -221,13 +221,13 @@ async def test_a_question_is_answered_by_a_button_and_whoever_asked_has_the_answ
         await expect(card.locator(".choices button")).to_have_text(asked["choices"])
         assert await visit.overflow_px() == 0
         await card.get_by_role("button", name="let it run").click()
-        await expect(card).to_contain_text("You answered: let it run")
+        await expect(card).to_contain_text("You answered: let it run (the first answer in time counts)")
         await expect(card.locator(".choices")).to_have_count(0)
         answer = client.get(f"/api/questions/{id}?wait=20").raise_for_status().json()["answer"]
     assert (answer["choice"], answer["by"]) == ("let it run", "user:admin")
     await visit.page.reload()
     await visit.open_mailbox()
-    await expect(card).to_contain_text("You answered: let it run")
+    await expect(card).to_contain_text("You answered: let it run (the first answer in time counts)")
 
 
 async def test_a_strangers_label_makes_no_buttons_nor_does_a_question_whose_time_is_over(

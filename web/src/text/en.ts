@@ -164,7 +164,7 @@ export const en = {
   acknowledge: "Acknowledge",
   acknowledging: "Acknowledging…",
   choices: "Answers to choose from",
-  youAnswered: (answer: string) => `You answered: ${answer}`,
+  youAnswered: (answer: string) => `You answered: ${answer} (the first answer in time counts)`,
   answerTimeOver: "The time to answer is over.",
   receipts: "Receipts",
   mailFrom: (from: string) => `Message from ${from}`,

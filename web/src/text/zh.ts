@@ -154,7 +154,7 @@ export const zh: Texts = {
   acknowledge: "确认收到",
   acknowledging: "正在确认…",
   choices: "可选的回答",
-  youAnswered: (answer) => `你的回答：${answer}`,
+  youAnswered: (answer) => `你的回答：${answer}（以期限内最先到达的回答为准）`,
   answerTimeOver: "回答时间已过。",
   receipts: "回执",
   mailFrom: (from) => `来自 ${from} 的消息`,
