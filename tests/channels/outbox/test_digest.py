@@ -34,7 +34,7 @@ def test_who_has_a_place_of_its_own_is_in_none() -> None:
     assert fits_a_digest(plain, 2048)
     for other in (
         message("x", priority=8), message("x", thread="t"), message([{"type": "text", "text": "x"}]),
-        message("x" * 2000),
+        message("x" * 2000), message("Stop?", labels={"question": "m"}), message("x", labels={"choices": '["yes"]'}),
     ):  # fmt: skip
         assert not fits_a_digest(other, 2048)
 

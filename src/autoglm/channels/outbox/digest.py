@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from autoglm.channels.choices import CHOICES
 from autoglm.channels.outbox.lane import URGENT
 from autoglm.channels.pieces import utf8_bytes
+from autoglm.channels.questions import QUESTION
 from autoglm.core.envelope import Envelope, text_of
 
 DIGEST = "digest"
@@ -16,11 +18,12 @@ _LARGEST_SHARE = 0.5
 
 
 def fits_a_digest(envelope: Envelope, digest_bytes: int) -> bool:
-    """Plain, not urgent, in no conversation, and short."""
+    """Plain, not urgent, in no conversation, and short; no question, whose buttons and answers are its own."""
     return (
         isinstance(envelope.content, str)
         and envelope.priority < URGENT
         and envelope.thread is None
+        and not envelope.labels.keys() & {QUESTION, CHOICES}
         and utf8_bytes(line_of(envelope)) <= digest_bytes * _LARGEST_SHARE
     )
 
