@@ -6,6 +6,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from autoglm.channels.channel import Limits
 from autoglm.channels.delivery import Words, accepted, delivered, permanent
 from autoglm.channels.intake import Intake, is_agreement
 from autoglm.channels.questions import NewQuestion, Questions
@@ -225,6 +226,19 @@ async def test_a_message_in_parts_has_arrived_when_all_of_them_have(tmp_path: Pa
         assert await ended(hub, id) == ["accepted", "sent"]
         await inbox.report("t-2", delivered())
         assert await ended(hub, id) == ["accepted", "sent", "delivered"]
+
+
+async def test_of_a_message_that_failed_in_part_no_further_part_goes_out(tmp_path: Path) -> None:
+    """As after a restart: somebody may have sent it again by now."""
+    channel = ScriptedChannel(Limits(windows=((1, 1.0),), parallel=1), piece_bytes=20)
+    async with desk(tmp_path, "", c=channel) as hub:
+        channel.answers.append(accepted("t-1"))
+        long = Envelope(id="long", from_="user:a", to="channel:c/bob", content="x" * 24)
+        await hub.mailbox.send(long, sender="user:a")
+        assert await hub.store.log.next(*ticket_record("c", "t-1", "long").subjects, after=0, timeout_s=5.0)
+        await intake(hub).report("t-1", permanent("4", Words("no such number", "空号")))
+        assert await ended(hub, "long") == ["accepted", "failed"]
+        assert len(channel.tried) == 1
 
 
 @pytest.mark.parametrize("tickets", [("", "t-2"), ("t-1", ""), ("t-1", "t-1")])

@@ -235,8 +235,10 @@ class Carrier:
                 await self._settle(lane, letter, delivery, [])
 
     async def _has_ended(self, letter: Letter) -> bool:
-        """Its time is over, which the mailbox writes down, or was over when a wrong clock said so."""
-        if letter.envelope.expires_at is None:  # it ends here only, and nothing is read
+        """Its time is over, which the mailbox writes down, or was over when a wrong clock said so; or the vendor has
+        reported that a part will not arrive.
+        """
+        if letter.envelope.expires_at is None and letter.tried.parts == 0:  # it ends here only, and nothing is read
             return False
         return has_expired(letter) or any(ends_sending(step) for step in await self._ends.steps(letter.envelope.id))
 
