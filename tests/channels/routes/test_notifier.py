@@ -383,6 +383,26 @@ equal = ["hall"]
     assert texts == ["No power", "Press in hall 2", "[已恢复 / resolved]\nPower", "Press again"]
 
 
+async def test_while_the_fire_goes_on_others_are_mute_though_the_flood_is_over(tmp_path: Path) -> None:
+    config = """
+[[route]]
+name = "r"
+to = ["user:alice"]
+[[inhibit]]
+name = "grave"
+while = { min_priority = 8 }
+mute = { labels = { what = "press" } }
+"""
+    async with desk(tmp_path, config) as hub:
+        for text in ("Fire", "Flood"):
+            await hub.closed(await hub.raise_event(text, kind="alert", priority=8))
+        await hub.closed(await hub.raise_event("Flood", kind="alert", state="resolved"))
+        muted = Event(content="Press", from_="device:a", kind="alert", labels={"what": "press"})
+        assert hub.notifier.decide(muted).inhibited_by == "grave"
+        await hub.closed(await hub.raise_event("All is well", kind="alert", state="resolved"))
+        assert hub.notifier.decide(muted).inhibited_by == ""
+
+
 async def test_a_silence_is_silent_until_it_ends(tmp_path: Path) -> None:
     async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
         new = NewSilence(labels={"line": "3"}, until=now_ms() + 60_000, comment="maintenance")

@@ -96,7 +96,7 @@ class Notifier:
         self._members = members
         self.silences = Silences(keyvalue)
         self.notices = Notices(store, mailbox)
-        self._firing: OrderedDict[str, Event] = OrderedDict()
+        self._firing: OrderedDict[tuple[str, str], Event] = OrderedDict()
         self._cases = Cases(store, self.notices, people=self._people, members=members)
         self._backlog = Backlog(store, self._cases)
         self._bookmark = Bookmark(keyvalue, "notifier/cursor", self._cursor)
@@ -312,11 +312,15 @@ class Notifier:
     def _note_firing(self, event: Event) -> None:
         if event.kind != "alert":
             return
-        self._firing.pop(event.alert_key, None)
-        if event.state == "firing":
-            self._firing[event.alert_key] = event
+        key = (event.alert_key, event.words_key)
+        known = self._firing.pop(key, None)
+        if not event.is_over:
+            self._firing[key] = event
             while len(self._firing) > MAX_FIRING:
                 self._firing.popitem(last=False)
+        elif known is None and not event.labels:  # it names none, and is for all of its sender's, as `words_ended` says
+            for other in [other for other in self._firing if other[0] == event.alert_key]:
+                del self._firing[other]
 
 
 def _outcome(decision: Decision) -> str:
