@@ -361,6 +361,36 @@ to = ["user:bob"]
             assert (await hub.closed(id)).acknowledged_by == "user:carol"
 
 
+async def test_who_acknowledges_what_repeats_two_alerts_acknowledges_both(tmp_path: Path) -> None:
+    then = 'then = [{ after_s = 500, to = ["user:boss"] }]\n'
+    config = f"""
+[[route]]
+name = "named"
+to = ["user:alice"]
+match = {{ addressees = ["user:*"] }}
+goes_on = true
+{then}
+[[route]]
+name = "urgent"
+to = ["user:bob"]
+match = {{ min_priority = 7 }}
+{then}
+"""
+    async with desk(tmp_path, config) as hub:
+        press: dict[str, Any] = {"kind": "alert", "labels": {"press": "7"}}
+        ids = [
+            await hub.raise_event(to="user:alice", priority=5, **press), await hub.raise_event(priority=8, **press)
+        ]  # fmt: skip
+        await hub.has_mail("user:alice")
+        await hub.has_mail("user:bob")
+        ids.append(await hub.raise_event(to="user:alice", priority=8, **press))
+        account = await hub.account(ids[2], lambda account: account.repeats)
+        assert {one.notice.to for one in account.notices} == {"user:alice", "user:bob"}
+        await hub.notifier.acknowledge(ids[2], by="user:carol")
+        for id in ids:
+            assert (await hub.closed(id)).acknowledged_by == "user:carol"
+
+
 async def test_while_one_alert_fires_others_are_mute(tmp_path: Path) -> None:
     config = """
 [[route]]

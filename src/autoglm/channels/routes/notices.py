@@ -58,6 +58,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _decode = msgspec.json.Decoder(Notice).decode
+_decode_ids = msgspec.json.Decoder(list[str]).decode
 _receipt = msgspec.json.Decoder(Receipt).decode
 
 
@@ -128,16 +129,15 @@ class Notices:
         record = await self._log.get(f"ack {id}")
         return "" if record is None else record.body.decode()
 
-    async def note_repeat(self, id: str, first: str) -> None:
-        """An event tells of an alert that people are told of already, by the event `first`."""
-        await self._log.append(
-            NewRecord(id=f"repeat {id}", digest=b"repeat", subjects=("repeats",), body=first.encode())
-        )
+    async def note_repeat(self, id: str, firsts: Sequence[str]) -> None:
+        """An event tells of an alert that people are told of already, by the events `firsts`, at most one a route."""
+        body = msgspec.json.encode(firsts)
+        await self._log.append(NewRecord(id=f"repeat {id}", digest=b"repeat", subjects=("repeats",), body=body))
 
-    async def repeated_by(self, id: str) -> str:
-        """The event whose messages are also about this one; empty where it has its own."""
+    async def repeated_by(self, id: str) -> list[str]:
+        """The events whose messages are also about this one; none where it has its own."""
         record = await self._log.get(f"repeat {id}")
-        return "" if record is None else record.body.decode()
+        return [] if record is None else _decode_ids(record.body)
 
     async def progress(self, notices: Sequence[Notice]) -> Progress:
         furthest, alive, by = 0, 0, ""

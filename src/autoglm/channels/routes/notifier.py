@@ -194,8 +194,8 @@ class Notifier:
 
     async def _told(self, id: str) -> "_Told":
         ids = [id]
-        while (first := await self.notices.repeated_by(ids[-1])) and first not in ids:
-            ids.append(first)  # on another route, that one may itself repeat an earlier one
+        for known in ids:  # it grows: on another route, an earlier one may itself repeat one
+            ids += [first for first in await self.notices.repeated_by(known) if first not in ids]
         found = {notice.message: notice for one in ids for notice in await self.notices.of_event(one)}
         by = [await self.notices.acknowledged_by(one) for one in ids]
         return _Told(list(found.values()), any(map(self._cases.is_open, ids)), next(filter(None, by), ""), ids[1:])
@@ -279,8 +279,8 @@ class Notifier:
         words = await words_ended(self._log, event) if event.is_over else ""
         decision = self.decide(event)
         repeated = [] if event.is_over or earlier else [self._repeated(name, event) for name in decision.routes]
-        if first := next(filter(None, repeated), ""):
-            await self.notices.note_repeat(event.id, first)
+        if firsts := list(dict.fromkeys(filter(None, repeated))):
+            await self.notices.note_repeat(event.id, firsts)
         self._note_firing(event)
         self._count(event, "repeated" if repeated and all(repeated) else _outcome(decision))
         names = {*decision.routes, *(notice.route for notice in earlier)}
