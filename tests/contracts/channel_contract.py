@@ -5,7 +5,7 @@ import random
 import re
 import tracemalloc
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import msgspec
@@ -16,6 +16,7 @@ from autoglm.channels.channel import Cannot, Channel
 from autoglm.channels.delivery import Delivery
 from autoglm.channels.pieces import Measure, utf8_bytes
 from autoglm.core.envelope import Envelope, check_texts
+from autoglm.core.ports import KeyValue
 from fakes.vendor import Fault
 
 HUGE_BYTES = 10_000_000
@@ -34,6 +35,10 @@ def message(content: Any = "The press is down.", **fields: Any) -> Envelope:
 async def no_blob(sha256: str) -> bytes | None:
     """For the Resources of a channel that reads none."""
     return None
+
+
+NO_STORE = cast(KeyValue, object())
+"""For the Resources of a channel that does not come to use it."""
 
 
 class Rig:

@@ -3,16 +3,17 @@
 import hashlib
 import hmac
 import re
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta, timezone
 from typing import Annotated
 
+import msgspec
 from pydantic import Field, SecretStr
 
-from autoglm.channels.channel import Cannot, HookCall, Inbox, no_target
+from autoglm.channels.channel import Cannot, HookCall, Inbox, Resources, no_target
 from autoglm.channels.delivery import Words, permanent, too_large
+from autoglm.channels.kept import Kept
 from autoglm.channels.pieces import cut, utf16_units
 from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.wording import in_words
@@ -26,7 +27,8 @@ NUMBER_PATTERN = r"^\+[1-9][0-9]{6,14}$"
 Number = Annotated[str, Field(pattern=NUMBER_PATTERN)]
 NumberName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
 _is_number = re.compile(NUMBER_PATTERN).fullmatch
-_KEPT_TICKETS = 10_000
+_NUMBERS = 10_000
+"""Of more, replies from those that were written to longest ago name no message."""
 FORM_BYTES = 8_000
 """Of a template's own variables: far more than one SMS holds. They go in the query at Aliyun."""
 _PIECES = 10
@@ -89,32 +91,38 @@ def nothing_to_send() -> Cannot:
     return Cannot(permanent("empty", words))
 
 
+class LastMessage(msgspec.Struct, frozen=True):
+    """To one number."""
+
+    target: str
+    ticket: str
+    version: int = 1
+
+
 class Replies:
     """SMS that come in. A reply names no message: it is taken for an answer to the last one to its number."""
 
-    def __init__(self, settings: SmsSettings) -> None:
+    def __init__(self, settings: SmsSettings, resources: Resources) -> None:
+        assert resources.keyvalue is not None, "the last messages are kept there"
         self._settings = settings
-        self._last: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._last = Kept(resources.keyvalue, f"sms/last/{settings.name}/", LastMessage, most=_NUMBERS)
 
-    def remember(self, number: str, target: str, ticket: str) -> None:
-        """The last message to the number went to this target, under this ticket. Forgotten at a restart."""
-        self._last.pop(number, None)
-        self._last[number] = (target, ticket)
-        if len(self._last) > _KEPT_TICKETS:
-            self._last.popitem(last=False)
+    async def remember(self, number: str, target: str, ticket: str) -> None:
+        """The last message to the number went to this target, under this ticket."""
+        await self._last.put(number, LastMessage(target, ticket))
 
     async def take(self, inbox: Inbox, *, number: str, text: str, vendor_id: str, time_ms: int) -> None:
         """number: in E.164. vendor_id: what makes it the same SMS when it comes again. Raises HubError."""
-        target, ticket = self._last.get(number) or (self._settings.name_of(number), "")
+        last = await self._last.get(number) or LastMessage(self._settings.name_of(number), "")
         name = self._settings.name
         digest = hashlib.sha256(f"{name}\0{number}\0{vendor_id}".encode("utf-8", "replace")).hexdigest()
         envelope = Envelope(
             id=f"sms-{digest[:48]}",
-            from_=f"channel:{name}/{target}",
+            from_=f"channel:{name}/{last.target}",
             to=self._settings.incoming_to,
             content=text,
             timestamp=time_ms,
-            reply_to=await inbox.message_of(ticket) if ticket else None,
+            reply_to=await inbox.message_of(last.ticket) if last.ticket else None,
         )
         with suppress(DuplicateId):  # taken before, as the answer to an earlier message
             await inbox.take(envelope)

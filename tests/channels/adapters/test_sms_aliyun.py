@@ -17,8 +17,11 @@ from autoglm.channels.adapters.sms_aliyun.signature import canonical_query, sign
 from autoglm.channels.channel import Cannot, HookCall, Resources
 from autoglm.channels.pieces import utf16_units
 from autoglm.channels.settings import parse_channel
+from autoglm.core.clock import now_ms
 from autoglm.core.errors import StorageFull
-from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
+from autoglm.core.ports import KeyValue
+from channels.clock import Clock
+from contracts.channel_contract import NO_STORE, ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
 from fakes.sms_aliyun import KEY_ID, KEY_SECRET, OTHER_TEMPLATE, SIGN_NAME, TEMPLATE, AliyunSms
 from fakes.vendor import HTTP_FAULTS
@@ -26,7 +29,7 @@ from fakes.vendor import HTTP_FAULTS
 TOKEN = "a-long-token-of-ours"
 
 
-def channel(url: str = "http://x.example", **fields: Any) -> SmsAliyun:
+def channel(url: str = "http://x.example", keyvalue: KeyValue = NO_STORE, **fields: Any) -> SmsAliyun:
     settings = parse_channel(
         {
             "name": "sms", "kind": "sms-aliyun", "base_url": url, "access_key_id": KEY_ID,
@@ -36,7 +39,7 @@ def channel(url: str = "http://x.example", **fields: Any) -> SmsAliyun:
         }
     )  # fmt: skip
     assert isinstance(settings, SmsAliyunSettings)
-    return SmsAliyun(settings, Resources("sms", no_blob))
+    return SmsAliyun(settings, Resources("sms", no_blob, keyvalue))
 
 
 @pytest.fixture
@@ -46,8 +49,8 @@ def vendor() -> Iterator[AliyunSms]:
 
 
 @pytest.fixture
-async def rig(vendor: AliyunSms) -> AsyncIterator[Rig]:
-    made = channel(vendor.url)
+async def rig(vendor: AliyunSms, keyvalue: KeyValue) -> AsyncIterator[Rig]:
+    made = channel(vendor.url, keyvalue)
     yield Rig(
         made, target="alice", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(KEY_SECRET, KEY_ID), limit=200, measure=utf16_units,
@@ -89,9 +92,9 @@ async def test_a_clock_that_is_wrong_is_told(vendor: AliyunSms, rig: Rig, monkey
     assert "clock" in found.reason.en
 
 
-async def test_a_code_with_http_200_is_a_failure_and_names_its_window() -> None:
+async def test_a_code_with_http_200_is_a_failure_and_names_its_window(keyvalue: KeyValue) -> None:
     with AliyunSms(per_number=1) as vendor:
-        made = channel(vendor.url)
+        made = channel(vendor.url, keyvalue)
         (parcel,) = made.compose(message(), "alice")
         found = [await made.send(parcel, "k") for _ in range(2)]
         await made.aclose()
@@ -174,8 +177,8 @@ def test_limits_are_a_numbers_own() -> None:
     assert channel(per_minute=7).limits("alice").windows == ((7, 60.0),)
 
 
-async def test_a_template_may_have_more_variables(vendor: AliyunSms) -> None:
-    made = channel(vendor.url, template_code=OTHER_TEMPLATE, template_params={"name": "{text}!", "line": "3"})
+async def test_a_template_may_have_more_variables(vendor: AliyunSms, keyvalue: KeyValue) -> None:
+    made = channel(vendor.url, keyvalue, template_code=OTHER_TEMPLATE, template_params={"name": "{text}!", "line": "3"})
     (parcel,) = made.compose(message("停 {text}"), "alice")
     assert (await made.send(parcel, "k")).outcome == "accepted"
     assert json.loads(vendor.sent[0]["TemplateParam"]) == {"name": "停 {text}!", "line": "3"}
@@ -232,7 +235,7 @@ async def test_a_failure_loses_no_receipt_and_holds_up_no_other(
     assert {ticket for ticket, _ in inbox.reported} == set(vendor.statuses)
 
 
-async def test_few_messages_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_few_messages_are_waited_for(keyvalue: KeyValue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receipts, "WAITING", 10)
     asked: list[str] = []
 
@@ -240,10 +243,10 @@ async def test_few_messages_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
         asked.append(sent.ticket)
 
     monkeypatch.setattr(receipts, "FIRST_ASK_S", 0.001)
-    waiting = Receipts("sms", ask)
+    waiting = Receipts(Resources("sms", no_blob, keyvalue), ask)
     for number in range(100):
-        waiting.expect(Sent(str(number), "1", "20260131"))
-    assert (len(waiting._waiting), len(waiting._due) <= 21) == (10, True)
+        await waiting.expect(Sent(str(number), "1", now_ms()))
+    assert (len(await keyvalue.list("sms/")), len(waiting._due) <= 21) == (10, True)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waiting.run, KeptInbox())
         await until(lambda: len(asked) >= 10)
@@ -251,19 +254,79 @@ async def test_few_messages_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     assert set(asked) == {str(number) for number in range(90, 100)}
 
 
-async def test_a_message_is_not_asked_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_message_is_not_asked_for_for_ever(keyvalue: KeyValue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(receipts, "FIRST_ASK_S", 0.001)
     monkeypatch.setattr(receipts, "_GIVE_UP_S", 0.01)
 
     async def ask(sent: Sent) -> None:
         return None
 
-    waiting = Receipts("sms", ask)
-    waiting.expect(Sent("1", "1", "20260131"))
+    waiting = Receipts(Resources("sms", no_blob, keyvalue), ask)
+    await waiting.expect(Sent("1", "1", now_ms()))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(waiting.run, KeptInbox())
-        await until(lambda: not waiting._waiting)
+        await until(lambda: "1" not in waiting._waiting)
         tasks.cancel_scope.cancel()
+    assert await keyvalue.list("sms/") == []
+
+
+@pytest.mark.parametrize("off_s", [60, 4 * 86_400])
+async def test_a_restart_goes_on_asking(vendor: AliyunSms, keyvalue: KeyValue, clock: Clock, off_s: int) -> None:
+    """Also for what is very old: the network may have reported while the hub was off."""
+    before, inbox = channel(vendor.url, keyvalue), KeptInbox()
+    found = [await before.send(parcel, "k") for parcel in before.compose(message("x" * 300), "alice")]
+    await before.aclose()
+    vendor.statuses |= {found[0].ticket: (2, "MK:0001"), found[1].ticket: (3, "DELIVERED")}
+    clock.set_by_s(off_s)
+    made = channel(vendor.url, keyvalue)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(made.run, inbox)
+        await until(lambda: len(inbox.reported) == 2)
+        tasks.cancel_scope.cancel()
+    told = {(ticket, delivery.outcome, delivery.code) for ticket, delivery in inbox.reported}
+    assert told == {(found[0].ticket, "permanent", "MK:0001"), (found[1].ticket, "delivered", "")}
+    assert await keyvalue.list("sms/waiting/") == []
+    await made.aclose()
+
+
+async def test_a_restart_without_a_network_asks_again_however_old_a_message_is(
+    vendor: AliyunSms, keyvalue: KeyValue, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts, "pause_s", lambda *times: 0.001)
+    before, inbox = channel(vendor.url, keyvalue), KeptInbox()
+    (parcel,) = before.compose(message(), "alice")
+    ticket = (await before.send(parcel, "k")).ticket
+    await before.aclose()
+    vendor.statuses[ticket] = (2, "MK:0001")
+    vendor.faults.append("cut")
+    clock.set_by_s(4 * 86_400)
+    made = channel(vendor.url, keyvalue)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(made.run, inbox)
+        await until(lambda: not vendor.faults and made._receipts._due)
+        assert inbox.reported == []
+        clock.pass_s(1_800)
+        await until(lambda: inbox.reported)
+        tasks.cancel_scope.cancel()
+    await made.aclose()
+
+
+async def test_it_is_asked_for_by_the_day_on_which_it_was_sent(
+    vendor: AliyunSms, keyvalue: KeyValue, clock: Clock
+) -> None:
+    clock.set_by_s(1_769_875_190 - time.time())  # 23:59:50 of 31 January in China
+    before = channel(vendor.url, keyvalue)
+    (parcel,) = before.compose(message(), "alice")
+    await before.send(parcel, "k")
+    await before.aclose()
+    clock.set_by_s(3_600)
+    made = channel(vendor.url, keyvalue)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(made.run, KeptInbox())
+        await until(lambda: vendor.asked)
+        tasks.cancel_scope.cancel()
+    assert vendor.asked[0]["SendDate"] == "20260131"
+    await made.aclose()
 
 
 # --- pushed -------------------------------------------------------------------------------------------
@@ -282,7 +345,7 @@ def report(ticket: str, success: object, code: str = "DELIVERED") -> dict[str, o
     }  # fmt: skip
 
 
-async def test_pushed_reports_settle_messages(vendor: AliyunSms, rig: Rig) -> None:
+async def test_pushed_reports_settle_messages(keyvalue: KeyValue, rig: Rig) -> None:
     inbox = KeptInbox()
     (found,) = await rig.send(message())
     assert isinstance(rig.channel, SmsAliyun)
@@ -290,7 +353,7 @@ async def test_pushed_reports_settle_messages(vendor: AliyunSms, rig: Rig) -> No
     assert json.loads(reply.body)["code"] == 0
     told = [(ticket, delivery.outcome, delivery.code) for ticket, delivery in inbox.reported]
     assert told == [(found.ticket, "delivered", ""), ("other", "permanent", "UNDELIV")]
-    assert rig.channel._receipts._waiting == {}
+    assert await keyvalue.list("sms/waiting/") == []
 
 
 async def test_a_reply_answers_the_last_message_to_its_number(vendor: AliyunSms, rig: Rig) -> None:
@@ -311,6 +374,20 @@ async def test_a_reply_answers_the_last_message_to_its_number(vendor: AliyunSms,
     assert (second.from_, second.reply_to) == ("channel:sms/+85299999999", None)
 
 
+async def test_a_reply_after_a_restart_answers_the_last_message_to_its_number(
+    vendor: AliyunSms, keyvalue: KeyValue
+) -> None:
+    before, inbox = channel(vendor.url, keyvalue, any_number=True), KeptInbox()
+    for target in ("alice", "+8613800138000"):
+        (parcel,) = before.compose(message(), target)
+        inbox.messages[(await before.send(parcel, "k")).ticket] = f"to-{target[:1]}"
+    await before.aclose()
+    up = {"phone_number": "13800138000", "send_time": "2026-01-31 08:00:00", "content": "知道了", "sequence_id": 1}
+    made = channel(vendor.url, keyvalue, any_number=True)
+    await made.hook(call([up]), inbox)
+    assert [(taken.from_, taken.reply_to) for taken in inbox.taken] == [("channel:sms/+8613800138000", "to-+")]
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -322,11 +399,13 @@ async def test_a_push_that_is_none_is_told(body: object, status: int) -> None:
     assert (await channel().hook(call(body), KeptInbox())).status == status
 
 
-async def test_an_entry_that_can_never_be_stored_holds_up_no_other() -> None:
+async def test_an_entry_that_can_never_be_stored_holds_up_no_other(keyvalue: KeyValue) -> None:
     """Else Aliyun would push the whole call again, for ever."""
     inbox = KeptInbox()
     up = {"phone_number": "13800138000", "send_time": "2026-01-31 08:00:00", "content": "知道了", "sequence_id": 1}
-    reply = await channel().hook(call([{**up, "phone_number": "no\nnumber"}, up, report("1", True)]), inbox)
+    reply = await channel(keyvalue=keyvalue).hook(
+        call([{**up, "phone_number": "no\nnumber"}, up, report("1", True)]), inbox
+    )
     assert (reply.status, [taken.content for taken in inbox.taken], len(inbox.reported)) == (200, ["知道了"], 1)
 
 
@@ -337,11 +416,11 @@ async def test_a_forged_push_is_refused(token: str) -> None:
     assert inbox.reported == []
 
 
-async def test_a_report_that_could_not_be_kept_is_not_confirmed() -> None:
+async def test_a_report_that_could_not_be_kept_is_not_confirmed(keyvalue: KeyValue) -> None:
     inbox = KeptInbox()
     inbox.refusal = StorageFull("/data")
     with pytest.raises(StorageFull):
-        await channel().hook(call([report("1", True)]), inbox)
+        await channel(keyvalue=keyvalue).hook(call([report("1", True)]), inbox)
 
 
 def test_no_secret_is_shown() -> None:

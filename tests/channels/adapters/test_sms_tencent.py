@@ -18,13 +18,14 @@ from autoglm.channels.pieces import utf16_units
 from autoglm.channels.settings import parse_channel
 from autoglm.core.envelope import Envelope, encode_envelope
 from autoglm.core.errors import InvalidField, StorageFull, StoreBroken, UnknownRecipient
-from contracts.channel_contract import ChannelContract, KeptInbox, Rig, message, no_blob
+from autoglm.core.ports import KeyValue
+from contracts.channel_contract import NO_STORE, ChannelContract, KeptInbox, Rig, message, no_blob
 from eventually import until
 from fakes.sms_tencent import APP, SECRET_ID, SECRET_KEY, SIGN_NAME, TencentSms
 from fakes.vendor import HTTP_FAULTS
 
 
-def channel(url: str = "http://x.example", **fields: Any) -> SmsTencent:
+def channel(url: str = "http://x.example", keyvalue: KeyValue = NO_STORE, **fields: Any) -> SmsTencent:
     settings = parse_channel(
         {
             "name": "sms", "kind": "sms-tencent", "base_url": url, "secret_id": SECRET_ID, "secret_key": SECRET_KEY,
@@ -33,7 +34,7 @@ def channel(url: str = "http://x.example", **fields: Any) -> SmsTencent:
         }
     )  # fmt: skip
     assert isinstance(settings, SmsTencentSettings)
-    return SmsTencent(settings, Resources("sms", no_blob))
+    return SmsTencent(settings, Resources("sms", no_blob, keyvalue))
 
 
 @pytest.fixture
@@ -43,8 +44,8 @@ def vendor() -> Iterator[TencentSms]:
 
 
 @pytest.fixture
-async def rig(vendor: TencentSms) -> AsyncIterator[Rig]:
-    made = channel(vendor.url)
+async def rig(vendor: TencentSms, keyvalue: KeyValue) -> AsyncIterator[Rig]:
+    made = channel(vendor.url, keyvalue)
     yield Rig(
         made, target="alice", texts=lambda: vendor.texts, misbehave=vendor.faults.append, stop=vendor.__exit__,
         secrets=(SECRET_KEY, SECRET_ID), limit=200, measure=utf16_units,
@@ -91,9 +92,9 @@ async def test_a_clock_that_is_wrong_is_told(vendor: TencentSms, rig: Rig, monke
     assert "clock" in found.reason.en
 
 
-async def test_a_code_with_http_200_is_a_failure() -> None:
+async def test_a_code_with_http_200_is_a_failure(keyvalue: KeyValue) -> None:
     with TencentSms(per_number=1) as vendor:
-        made = channel(vendor.url)
+        made = channel(vendor.url, keyvalue)
         (parcel,) = made.compose(message(), "alice")
         found = [await made.send(parcel, "k") for _ in range(2)]
         await made.aclose()
@@ -189,9 +190,9 @@ async def test_statuses_and_replies_are_pulled(vendor: TencentSms, rig: Rig) -> 
     assert (second.from_, second.reply_to) == ("channel:sms/+85299999999", None)
 
 
-async def test_a_reply_is_from_the_address_that_was_written_to(vendor: TencentSms) -> None:
+async def test_a_reply_is_from_the_address_that_was_written_to(vendor: TencentSms, keyvalue: KeyValue) -> None:
     """Else it would not count as its answer."""
-    made = channel(vendor.url, any_number=True)
+    made = channel(vendor.url, keyvalue, any_number=True)
     inbox = KeptInbox()
     for target in ("alice", "+8613800138000"):
         (parcel,) = made.compose(message(), target)
@@ -203,6 +204,36 @@ async def test_a_reply_is_from_the_address_that_was_written_to(vendor: TencentSm
         await until(lambda: inbox.taken)
         tasks.cancel_scope.cancel()
     assert (inbox.taken[0].from_, inbox.taken[0].reply_to) == ("channel:sms/+8613800138000", "to-+")
+    await made.aclose()
+
+
+async def test_a_reply_after_a_restart_answers_the_last_message_to_its_number(
+    vendor: TencentSms, keyvalue: KeyValue
+) -> None:
+    before, inbox = channel(vendor.url, keyvalue), KeptInbox()
+    for id in ("m-1", "m-2"):
+        (parcel,) = before.compose(message(), "alice")
+        inbox.messages[(await before.send(parcel, "k")).ticket] = id
+    await before.aclose()
+    vendor.replies += [reply("知道了")]
+    made = channel(vendor.url, keyvalue)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(made.run, inbox)
+        await until(lambda: inbox.taken)
+        tasks.cancel_scope.cancel()
+    assert [(taken.from_, taken.reply_to) for taken in inbox.taken] == [("channel:sms/alice", "m-2")]
+    await made.aclose()
+
+
+@pytest.mark.parametrize(("pull", "count"), [("all", 1), ("statuses", 0)])
+async def test_only_what_a_reply_may_be_for_is_noted(
+    vendor: TencentSms, keyvalue: KeyValue, pull: str, count: int
+) -> None:
+    made = channel(vendor.url, keyvalue, pull=pull)
+    (parcel,) = made.compose(message(), "alice")
+    for _ in range(3):
+        await made.send(parcel, "k")
+    assert len(await keyvalue.list("sms/")) == count
     await made.aclose()
 
 

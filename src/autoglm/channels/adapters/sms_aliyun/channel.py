@@ -26,6 +26,7 @@ from autoglm.channels.sms import CHINA, FORM_BYTES, PushedSmsSettings, Replies, 
 from autoglm.channels.vendor_json import vendor_map, vendor_value
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status
 from autoglm.channels.wording import checked_size
+from autoglm.core.clock import now_ms
 from autoglm.core.envelope import Envelope, JsonPart
 
 log = structlog.get_logger(__name__)
@@ -81,8 +82,8 @@ class SmsAliyun:
     def __init__(self, settings: SmsAliyunSettings, resources: Resources) -> None:
         self._settings = settings
         self._web = Web()
-        self._receipts = Receipts(resources.name, self._ask)
-        self._replies = Replies(settings)
+        self._receipts = Receipts(resources, self._ask)
+        self._replies = Replies(settings, resources)
 
     def limits(self, target: str) -> Limits:
         settings = self._settings
@@ -127,16 +128,16 @@ class SmsAliyun:
         if body.get("Code") != "OK":
             return _refusal(answer, body)
         ticket = str(body.get("BizId", ""))
-        if ticket:
-            self._replies.remember(self._settings.number_of(parcel.target), parcel.target, ticket)
-            if self._settings.poll:
-                self._receipts.expect(Sent(ticket, number, f"{datetime.now(CHINA):%Y%m%d}"))
+        if ticket and self._settings.hook_token is not None:
+            await self._replies.remember(self._settings.number_of(parcel.target), parcel.target, ticket)
+        if ticket and self._settings.poll:
+            await self._receipts.expect(Sent(ticket, number, now_ms()))
         return accepted(ticket)
 
     async def check(self) -> Health:
         """Asks what was sent to a number of nobody's today."""
         try:
-            answer = await self._details(Sent("", "13000000000", f"{datetime.now(CHINA):%Y%m%d}"))
+            answer = await self._details(Sent("", "13000000000", now_ms()))
         except NoAnswer as error:
             return Health(ok=False, reason=error.delivery.reason, code=error.delivery.code)
         body = vendor_map(answer.body)
@@ -177,7 +178,7 @@ class SmsAliyun:
         ticket = entry["biz_id"]
         arrived = entry.get("success") in (True, "true")
         await inbox.report(ticket, delivered(ticket) if arrived else not_delivered(str(entry.get("err_code", ""))))
-        self._receipts.settle(ticket)
+        await self._receipts.settle(ticket)
 
     async def _replied(self, entry: Mapping[str, Any], inbox: Inbox) -> None:
         at = _time_ms(entry.get("send_time"))

@@ -77,7 +77,7 @@ class SmsTencent:
         self._settings = settings
         self._name = resources.name
         self._web = Web()
-        self._replies = Replies(settings)
+        self._replies = Replies(settings, resources)
 
     def limits(self, target: str) -> Limits:
         settings = self._settings
@@ -127,8 +127,8 @@ class SmsTencent:
         if code != "Ok":
             return of_code(code)
         ticket = str(entries[0].get("SerialNo", ""))
-        if ticket:
-            self._replies.remember(parcel.body["PhoneNumberSet"][0], parcel.target, ticket)
+        if ticket and self._settings.pull == "all":
+            await self._replies.remember(parcel.body["PhoneNumberSet"][0], parcel.target, ticket)
         return accepted(ticket)
 
     async def check(self) -> Health:
