@@ -2,7 +2,6 @@
 
 import base64
 import importlib.util
-import json
 import logging
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -15,33 +14,13 @@ from autoglm.channels.channel import Cannot, Resources
 from autoglm.channels.settings import parse_channel
 from autoglm.core.errors import MissingExtra
 from contracts.channel_contract import ChannelContract, Rig, message
-from fakes.vendor import Fault, Vendor
-from scripted_model import Request, response
+from fakes.apprise_json import PASSWORD, JsonServer
 
-PASSWORD = "pass-word-of-the-service"
 needs_apprise = pytest.mark.skipif(
     importlib.util.find_spec("apprise") is None, reason="Apprise is not installed; pip install 'autoglm-hub[apprise]'"
 )
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise imports it
 BLOB = "f" * 64
-
-
-class JsonServer(Vendor):
-    """Takes what Apprise's JSON service posts, with a user."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bodies: list[dict[str, Any]] = []
-
-    def take(self, request: Request) -> bytes:
-        wanted = "Basic " + base64.b64encode(f"hub:{PASSWORD}".encode()).decode()
-        if request.headers.get("authorization") != wanted:
-            return response(401, {})
-        self.bodies.append(json.loads(request.body))
-        return response(200, {})
-
-    def refuse(self, fault: Fault) -> bytes:
-        return response({"throttled": 429, "transient": 503, "auth": 401}.get(fault, 400), {})
 
 
 async def blobs(sha256: str) -> bytes | None:
@@ -62,7 +41,7 @@ def server() -> Iterator[JsonServer]:
 
 @pytest.fixture
 def url(server: JsonServer) -> str:
-    return f"json://hub:{PASSWORD}@{server.url.removeprefix('http://')}/hook"
+    return server.apprise_url
 
 
 @pytest.fixture
@@ -70,7 +49,7 @@ async def rig(server: JsonServer, url: str) -> AsyncIterator[Rig]:
     tail = channel(url, timeout_s=2.0)
     assert (await tail.check()).ok  # loads all of Apprise's services, which takes its time
     yield Rig(
-        tail, target="desk", texts=lambda: [body["message"] for body in server.bodies],
+        tail, target="desk", texts=lambda: server.texts,
         misbehave=server.faults.append, stop=server.__exit__, secrets=(PASSWORD,), limit=2000,
         files=lambda: [request.body for request in server.requests],
     )  # fmt: skip
