@@ -237,12 +237,13 @@ async def test_a_form_that_wecom_does_not_take_fails_for_good(
 # --- texts ------------------------------------------------------------------------------------------
 
 
-async def test_markdown_has_its_own_limit(vendor: WeComRobots) -> None:
-    robot = channel(vendor, format="markdown_v2")
-    parcels = robot.compose(message("压" * 1365), "ops")
-    assert len(parcels) == 1
-    assert (await robot.send(parcels[0], "k")).outcome == "accepted"
-    assert len(robot.compose(message("压" * 1366), "ops")) == 2
+@pytest.mark.parametrize("form", ["markdown", "markdown_v2"])
+async def test_markdown_has_its_own_limit(vendor: WeComRobots, form: str) -> None:
+    robot, longest = channel(vendor, format=form), "压" * 1365 + "."  # 4,096 bytes
+    (parcel,) = robot.compose(message(longest), "ops")
+    assert (await robot.send(parcel, "k")).outcome == "accepted"
+    assert vendor.bodies == [{"msgtype": form, form: {"content": longest}}]
+    assert len(robot.compose(message(longest + "."), "ops")) == 2
     await robot.aclose()
 
 
