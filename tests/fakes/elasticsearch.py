@@ -23,8 +23,8 @@ _MAX_ID_BYTES = 512
 class FakeElasticsearch(Vendor):
     """`documents` has what is in the index, by _id, in order."""
 
-    def __init__(self, indexes: tuple[str, ...] = ("logs-autoglm-default",)) -> None:
-        super().__init__()
+    def __init__(self, indexes: tuple[str, ...] = ("logs-autoglm-default",), *, port: int = 0) -> None:
+        super().__init__(port=port)
         self.indexes = indexes
         self.documents: dict[str, dict[str, Any]] = {}
         self.item_faults: deque[tuple[int, str] | None] = deque()

@@ -29,14 +29,19 @@ HTTP_FAULTS: tuple[Fault, ...] = get_args(Fault)
 class Vendor:
     """`with Fake() as vendor:` listens at `vendor.url`. `vendor.faults` has what happens to the next requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, port: int = 0) -> None:
+        """port: where one listens that was stopped and comes back."""
         self.faults: deque[Fault] = deque()
-        self._server = ScriptedModel(self._behave)
+        self._server = ScriptedModel(self._behave, port=port)
         self._server.answer_to_get = self._get  # type: ignore[method-assign]  # a vendor's GETs are its own
 
     @property
+    def port(self) -> int:
+        return self._server.port
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def requests(self) -> list[Request]:

@@ -23,6 +23,7 @@ from autoglm.channels.settings import parse_channel
 from autoglm.channels.web import Answer
 from channels.outbox.office import Office, office
 from contracts.channel_contract import ChannelContract, Rig, message, no_blob
+from eventually import until
 from fakes.elasticsearch import API_KEY, PASSWORD, USER, FakeElasticsearch
 from fakes.vendor import HTTP_FAULTS
 
@@ -106,6 +107,14 @@ async def post_all(hub: Office, count: int) -> list[str]:
     return ids
 
 
+async def hurried(hub: Office) -> None:
+    """Until nothing waits: a lane whose attempts failed in turn would rest for half a minute."""
+    with anyio.fail_after(60.0):
+        while hub.outbox.states():
+            hub.outbox.hurry("logs")
+            await anyio.sleep(0.01)
+
+
 async def test_a_thousand_events_are_few_requests(vendor: FakeElasticsearch, tmp_path: Path) -> None:
     """16 by themselves; a slow disk has some go out before the others are there."""
     logs = channel(vendor)
@@ -142,13 +151,29 @@ async def test_those_of_a_request_that_was_cut_are_tried_again_and_there_once(
     async with office(tmp_path, (logs, logs._settings)) as hub:
         ids = [await hub.post(f"event {number}", "channel:logs/main") for number in range(100)]
         await hub.read(ids[-1])
-        with anyio.fail_after(60.0):
-            while hub.outbox.states():  # the fault of a full queue has the lane rest for half a minute
-                hub.outbox.hurry("logs")
-                await anyio.sleep(0.01)
+        await hurried(hub)
         assert {end.state for end in await hub.ends(*ids)} == {"delivered"}
     await logs.aclose()
     assert sorted(vendor.texts) == sorted(f"event {number}" for number in range(100))
+
+
+async def test_what_comes_while_it_is_down_is_kept_over_a_restart_and_there_once(tmp_path: Path) -> None:
+    with FakeElasticsearch() as vendor:
+        pass  # it is gone; its address is known
+    async with office(tmp_path, (gone := channel(vendor), gone._settings)) as hub:
+        ids = await post_all(hub, 100)
+        await hub.read(ids[-1])
+        await until(lambda: [(lane.waiting, lane.code) for lane in hub.outbox.states()] == [(100, "refused")])
+    await gone.aclose()
+    async with office(tmp_path, (logs := channel(vendor), logs._settings)) as hub:
+        await hub.settled_but(100)
+        with FakeElasticsearch(port=vendor.port) as back:
+            await hurried(hub)
+            ends = await hub.ends(*ids)
+    await logs.aclose()
+    assert {end.state for end in ends} == {"delivered"}
+    assert sorted(back.texts) == sorted(ids)
+    assert sum(request.body.count(b'{"create"') for request in back.requests) == 100
 
 
 async def test_a_document_has_ecs_fields(vendor: FakeElasticsearch, rig: Rig) -> None:
