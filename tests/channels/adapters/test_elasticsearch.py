@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import re
+import tomllib
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -23,11 +25,14 @@ from autoglm.channels.settings import parse_channel
 from autoglm.channels.web import Answer
 from channels.outbox.office import Office, office
 from contracts.channel_contract import ChannelContract, Rig, message, no_blob
-from eventually import until
+from eventually import until, wait_until
 from fakes.elasticsearch import API_KEY, PASSWORD, USER, FakeElasticsearch
 from fakes.vendor import HTTP_FAULTS
+from hub import running_hub
+from toml_text import toml_text
 
 INDEX = "logs-autoglm-default"
+PAGES = Path(__file__).resolve().parents[3] / "docs" / "channels"
 
 
 def channel(vendor: FakeElasticsearch, **fields: Any) -> Elasticsearch:
@@ -189,6 +194,35 @@ async def test_a_document_has_ecs_fields(vendor: FakeElasticsearch, rig: Rig) ->
         "service": {"name": "autoglm-hub", "type": "autoglm"},
         "autoglm": {"from": "user:alice", "to": "channel:c/t", "kind": "log", "thread": "t-1"},
     }
+
+
+def test_pictures_sound_and_files_are_named_beside_what_is_said() -> None:
+    """As their page says; their bytes are not written, and no message is made of names alone."""
+    parts = [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}},
+        {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}},
+        {"type": "file", "file": {"file_id": "a" * 64, "filename": "plan.pdf"}},
+    ]
+    camera = {"type": "image_url", "image_url": {"url": "https://cam.example/7.jpg"}}
+    said = document_of(message([{"type": "text", "text": "See:"}, *parts, camera]))["message"]
+    assert said.split("\n") == [
+        "See:", "[picture / 图片]", "[audio / 音频]", "[file / 文件: plan.pdf]", "https://cam.example/7.jpg",
+    ]  # fmt: skip
+    assert document_of(message(parts))["message"] == ""
+
+
+@pytest.mark.parametrize("language", ["", ".zh-CN"])
+def test_log_events_go_into_the_index_by_the_route_of_the_page(
+    vendor: FakeElasticsearch, tmp_path: Path, language: str
+) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", (PAGES / f"elasticsearch{language}.md").read_text(), re.DOTALL)
+    tree = tomllib.loads(block)
+    tree["channel"][0] |= {"url": vendor.url, "api_key": API_KEY}
+    with running_hub(tmp_path / "hub", toml_text(tree)) as hub, hub.client() as http:
+        for kind in ("event", "log"):
+            http.post("/api/events", json={"kind": kind, "content": f"a {kind}"}).raise_for_status()
+        wait_until(lambda: vendor.texts)
+    assert [(one["message"], one["autoglm"]["kind"]) for one in vendor.documents.values()] == [("a log", "log")]
 
 
 async def test_labels_with_dots_do_not_break_the_mapping(vendor: FakeElasticsearch) -> None:
