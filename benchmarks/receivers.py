@@ -11,6 +11,7 @@ import json
 import random
 import re
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -83,18 +84,20 @@ class Faults(NamedTuple):
 
 
 class Receiver:
-    """One channel's far end. `taken` has how often each message was processed."""
+    """One channel's far end. `taken` has how often each event was processed, by its number."""
 
     def __init__(self, number: int, faults: Faults, seed: int) -> None:
         self.form = FORMS[number]
         self.deduplicates = number < DEDUPLICATING
-        self.taken: Counter[str] = Counter()
-        self.refused: set[str] = set()
+        self.taken: Counter[int] = Counter()
+        self.refused: set[int] = set()
         self.starts_s: list[float] = []
         """Of all requests."""
         self.port = 0
         self._faults = faults
         self._chance = random.Random(seed * 1000 + number)
+        self._keys: set[str] = set()
+        """Of the messages taken, where the receiver deduplicates."""
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -118,7 +121,7 @@ class Receiver:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
                 body = await reader.readexactly(int(_field(head, "content-length")))
-                answer = self._answer(_field(head, "webhook-id") if self.deduplicates else _number(body))
+                answer = self.answer(_number(body), _field(head, "webhook-id"))
                 if not answer:
                     writer.transport.abort()
                     break
@@ -126,20 +129,30 @@ class Receiver:
         writer.close()
         self._writers.discard(writer)
 
-    def _answer(self, id: str) -> bytes:
-        """Nothing: the connection is cut."""
+    def answer(self, event: int, key: str) -> bytes:
+        """To one request. Nothing: the connection is cut. key: what a receiver that deduplicates knows a message by."""
         self.starts_s.append(asyncio.get_running_loop().time())
         faults, drawn = self._faults, self._chance.random()
-        if random.Random(id).random() < faults.permanent:  # by the message, so that it is refused each time
-            self.refused.add(id)
+        if random.Random(event).random() < faults.permanent:  # by the event, so that it is refused each time
+            self.refused.add(event)
             return self.form.refused
         if drawn < faults.throttled:
             return self.form.throttled
         if drawn < faults.throttled + faults.transient / 2:
             return self.form.busy
-        if not (self.deduplicates and id in self.taken):
-            self.taken[id] += 1
+        if not (self.deduplicates and key in self._keys):
+            self._keys.add(key)
+            self.taken[event] += 1
         return b"" if drawn < faults.throttled + faults.transient else self.form.ok
+
+    def missing(self, events: Iterable[int]) -> set[int]:
+        """Those that were neither taken nor refused."""
+        return set(events) - self.taken.keys() - self.refused
+
+    @property
+    def duplicates(self) -> int:
+        """How often an event was taken again."""
+        return self.taken.total() - len(self.taken)
 
     def most_in(self, seconds: float) -> int:
         """The most requests in any stretch of so many seconds."""
@@ -155,8 +168,8 @@ def _field(head: str, name: str) -> str:
     return head.partition(f"\r\n{name}: ")[2].partition("\r\n")[0]
 
 
-def _number(body: bytes) -> str:
+def _number(body: bytes) -> int:
     """Of the event that a text tells of: what each request must have."""
     found = _event.search(body)
     assert found is not None, body
-    return found[1].decode()
+    return int(found[1])
