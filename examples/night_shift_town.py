@@ -27,7 +27,9 @@ class Town:
 
     def __init__(self) -> None:
         self.throttles = 0
-        """So many requests of the robot are told to come back in 2 s."""
+        """So many requests of the robot are told to come back in 2 s, as by a proxy: WeCom itself says 45009 with HTTP
+        200 and no time, and the hub would wait for half a minute.
+        """
         self.robot: list[str] = []
         self.sms: list[tuple[str, str]] = []
         self.mails: list[Message] = []

@@ -197,7 +197,9 @@ async def test_the_night_shift_wakes_who_it_must_and_can_say_how() -> None:
     ]  # fmt: skip
     places = [told.find(line) for line in story]
     assert -1 not in places, told
+    assert places == sorted(places), told
     assert "user:director" not in told
+    assert told.partition("the model's summary:")[2].strip()
 
 
 def has_broker() -> bool:

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from autoglm.channels.channel import Limits
-from autoglm.channels.delivery import Words, accepted, delivered, permanent
+from autoglm.channels.delivery import Delivery, Words, accepted, delivered, permanent
 from autoglm.channels.intake import Intake, is_agreement
 from autoglm.channels.questions import NewQuestion, Questions
 from autoglm.channels.tickets import ticket_record
@@ -322,3 +322,37 @@ async def test_a_vendors_receipt_for_a_digest_is_for_all_that_is_in_it(tmp_path:
         await until(lambda: not hub.outbox.states())
         await inbox.report("vendor-9", permanent("550", Words("no such mailbox", "邮箱不存在")))
         assert {one.message.id for one in await hub.outbox.dead_letters.newest(10)} == {one.id for one in notices}
+
+
+async def test_a_fallback_goes_by_what_the_vendor_reports_later(tmp_path: Path) -> None:
+    """Of each event the second step follows in any case, so that it shows when the time of the first is over."""
+    cases = {
+        "a": ("delivered", "delivered"),
+        "b": ("read", "delivered"),
+        "c": ("delivered", "read"),
+        "d": ("", "delivered"),
+    }
+    routes = "".join(
+        f"""
+[[route]]
+name = "{name}"
+match = {{ labels = {{ case = "{name}" }} }}
+to = ["channel:c/{name}"]
+then = [
+  {{ after_s = 2.0, unless = "{unless}", to = ["channel:sms/first-{name}"] }},
+  {{ after_s = 2.4, to = ["channel:sms/second-{name}"] }},
+]
+"""
+        for name, (_, unless) in cases.items()
+    )
+    robot, sms = ScriptedChannel(Limits(parallel=1)), ScriptedChannel()
+    async with desk(tmp_path, routes, c=robot, sms=sms) as hub:
+        for name, (outcome, _) in cases.items():
+            robot.answers.append(accepted(f"ticket-{name}"))
+            id = await hub.raise_event(labels={"case": name})
+            await hub.account(id, lambda account: account.notices and account.notices[0].steps)
+            if outcome:
+                await intake(hub).report(f"ticket-{name}", Delivery(outcome=outcome))  # type: ignore[arg-type]
+        seconds = {f"second-{name}" for name in cases}
+        await until(lambda: seconds <= {target for target, _, _ in sms.sent})
+    assert {target for target, _, _ in sms.sent} - seconds == {"first-c", "first-d"}
