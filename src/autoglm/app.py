@@ -281,7 +281,14 @@ class Hub:
             people=settings.person, members=self._members,
         )  # fmt: skip
         self._inboxes = {
-            name: Intake(outgoing.settings, self._mailbox, self._notifier, store.log, outbox.dead_letters)
+            name: Intake(
+                outgoing.settings,
+                self._mailbox,
+                self._notifier,
+                store.log,
+                dead=outbox.dead_letters,
+                early=outbox.early_reports,
+            )
             for name, outgoing in directory.outgoing.items()
         }
         deltas = Deltas()

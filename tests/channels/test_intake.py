@@ -23,7 +23,8 @@ OPS = '[[route]]\nname = "ops"\nto = ["channel:c/bob"]\n'
 
 def intake(hub: Desk, *senders: str) -> Intake:
     own = settings("c", senders=senders or ("bob",), incoming_to="user:desk")
-    return Intake(own, hub.mailbox, hub.notifier, hub.store.log, hub.outbox.dead_letters)
+    outbox = hub.outbox
+    return Intake(own, hub.mailbox, hub.notifier, hub.store.log, dead=outbox.dead_letters, early=outbox.early_reports)
 
 
 def letter(text: str = "hello", **fields: object) -> Envelope:
@@ -226,6 +227,21 @@ async def test_a_message_in_parts_has_arrived_when_all_of_them_have(tmp_path: Pa
         assert await ended(hub, id) == ["accepted", "sent"]
         await inbox.report("t-2", delivered())
         assert await ended(hub, id) == ["accepted", "sent", "delivered"]
+
+
+async def test_a_report_that_comes_before_the_ticket_is_noted_counts_when_it_is(tmp_path: Path) -> None:
+    """As of a gateway that calls the hook before it answers the request, and of a device that confirms at once."""
+    channel = ScriptedChannel()
+    channel.gate = anyio.Event()
+    async with desk(tmp_path, "", c=channel) as hub:
+        channel.answers.append(accepted("t-1"))
+        await hub.mailbox.send(Envelope(id="m", from_="user:a", to="channel:c/bob", content="x"), sender="user:a")
+        await until(lambda: channel.tried)
+        await intake(hub).report("t-2", delivered())
+        for outcome in ("delivered", "read"):
+            await intake(hub).report("t-1", Delivery(outcome=outcome))
+        channel.gate.set()
+        assert await ended(hub, "m") == ["accepted", "sent", "delivered", "read"]
 
 
 async def test_of_a_message_that_failed_in_part_no_further_part_goes_out(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ async def test_a_reply_that_names_no_message_answers_the_open_question(tmp_path:
     async with desk(tmp_path, "", c=ScriptedChannel()) as hub:
         inbox = Intake(
             settings("c", senders=("alice",), incoming_to="user:desk"), hub.mailbox, hub.notifier, hub.store.log,
-            hub.outbox.dead_letters,
+            dead=hub.outbox.dead_letters, early=hub.outbox.early_reports,
         )  # fmt: skip
         id = await ask(hub, "channel:c/alice", choices=["yes", "no"])
         for number, text in enumerate(["Who is this?", "No.", "no"]):

@@ -63,7 +63,7 @@ class Inbox(Protocol):
         ...
 
     async def report(self, ticket: str, delivery: Delivery) -> None:
-        """What became of a message that this channel sent under `ticket`. An unknown ticket is noted and left."""
+        """What became of a message that this channel sent under `ticket`, which may become known a little later."""
         ...
 
     async def message_of(self, ticket: str) -> str | None:

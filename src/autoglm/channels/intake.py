@@ -1,6 +1,7 @@
 """What comes in by a channel: checked for its sender, joined to what it answers, and put into the mailbox."""
 
 import contextlib
+from functools import partial
 from typing import Literal, get_args
 
 import msgspec
@@ -8,6 +9,7 @@ import structlog
 
 from autoglm.channels.channel import REFUSALS
 from autoglm.channels.delivery import Delivery
+from autoglm.channels.early import KEPT_S, EarlyReports
 from autoglm.channels.mailbox import Mailbox
 from autoglm.channels.outbox.attempts import sent_with
 from autoglm.channels.outbox.dead_letters import DeadLetters
@@ -67,13 +69,16 @@ class Intake:
     """Satisfies `Inbox`, for one channel."""
 
     def __init__(
-        self, settings: ChannelSettings, mailbox: Mailbox, notifier: Notifier, store: Log, dead: DeadLetters
-    ) -> None:
+        self, settings: ChannelSettings, mailbox: Mailbox, notifier: Notifier, store: Log,
+        *, dead: DeadLetters, early: EarlyReports,
+    ) -> None:  # fmt: skip
+        """dead, early: the outbox's."""
         self._settings = settings
         self._mailbox = mailbox
         self._notifier = notifier
         self._log = store
         self._dead = dead
+        self._early = early
         self.refused = 0
         """Messages of senders that the settings do not name."""
         self.counts: dict[Result, int] = dict.fromkeys(get_args(Result), 0)
@@ -136,10 +141,25 @@ class Intake:
         return found
 
     async def report(self, ticket: str, delivery: Delivery) -> None:
-        state = _STATES.get(delivery.outcome)
-        id = await self.message_of(ticket)
-        if id is None or state is None:
+        if (state := _STATES.get(delivery.outcome)) is None:
             log.info("receipt_left", channel=self._settings.name, code=delivery.code)
+            return
+        early = self._early.keep(self._settings.name, ticket, partial(self._report, ticket, delivery, state))
+        try:
+            is_known = await self.message_of(ticket) is not None
+        except BaseException:  # whoever reports does it again
+            self._early.withdraw(early)
+            raise
+        if not is_known:
+            log.info(
+                "receipt_of_unknown_message", channel=self._settings.name, code=delivery.code,
+                note=f"it counts if its message is noted within {KEPT_S:g} s",
+            )  # fmt: skip
+        elif self._early.withdraw(early):
+            await self._report(ticket, delivery, state)
+
+    async def _report(self, ticket: str, delivery: Delivery, state: State) -> None:
+        if (id := await self.message_of(ticket)) is None:
             return
         try:
             first, _ = await self._mailbox.get(id)

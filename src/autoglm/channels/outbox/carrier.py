@@ -10,6 +10,7 @@ import structlog
 from autoglm.channels.backoff import pause_s
 from autoglm.channels.channel import Cannot, Channel, Parcel
 from autoglm.channels.delivery import Delivery, Words, permanent, transient
+from autoglm.channels.early import EarlyReports
 from autoglm.channels.ends import Ends
 from autoglm.channels.outbox.ages import Ages
 from autoglm.channels.outbox.attempts import answer_record, attempt_record, find
@@ -69,12 +70,14 @@ OnEnd = Callable[[str, State, float], object]
 
 class Carrier:
     def __init__(
-        self, store: Log, blobs: Blobs, ends: Ends, dead: DeadLetters, settings: OutboxSettings, *, on_end: OnEnd
-    ) -> None:
+        self, store: Log, blobs: Blobs, ends: Ends, dead: DeadLetters, settings: OutboxSettings,
+        *, early: EarlyReports, on_end: OnEnd,
+    ) -> None:  # fmt: skip
         self._log = store
         self._blobs = blobs
         self._ends = ends
         self._dead = dead
+        self._early = early
         self._settings = settings
         self._on_end = on_end
         self.ages = Ages()
@@ -176,6 +179,7 @@ class Carrier:
                 continue
             self._worked(lane, delivery)
             await self._settle(lane, letter, delivery, [delivery.ticket] if delivery.ticket else [])
+            await self._report_early(lane, delivery)
 
     def _starts(self, lane: Lane) -> float | None:
         """Take a place for a request that goes out now; monotonic. None: the hub stops, or there are no places left."""
@@ -225,6 +229,7 @@ class Carrier:
         for letter in letters:
             await self._settle(lane, letter, with_reason(delivery, words), tickets)
             tickets = []  # it is the first one's: the attempt says which others went with it
+        await self._report_early(lane, delivery)
 
     async def give_up(self, lane: Lane, letter: Letter, delivery: Delivery) -> None:
         """It goes to the dead letters, unless it has ended otherwise."""
@@ -264,6 +269,12 @@ class Carrier:
         if delivery.ticket:
             records.append(ticket_record(lane.channel, delivery.ticket, id))
         await self._written(partial(self._log.append_all, records))
+        await self._report_early(lane, delivery)
+
+    async def _report_early(self, lane: Lane, delivery: Delivery) -> None:
+        """What the vendor said of this ticket before it was noted."""
+        for report in self._early.take(lane.channel, delivery.ticket) if delivery.ticket else ():
+            await self._written(report)
 
     async def _send(self, channel: Channel, parcel: Parcel, key: str, extra_s: float = 0.0) -> Delivery:
         """extra_s: for the files in it, whose link may be slow."""

@@ -14,6 +14,7 @@ import structlog
 from anyio.abc import TaskGroup
 
 from autoglm.channels.bookmark import Bookmark, Cursor
+from autoglm.channels.early import EarlyReports
 from autoglm.channels.ends import Ends
 from autoglm.channels.outbox import attempts
 from autoglm.channels.outbox.carrier import Carrier, LastTry, OnEnd, Outgoing
@@ -77,7 +78,11 @@ class Outbox:
         self.dead_letters = DeadLetters(keyvalue)
         self.ends = Ends(store)
         """To be shared with the mailbox."""
-        self._carrier = Carrier(store, blobs, self.ends, self.dead_letters, settings, on_end=on_end)
+        self.early_reports = EarlyReports()
+        """To be shared with those who take the vendors' reports."""
+        self._carrier = Carrier(
+            store, blobs, self.ends, self.dead_letters, settings, early=self.early_reports, on_end=on_end
+        )  # fmt: skip
         self._windows = Windows()
         self._drivers: dict[Key, Driver] = {}
         """Of the lanes with work."""
