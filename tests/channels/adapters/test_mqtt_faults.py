@@ -184,6 +184,24 @@ async def test_what_a_cut_left_open_is_repeated_once(broker: Mosquitto, qos: int
     assert device.texts == (["x", "x", "last"] if qos == 1 else ["x", "last"])
 
 
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])
+async def test_a_connection_that_the_broker_resets_is_noticed_by_the_hubs_loop(
+    broker: Mosquitto, anyio_backend: object
+) -> None:
+    """It is killed with unread data on both sides: uvloop then calls once more for reading, and never again."""
+    with Device(broker.port) as device:
+        async with running(broker.port) as (mqtt, inbox):
+            for number in range(10):  # each holds up the loop, so that the channel reads nothing
+                device.publish("plant/7/alarm", str(number))
+            broker.send(signal.SIGSTOP)
+            mqtt._link._client.publish("a", "x")  # type: ignore[union-attr]
+            mqtt._link._writable()
+            broker.stop(signal.SIGKILL)
+            broker.start()
+            await until(lambda: mqtt._link.connection > 1 and mqtt._link.is_up)
+            await until(lambda: {each.content for each in inbox.taken} == {str(number) for number in range(10)})
+
+
 async def test_what_must_not_arrive_twice_is_not_repeated(broker: Mosquitto) -> None:
     with Device(broker.port, "a") as device, MqttProxy(broker.port) as proxy:
         async with running(proxy.port, on_doubt="fail") as (mqtt, _):

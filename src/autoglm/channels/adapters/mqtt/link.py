@@ -17,6 +17,7 @@ import structlog
 from autoglm.channels.adapters.mqtt import reasons
 from autoglm.channels.adapters.mqtt.dial import CONNECT_TIMEOUT_S, aim, make_client, of_alert, why_not
 from autoglm.channels.adapters.mqtt.incoming import Arrival
+from autoglm.channels.adapters.mqtt.intake import QUEUE_MESSAGES
 from autoglm.channels.adapters.mqtt.outgoing import Publication
 from autoglm.channels.adapters.mqtt.packets import Offer, arrival_of, offer_of, properties_of, refusal
 from autoglm.channels.adapters.mqtt.pending import Attempt, Pending
@@ -245,9 +246,27 @@ class Link:
         if self._client is None or self._fd < 0:
             return
         self._client.loop_misc()
+        if not self._is_watched():
+            self._read_out()
         if self._fd >= 0:
             pause_s = max(0.05, min(1.0, self._settings.keepalive_s / 4))
             self._timer = self._loop.call_later(pause_s, self._tick)
+
+    def _is_watched(self) -> bool:
+        """uvloop gives up a socket that has an error, as of a broker that was killed, and tells nobody."""
+        if self._fd >= 0 and self._is_reading:
+            try:
+                self._loop.add_reader(self._fd, self._readable)
+            except RuntimeError:
+                return False
+        return True
+
+    def _read_out(self) -> None:
+        """What came before the error; then the connection ends."""
+        for _ in range(QUEUE_MESSAGES):
+            self._readable()
+        if self._fd >= 0:
+            self._abort()
 
     def _abort(self) -> None:
         """End the connection at once."""
@@ -257,7 +276,10 @@ class Link:
 
     def _on_register_write(self, _client: object, _data: object, _sock: object) -> None:
         if self._fd >= 0:  # else its thread connects, and `_connect` looks after it
-            self._loop.add_writer(self._fd, self._writable)
+            try:
+                self._loop.add_writer(self._fd, self._writable)
+            except RuntimeError:  # see `_is_watched`
+                self._loop.call_soon(self._read_out)
 
     def _on_unregister_write(self, _client: object, _data: object, _sock: object) -> None:
         if self._fd >= 0:
