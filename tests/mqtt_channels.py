@@ -1,8 +1,10 @@
 """MQTT channels for tests that talk to a real broker."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+
+import anyio
 
 from autoglm.channels.adapters.mqtt import Mqtt, MqttSettings
 from autoglm.channels.channel import Resources
@@ -46,3 +48,21 @@ async def running(port: int, keyvalue: KeyValue | None = None, **fields: Any) ->
 async def send(mqtt: Mqtt, content: Any, target: str, key: str = "k", **fields: Any) -> Delivery:
     (parcel,) = mqtt.compose(message(content, **fields), target)
     return await mqtt.send(parcel, key)
+
+
+async def send_all(mqtt: Mqtt, count: int, target: Callable[[int], str], done: list[int]) -> None:
+    """`count` messages, ten at a time, each until it is accepted, as the outbox does; its number is then in `done`."""
+
+    async def one(number: int) -> None:
+        body = [{"type": "json", "json": {"id": f"e-{number}", "content": str(number)}}]
+        async with slots:
+            outcome = "retry"
+            while outcome != "accepted":
+                outcome = (await send(mqtt, body, target(number), f"k-{number}", id=f"e-{number}")).outcome
+                await anyio.sleep(0.0 if outcome == "accepted" else 0.05)  # the outbox's pause
+            done.append(number)
+
+    slots = anyio.Semaphore(10)
+    async with one_task_group() as tasks:
+        for number in range(count):
+            tasks.start_soon(one, number)

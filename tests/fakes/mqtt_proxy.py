@@ -40,6 +40,8 @@ class MqttProxy:
         """The packets UNSUBSCRIBE from clients."""
         self.unsuback_code: int | None = None
         """What the broker is made to say to each filter of an UNSUBSCRIBE."""
+        self.forgets = False
+        """The next PUBLISH is answered by a PUBREC, as by a broker that is killed before it has saved it."""
         self.cuts_unsubscribe = False
         """The connection ends before the broker has the next UNSUBSCRIBE."""
 
@@ -126,8 +128,16 @@ class MqttProxy:
                         broker.close()
                         client.transport.abort()
                         return
+                if kind == 0x30 and self.forgets:
+                    self.forgets = False
+                    client.write(bytes((0x50, 2, *mid)))
+                    await client.drain()
+                    broker.close()
+                    client.close()
+                    return
                 if fault in _PUBACK_CODES:
-                    client.write(bytes((0x40, 4, *mid, _PUBACK_CODES[fault], 0)))
+                    answer = 0x50 if head[0] & 0x06 == 0x04 else 0x40  # PUBREC at QoS 2, else PUBACK
+                    client.write(bytes((answer, 4, *mid, _PUBACK_CODES[fault], 0)))
                     continue
                 if fault == "silent":
                     self._swallowed.add(mid)

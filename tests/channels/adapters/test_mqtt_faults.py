@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,13 @@ import pytest
 
 import mqtt_child
 from autoglm.channels import web
-from autoglm.channels.adapters.mqtt import Mqtt
 from autoglm.channels.delivery import Delivery
 from autoglm.core.tasks import one_task_group
 from contracts.channel_contract import KeptInbox
 from eventually import until, wait_until
 from fakes.mqtt_proxy import MqttProxy
 from mosquitto import Device, Mosquitto, needs_mosquitto
-from mqtt_channels import channel, running, send
+from mqtt_channels import channel, running, send, send_all
 
 pytestmark = needs_mosquitto
 COUNT = 200
@@ -53,25 +53,13 @@ def publish_all(device: Device) -> None:
         device.wait_for(mid)
 
 
-async def test_a_broker_that_is_killed_in_mid_flow_loses_nothing(broker: Mosquitto, version: str) -> None:
-    """From one channel to another, twice killed. Each message is tried until it is accepted, as the outbox does."""
+@pytest.mark.parametrize("qos", [1, 2])
+async def test_a_broker_that_is_killed_in_mid_flow_loses_nothing(broker: Mosquitto, version: str, qos: int) -> None:
+    """From one channel to another, twice killed. What comes twice has the same id."""
     done: list[int] = []
-
-    async def one(sender: Mqtt, number: int, slots: anyio.Semaphore) -> None:
-        body = [{"type": "json", "json": {"id": f"e-{number}", "content": str(number)}}]
-        async with slots:
-            outcome = "retry"
-            while outcome != "accepted":
-                found = await send(sender, body, f"plant/{number % 5}/alarm", key=f"k-{number}", id=f"e-{number}")
-                outcome = found.outcome
-                await anyio.sleep(0.0 if outcome == "accepted" else 0.05)  # the outbox's pause
-            done.append(number)
-
-    sender = channel(broker.port, version=version, client_id="device", topics=[])
+    sender = channel(broker.port, version=version, qos=qos, client_id="device", topics=[])
     async with running(broker.port, version=version) as (_, inbox), one_task_group() as tasks:
-        slots = anyio.Semaphore(10)
-        for number in range(COUNT):
-            tasks.start_soon(one, sender, number, slots)
+        tasks.start_soon(send_all, sender, COUNT, lambda number: f"plant/{number % 5}/alarm", done)
         for least in (50, 120):
             await until(lambda least=least: len(done) >= least)  # type: ignore[misc]  # of this round
             await anyio.to_thread.run_sync(broker.stop, signal.SIGKILL)
@@ -79,6 +67,7 @@ async def test_a_broker_that_is_killed_in_mid_flow_loses_nothing(broker: Mosquit
         await until(lambda: len(done) == COUNT, timeout_s=30)
         await until(lambda: {each.content for each in inbox.taken} >= ALL, timeout_s=30)
         assert sender._link.connection >= 3
+    assert len({each.id for each in inbox.taken}) == COUNT
     await sender.aclose()
 
 
@@ -184,6 +173,29 @@ async def test_what_a_cut_left_open_is_repeated_once(broker: Mosquitto, qos: int
     assert device.texts == (["x", "x", "last"] if qos == 1 else ["x", "last"])
 
 
+async def test_what_a_killed_broker_had_in_memory_alone_is_published_again(broker: Mosquitto, version: str) -> None:
+    """A PUBREC is not believed before the broker has answered once more. In 3.1.1 a PUBCOMP does not say: unknown."""
+    with Device(broker.port, "a", version=version, qos=2) as device, MqttProxy(broker.port) as proxy:
+        async with running(proxy.port, version=version, qos=2) as (mqtt, _):
+            proxy.forgets = True
+            found = await send(mqtt, "x", "a", key="k-1")
+            assert (found.outcome, found.code, found.is_in_doubt) == ("retry", "cut", True)
+            assert (await send(mqtt, "x", "a", key="k-1")).outcome == "accepted"
+            await until(lambda: device.texts == ["x"])
+
+
+async def test_at_qos_2_a_broker_gets_no_more_at_a_time_than_it_bears(broker: Mosquitto, version: str) -> None:
+    """Mosquitto drops what is beyond; to a client of MQTT 3.1.1 it confirms that, and says no limit beforehand."""
+    mqtt = channel(broker.port, version=version, qos=2, client_id="device", topics=[])
+    with Device(broker.port, "a", version=version) as device:
+        async with one_task_group() as tasks:
+            for number in range(COUNT):
+                tasks.start_soon(partial(send, mqtt, str(number), "a", key=f"k-{number}", id=f"e-{number}"))
+        await until(lambda: set(device.texts) == ALL)
+    assert "rc151" not in broker.log
+    await mqtt.aclose()
+
+
 @pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])
 async def test_a_connection_that_the_broker_resets_is_noticed_by_the_hubs_loop(
     broker: Mosquitto, anyio_backend: object
@@ -200,6 +212,16 @@ async def test_a_connection_that_the_broker_resets_is_noticed_by_the_hubs_loop(
             broker.start()
             await until(lambda: mqtt._link.connection > 1 and mqtt._link.is_up)
             await until(lambda: {each.content for each in inbox.taken} == {str(number) for number in range(10)})
+
+
+async def test_a_refusal_at_qos_2_says_why(broker: Mosquitto) -> None:
+    with Device(broker.port, "a", qos=2) as device, MqttProxy(broker.port) as proxy:
+        async with running(proxy.port, qos=2) as (mqtt, _):
+            proxy.misbehave("throttled")
+            found = await send(mqtt, "x", "a", key="k-1")
+            assert (found.outcome, found.code) == ("retry", "151")
+            assert (await send(mqtt, "x", "a", key="k-1")).outcome == "accepted"
+            await until(lambda: device.texts == ["x"])
 
 
 async def test_what_must_not_arrive_twice_is_not_repeated(broker: Mosquitto) -> None:

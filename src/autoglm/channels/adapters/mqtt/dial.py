@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from autoglm.channels.adapters.mqtt.settings import MqttSettings
@@ -18,19 +19,42 @@ _HEAD_BYTES = 2 * 65_535
 _REFUSED_CERTIFICATE = ("CERTIFICATE_REQUIRED", "UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_EXPIRED")
 
 
-def make_client(settings: MqttSettings) -> "Client":
-    """Without callbacks, and not connected."""
+def make_client(settings: MqttSettings, on_received: Callable[["Client", int], None]) -> "Client":
+    """Without further callbacks, and not connected. on_received: the broker has a message of QoS 2, by its packet
+    identifier; `release` is to follow.
+    """
     from paho.mqtt.client import Client
-    from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
 
-    class OpenedByUs(Client):
-        """paho's own way leaves its socket open when the TLS handshake fails."""
-
+    class OurClient(Client):
         def _create_socket(self) -> socket.socket:
+            """paho's own way leaves its socket open when the TLS handshake fails."""
             return open_socket(settings)
 
+        def _handle_pubrec(self) -> MQTTErrorCode:
+            """paho's own way passes on no refusal, and releases a message at once, after which it does not publish it
+            again.
+            """
+            packet = self._in_packet["packet"]
+            mid, code = int.from_bytes(packet[:2]), packet[2] if len(packet) > 2 else 0
+            if code < 128:
+                on_received(self, mid)
+            elif mid in self._out_messages:
+                reason = ReasonCode(PacketTypes.PUBREC, identifier=code)
+                return self._do_on_publish(mid, reason, Properties(PacketTypes.PUBREC))  # type: ignore[no-untyped-call]
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+        def _mid_generate(self) -> int:
+            """Of few, so that a later run can release what this one leaves with the broker: see `release_left`."""
+            while (mid := super()._mid_generate() % packet_ids(settings) + 1) in self._out_messages:
+                pass
+            return mid
+
     is_five = settings.version == "5"
-    client = OpenedByUs(
+    client = OurClient(
         CallbackAPIVersion.VERSION2, settings.session_name, manual_ack=True, reconnect_on_failure=False,
         protocol=MQTTProtocolVersion.MQTTv5 if is_five else MQTTProtocolVersion.MQTTv311,
         clean_session=None if is_five else False,
@@ -44,6 +68,30 @@ def make_client(settings: MqttSettings) -> "Client":
         client.will_set(presence.topic, presence.offline, min(1, settings.qos), presence.retain)
     aim(client, settings)
     return client
+
+
+def release(client: "Client", mid: int) -> None:
+    """Send the PUBREL of a message that the broker has; nothing where it is dropped."""
+    from paho.mqtt.enums import MessageState
+
+    with client._out_message_mutex:
+        if (message := client._out_messages.get(mid)) is not None:
+            message.state = MessageState.MQTT_MS_WAIT_FOR_PUBCOMP
+            client._send_pubrel(mid)
+
+
+def packet_ids(settings: MqttSettings) -> int:
+    """How many identifiers there are for packets to the broker, from 1: more than can be in use."""
+    return 4 * max(64, settings.inflight_max)
+
+
+def release_left(client: "Client", settings: MqttSettings) -> None:
+    """Send a PUBREL for each identifier that is not in use. What an earlier run left unreleased, or what a broker that
+    was killed forgot to have released, counts against its limit, and a new message of that identifier is taken for it.
+    """
+    for mid in range(1, packet_ids(settings) + 1):
+        if mid not in client._out_messages:
+            client._send_pubrel(mid)
 
 
 def aim(client: "Client", settings: MqttSettings) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,11 +16,20 @@ import anyio.to_thread
 import structlog
 
 from autoglm.channels.adapters.mqtt import reasons
-from autoglm.channels.adapters.mqtt.dial import CONNECT_TIMEOUT_S, aim, make_client, of_alert, why_not
+from autoglm.channels.adapters.mqtt.dial import (
+    CONNECT_TIMEOUT_S,
+    aim,
+    make_client,
+    of_alert,
+    release,
+    release_left,
+    why_not,
+)
+from autoglm.channels.adapters.mqtt.fence import NOTHING, Fence
 from autoglm.channels.adapters.mqtt.incoming import Arrival
 from autoglm.channels.adapters.mqtt.intake import QUEUE_MESSAGES
 from autoglm.channels.adapters.mqtt.outgoing import Publication
-from autoglm.channels.adapters.mqtt.packets import Offer, arrival_of, offer_of, properties_of, refusal
+from autoglm.channels.adapters.mqtt.packets import Offer, arrival_of, offer_of, properties_of, refusal, window
 from autoglm.channels.adapters.mqtt.pending import Attempt, Pending
 from autoglm.channels.adapters.mqtt.settings import MqttSettings
 from autoglm.channels.adapters.mqtt.subscription import Subscription
@@ -38,8 +48,6 @@ _STABLE_S = 5.0
 """A connection that held for so long ends a row of failures."""
 _RIVAL_PAUSE_S = 20.0
 _GOODBYE_S = 1.0
-_FENCE = "autoglm/nothing"
-"""A filter that nobody subscribed to."""
 
 _CLOSED = transient("closed", Words("the channel is closed", "渠道已关闭"))
 _ENDED = transient("ended", Words("the broker closed the connection", "服务器关闭了连接"))
@@ -75,7 +83,7 @@ class Link:
         self._is_reading = False
         self._offer = Offer()
         self._pending = Pending(is_unheard_accepted=settings.unheard == "accept")
-        self._fence: tuple[int | None, int] = (None, 0)
+        self._fence = Fence()
         self._has_read: anyio.Event | None = None
         self._had_answer = self._was_useful = True
         self._failures = 0
@@ -193,7 +201,7 @@ class Link:
         return client
 
     def _made(self) -> "Client":
-        client = make_client(self._settings)
+        client = make_client(self._settings, self._on_received)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -308,14 +316,13 @@ class Link:
             self._greet(reasons.of_connection(reason.value))
             return
         self._offer = offer_of(properties)
-        self._pending.window = min(self._settings.inflight_max, getattr(properties, "ReceiveMaximum", 65_535))
+        self._open_window(client, window(self._settings, properties), has_session=flags.session_present)
         if not flags.session_present:
             self._begin_session()
         self.subscription.begin(client, has_session=flags.session_present, packet_bytes=self._offer.packet_bytes)
         self.is_up = True
         self.welcomes += 1
         self._had_answer = self._was_useful = False
-        self._fence = None, 0
         self._up_since_s = time.monotonic()
         self.lost = anyio.Event()
         log.info("mqtt_connected", channel=self._settings.name, session_present=flags.session_present)
@@ -323,6 +330,15 @@ class Link:
         if (presence := self._settings.presence) is not None and presence.online:
             client.publish(presence.topic, presence.online, min(1, self._settings.qos), presence.retain)
         self._greet(None)
+
+    def _open_window(self, client: "Client", size: int, *, has_session: bool) -> None:
+        """At once; or, where the broker may hold what was left unreleased, when it has answered for all of it."""
+        if has_session and self._settings.publishes_at_qos_2:
+            self._pending.window = 0
+            release_left(client, self._settings)
+            self._fence.add(client, partial(self._pending.open, size))
+        else:
+            self._pending.open(size)
 
     def _greet(self, failure: Delivery | None) -> None:
         if self._greeting is not None and not self._greeting.done():
@@ -341,15 +357,19 @@ class Link:
         self._had_answer = self._was_useful = True
         if not self._settings.confirm_twice:
             self._pending.settle(mid, reason.value)
-        elif self._pending.hold(mid, reason.value) and self._fence[0] is None:
-            self._ask_again(client)
+        elif self._pending.hold(mid, reason.value):
+            self._fence.add(client, self._pending.confirm)
 
-    def _ask_again(self, client: "Client") -> None:
-        """A request whose answer confirms the answers before it. Mosquitto saves at the end of each turn of its loop,
-        after it has sent the answers of the turn: those are safe when it answers something that was sent after them.
+    def _on_received(self, client: "Client", mid: int) -> None:
+        """PUBREC, the first of the broker's two answers at QoS 2. A broker that had the message in memory alone when it
+        was killed, and is then asked to release it, says the same as of one that it has delivered. To Mosquitto 2.0.11
+        it is no change to save; the first request is one, and the second is answered after the save.
         """
-        _, mid = client.unsubscribe(_FENCE)
-        self._fence = mid, self._pending.held
+        confirmed = partial(release, client, mid)
+        if self._settings.confirm_twice:
+            self._fence.add(client, partial(self._fence.add, client, confirmed))
+        else:
+            confirmed()
 
     def _on_unsubscribe(
         self, client: "Client", _data: object, mid: int, codes: "Sequence[ReasonCode]", _properties: object
@@ -358,13 +378,7 @@ class Link:
             return
         if self._has_read is not None:
             self._has_read.set()
-        asked, count = self._fence
-        if mid != asked:
-            return
-        self._fence = None, 0
-        self._pending.confirm(count)
-        if self._pending.held:
-            self._ask_again(client)
+        self._fence.on_unsubscribed(client, mid)
 
     def _on_disconnect(
         self, client: "Client", _data: object, flags: "DisconnectFlags", reason: "ReasonCode", _properties: object
@@ -396,6 +410,7 @@ class Link:
         if is_all_dropped:
             client.drop_out_messages()
         self._pending.interrupt(is_all_dropped=is_all_dropped)
+        self._fence.end()
         self.subscription.end()
         self.lost.set()
 
@@ -423,7 +438,7 @@ class Link:
         if (presence := self._settings.presence) is not None:
             client.publish(presence.topic, presence.offline, min(1, self._settings.qos), presence.retain)
         self._has_read = anyio.Event()
-        client.unsubscribe(_FENCE)
+        client.unsubscribe(NOTHING)
         with anyio.move_on_after(_GOODBYE_S):
             await self._has_read.wait()
         client.disconnect()

@@ -6,6 +6,7 @@ from autoglm.channels.adapters.mqtt import reasons
 from autoglm.channels.adapters.mqtt.dial import properties_for
 from autoglm.channels.adapters.mqtt.incoming import Arrival
 from autoglm.channels.adapters.mqtt.outgoing import JSON, TEXT, Publication, packet_bytes
+from autoglm.channels.adapters.mqtt.settings import MqttSettings
 from autoglm.channels.delivery import Delivery, Words, too_large
 from autoglm.core.clock import now_ms
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 _MAX_PACKET_BYTES = 268_435_460
 """MQTT 5.0, section 2.1.4."""
+_UNTOLD_WINDOW = 20
+"""MQTT 3.1.1 has no Receive Maximum. Mosquitto (`max_inflight_messages`, by default 20) confirms what is beyond it at
+QoS 2, and drops it.
+"""
 _LONGEST_KEY = "k" * 160
 
 Version = Literal["5", "3.1.1"]
@@ -33,6 +38,13 @@ def offer_of(properties: "Properties | None") -> Offer:
         getattr(properties, "MaximumPacketSize", _MAX_PACKET_BYTES), getattr(properties, "MaximumQoS", 2),
         bool(getattr(properties, "RetainAvailable", 1)),
     )  # fmt: skip
+
+
+def window(settings: MqttSettings, properties: "Properties | None") -> int:
+    """How many messages may be on their way to a broker that said `properties` in its CONNACK."""
+    if settings.version != "5" and settings.publishes_at_qos_2:
+        return min(settings.inflight_max, _UNTOLD_WINDOW)
+    return min(settings.inflight_max, getattr(properties, "ReceiveMaximum", 65_535))
 
 
 def refusal(publication: Publication, offer: Offer, version: Version) -> Delivery | None:

@@ -80,7 +80,11 @@ class Pending:
                 self._turns.remove(turn)
             else:
                 self._called -= 1
-                self._call_next()
+                asyncio.get_running_loop().call_soon(self._call_next)  # when the caller has taken its place, or has not
+
+    def open(self, window: int) -> None:
+        self.window = window
+        self._call_next()
 
     def _call_next(self) -> None:
         while self._turns and len(self._by_mid) + self._called < self.window:
@@ -121,16 +125,10 @@ class Pending:
         self._held.append(attempt)
         return True
 
-    @property
-    def held(self) -> int:
-        """Answers that are yet to be confirmed."""
-        return len(self._held)
-
-    def confirm(self, count: int) -> None:
-        """The first of those on hold are final."""
-        for _ in range(min(count, len(self._held))):
-            attempt = self._held.popleft()
-            self._tell(attempt, attempt.code)
+    def confirm(self) -> None:
+        """The first of the answers on hold is final."""
+        attempt = self._held.popleft()
+        self._tell(attempt, attempt.code)
 
     def _tell(self, attempt: Attempt, code: int) -> None:
         self._forget_key(attempt)

@@ -62,13 +62,16 @@ def of_connection(code: int) -> Delivery:
 
 
 def of_publication(code: int, *, was_repeated: bool) -> Delivery:
-    """What the broker says of a message (PUBACK, PUBCOMP). was_repeated: it was sent again after a lost connection."""
+    """What the broker says of a message (PUBACK, PUBREC, PUBCOMP).
+
+    was_repeated: it was sent again after a lost connection.
+    """
     if code == NO_SUBSCRIBERS:
         words = Words("the broker has it, and nobody subscribes to the topic", "服务器已接收，但无人订阅该主题")
         return Delivery(outcome="accepted", code=str(code), reason=words)
     if code < 128:
         return accepted()
-    if code == UNKNOWN_MESSAGE:  # at QoS 2: it was refused before, which paho does not pass on, or it was done before
+    if code == UNKNOWN_MESSAGE:  # at QoS 2: it was done before, or is lost
         if was_repeated:
             words = Words(
                 "the broker does not know it any more; it may have arrived", "服务器已无此消息记录，消息可能已送达"

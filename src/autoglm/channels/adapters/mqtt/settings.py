@@ -212,6 +212,10 @@ class MqttSettings(ChannelSettings, frozen=True):
         return urlsplit(self.url).port or (8883 if self.is_secure else 1883)
 
     @property
+    def publishes_at_qos_2(self) -> bool:
+        return 2 in (self.qos, *(rule.qos for rule in self.targets))
+
+    @property
     def session_name(self) -> str:
         return self.client_id or f"autoglm-{self.name}"
 
