@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 import httpx2
 import pytest
+from paho.mqtt.client import Client, MQTTMessage
 
 from autoglm.core.tasks import one_task_group
 from eventually import until, wait_until
@@ -150,3 +151,25 @@ password = "press-password"
         hub.terminate()
         assert hub.wait(30) == 0, tmp_path.joinpath("log").read_text()
         hub.stdout.close()
+
+
+@needs_mosquitto
+def test_a_device_that_confirms_at_once_is_believed(tmp_path: Path) -> None:
+    """Its receipt comes before the hub has written down that the broker took the message."""
+    receipts = '[[channel.topics]]\ntopic = "receipts"\nreceipt = true\n'
+    with (
+        Mosquitto(tmp_path) as broker,
+        Device(broker.port, "out/#", client_id="device") as device,
+        running_hub(tmp_path / "hub", settings(broker, "5", 1) + receipts) as hub,
+        hub.client() as http,
+    ):
+
+        def confirm(client: Client, _: object, message: MQTTMessage) -> None:
+            client.publish("receipts", json.loads(message.payload)["id"], 1)
+
+        device.client.on_message = confirm
+        wait_for_subscription(hub)
+        sent = [http.post("/api/messages", json={"to": "channel:mqtt/out/x", "content": f"{n}"}) for n in range(30)]
+        for answer in sent:
+            path = f"/api/messages/{answer.json()['id']}/receipts"
+            wait_until(lambda path=path: http.get(path).json()["receipts"][-1]["state"] == "delivered")  # type: ignore[misc]
