@@ -42,6 +42,8 @@ class MqttProxy:
         """What the broker is made to say to each filter of an UNSUBSCRIBE."""
         self.forgets = False
         """The next PUBLISH is answered by a PUBREC, as by a broker that is killed before it has saved it."""
+        self.pubrecs_to_cut = 0
+        """So many times the connection ends when the client has a PUBREC."""
         self.cuts_unsubscribe = False
         """The connection ends before the broker has the next UNSUBSCRIBE."""
 
@@ -160,6 +162,10 @@ class MqttProxy:
                     body = body[:begins] + bytes([self.unsuback_code]) * (len(body) - begins)
                 client.write(head + body)
                 await client.drain()
+                if head[0] & 0xF0 == 0x50 and self.pubrecs_to_cut:
+                    self.pubrecs_to_cut -= 1
+                    client.close()
+                    return
 
 
 async def _packet(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:

@@ -184,6 +184,18 @@ async def test_what_a_killed_broker_had_in_memory_alone_is_published_again(broke
             await until(lambda: device.texts == ["x"])
 
 
+async def test_a_pubrec_is_an_answer_after_which_a_message_stays_the_same_one(broker: Mosquitto) -> None:
+    """It is repeated under its number on each connection, and heard once, however often that ends in between."""
+    with Device(broker.port, "a", qos=2) as device, MqttProxy(broker.port) as proxy:
+        async with running(proxy.port, qos=2) as (mqtt, _):
+            proxy.pubrecs_to_cut = 3
+            while (await send(mqtt, "x", "a", key="k-1")).outcome != "accepted":
+                pass
+            assert (await send(mqtt, "last", "a", key="k-2")).outcome == "accepted"
+            await until(lambda: "last" in device.texts)
+    assert device.texts == ["x", "last"]
+
+
 async def test_at_qos_2_a_broker_gets_no_more_at_a_time_than_it_bears(broker: Mosquitto, version: str) -> None:
     """Mosquitto drops what is beyond; to a client of MQTT 3.1.1 it confirms that, and says no limit beforehand."""
     mqtt = channel(broker.port, version=version, qos=2, client_id="device", topics=[])

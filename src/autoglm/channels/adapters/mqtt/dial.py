@@ -40,9 +40,11 @@ def make_client(settings: MqttSettings, on_received: Callable[["Client", int], N
             """
             packet = self._in_packet["packet"]
             mid, code = int.from_bytes(packet[:2]), packet[2] if len(packet) > 2 else 0
+            if mid not in self._out_messages:
+                return MQTTErrorCode.MQTT_ERR_SUCCESS
             if code < 128:
                 on_received(self, mid)
-            elif mid in self._out_messages:
+            else:
                 reason = ReasonCode(PacketTypes.PUBREC, identifier=code)
                 return self._do_on_publish(mid, reason, Properties(PacketTypes.PUBREC))  # type: ignore[no-untyped-call]
             return MQTTErrorCode.MQTT_ERR_SUCCESS

@@ -316,6 +316,7 @@ class Link:
             self._greet(reasons.of_connection(reason.value))
             return
         self._offer = offer_of(properties)
+        self._fence.end()
         self._open_window(client, window(self._settings, properties), has_session=flags.session_present)
         if not flags.session_present:
             self._begin_session()
@@ -365,6 +366,7 @@ class Link:
         was killed, and is then asked to release it, says the same as of one that it has delivered. To Mosquitto 2.0.11
         it is no change to save; the first request is one, and the second is answered after the save.
         """
+        self._had_answer = self._was_useful = True
         confirmed = partial(release, client, mid)
         if self._settings.confirm_twice:
             self._fence.add(client, partial(self._fence.add, client, confirmed))
