@@ -20,10 +20,26 @@ def test_a_report_waits_for_its_ticket_on_its_channel_and_is_made_once() -> None
 def test_who_finds_the_ticket_after_all_makes_the_report_unless_it_was_made() -> None:
     reports = EarlyReports()
     first, second = reports.keep("c", "t-1", report), reports.keep("c", "t-2", report)
-    assert reports.withdraw(first)
+    assert reports.withdraw("c", first)
     assert reports.take("c", "t-1") == []
     assert reports.take("c", "t-2") == [report]
-    assert not reports.withdraw(second)
+    assert not reports.withdraw("c", second)
+
+
+def test_a_report_that_others_have_pushed_out_while_its_ticket_was_looked_for_is_made() -> None:
+    reports = EarlyReports()
+    first = reports.keep("c", "t-1", report)
+    for number in range(MOST):
+        reports.keep("c", f"{number}", report)
+    assert reports.withdraw("c", first)
+
+
+def test_a_flood_on_one_channel_pushes_out_nothing_of_another() -> None:
+    reports = EarlyReports()
+    reports.keep("c", "t-1", report)
+    for number in range(MOST):
+        reports.keep("flooded", f"{number}", report)
+    assert reports.take("c", "t-1") == [report]
 
 
 def test_they_are_bounded_in_time_and_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,14 +148,14 @@ class Intake:
         try:
             is_known = await self.message_of(ticket) is not None
         except BaseException:  # whoever reports does it again
-            self._early.withdraw(early)
+            self._early.withdraw(self._settings.name, early)
             raise
         if not is_known:
             log.info(
                 "receipt_of_unknown_message", channel=self._settings.name, code=delivery.code,
                 note=f"it counts if its message is noted within {KEPT_S:g} s",
             )  # fmt: skip
-        elif self._early.withdraw(early):
+        elif self._early.withdraw(self._settings.name, early):
             await self._report(ticket, delivery, state)
 
     async def _report(self, ticket: str, delivery: Delivery, state: State) -> None:

@@ -40,6 +40,8 @@ log = structlog.get_logger()
 _FULL_DISK_S = 2.0
 _NOT_WRITTEN = (StorageFull, QueueFull, StoreBroken)
 """StoreBroken: such as an I/O error, which may be gone in a moment."""
+_EARLY_S = 30.0
+"""So long an early report waits for a disk that takes nothing."""
 _PAUSES_S = {"throttled": (30.0, 600.0), "auth": (60.0, 900.0)}
 """By class of failure, the first and the longest pause of the whole lane."""
 _TRIP = 3
@@ -274,7 +276,8 @@ class Carrier:
     async def _report_early(self, lane: Lane, delivery: Delivery) -> None:
         """What the vendor said of this ticket before it was noted."""
         for report in self._early.take(lane.channel, delivery.ticket) if delivery.ticket else ():
-            await self._written(report)
+            with anyio.move_on_after(_EARLY_S, shield=True):  # it is nowhere else, also where the hub ends now
+                await self._written(report)
 
     async def _send(self, channel: Channel, parcel: Parcel, key: str, extra_s: float = 0.0) -> Delivery:
         """extra_s: for the files in it, whose link may be slow."""
