@@ -55,6 +55,15 @@ async def test_beyond_the_bound_the_oldest_go_from_the_disk_too(keyvalue: KeyVal
     assert await texts(after) == await texts(table(keyvalue, most=3)) == ["d", "B", "e"]
 
 
+async def test_what_cannot_be_read_stops_no_other(keyvalue: KeyValue) -> None:
+    await table(keyvalue).put("a", Note("a"))
+    for name, value in (("cut", b'{"tex'), ("other", b'{"text": 5}')):
+        await keyvalue.put(f"notes/a/{name}", value)
+    after = table(keyvalue)
+    await after.put("b", Note("b"))
+    assert await texts(after) == ["a", "b"]
+
+
 async def test_what_is_put_again_while_it_goes_stays(keyvalue: KeyValue) -> None:
     found = table(keyvalue, most=2)
     for text in "ac":

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from autoglm.core.errors import HubError
-from autoglm.core.ports import KeyValue
+from autoglm.core.ports import Entry, KeyValue
 
 _SAVE_S = 5.0
 """A disk that takes longer does not hold up whoever has sent something."""
@@ -82,10 +82,17 @@ class Kept(Generic[Value]):
             if self._is_loaded:
                 return
             entries = sorted(await self._keyvalue.list(self._prefix), key=lambda entry: entry.revision)
-            found = {entry.key: msgspec.json.decode(entry.value, type=self._kind) for entry in entries}
+            found = {entry.key: value for entry in entries if (value := self._decoded(entry)) is not None}
             older = {key: value for key, value in found.items() if key not in self._values}
             self._values = older | self._values
             self._is_loaded = True
+
+    def _decoded(self, entry: Entry) -> Value | None:
+        try:
+            return msgspec.json.decode(entry.value, type=self._kind)
+        except msgspec.DecodeError as error:  # one that cannot be read must not stop the others
+            log.warning("channel_note_unreadable", key=entry.key, reason=str(error))
+            return None
 
     @contextmanager
     def _borne(self) -> Iterator[None]:

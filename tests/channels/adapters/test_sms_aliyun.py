@@ -289,6 +289,28 @@ async def test_a_restart_goes_on_asking(vendor: AliyunSms, keyvalue: KeyValue, c
     await made.aclose()
 
 
+async def test_what_the_vendor_does_not_know_any_more_is_not_asked_for(
+    vendor: AliyunSms, keyvalue: KeyValue, clock: Clock
+) -> None:
+    """It tells of the last 30 days."""
+    before = channel(vendor.url, keyvalue)
+    (parcel,) = before.compose(message(), "alice")
+    old = (await before.send(parcel, "k")).ticket
+    clock.set_by_s(31 * 86_400)
+    young = (await before.send(parcel, "k")).ticket
+    await before.aclose()
+    vendor.statuses |= {old: (3, "DELIVERED"), young: (3, "DELIVERED")}
+    clock.pass_s(60)
+    made, inbox = channel(vendor.url, keyvalue), KeptInbox()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(made.run, inbox)
+        await until(lambda: inbox.reported)
+        tasks.cancel_scope.cancel()
+    assert [ticket for ticket, _ in inbox.reported] == [young]
+    assert await keyvalue.list("sms/waiting/") == []
+    await made.aclose()
+
+
 async def test_a_restart_without_a_network_asks_again_however_old_a_message_is(
     vendor: AliyunSms, keyvalue: KeyValue, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

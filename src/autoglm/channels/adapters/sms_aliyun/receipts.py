@@ -22,6 +22,8 @@ _GIVE_UP_S = 259_200.0
 """Networks report within 72 hours."""
 _OLDEST_S = _GIVE_UP_S - 86_400.0
 """So old a message counts at most at a start: it is asked for another day, for the hub may have been off before."""
+_KNOWN_S = 2_592_000.0
+"""Aliyun tells of the last 30 days (help.aliyun.com, QuerySendDetails)."""
 WAITING = 10_000
 """Messages whose receipt is asked for; of more, the oldest are no longer."""
 
@@ -78,7 +80,10 @@ class Receipts:
         waiting = await self._waiting.all()
         self._due = []  # all of them are in `waiting`
         for one in waiting:
-            self._ask_first(one)
+            if now_ms() - one.time > 1000 * _KNOWN_S:
+                await self.settle(one.ticket)
+            else:
+                self._ask_first(one)
         failures = 0
         while True:
             await self._until_due()
