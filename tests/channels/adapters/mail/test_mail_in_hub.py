@@ -88,6 +88,7 @@ port = {mailbox.port}
 username = "{imap.USER}"
 password = "{imap.PASSWORD}"
 ca_file = "{ca_file}"
+poll_s = 1  # pymap announces no mail that comes between a look and IDLE
 
 [[route]]
 name = "alarms"

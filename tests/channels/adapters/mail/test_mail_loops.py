@@ -49,7 +49,7 @@ async def hub(name: str, authority: trustme.CA, ca_file: Path, per_hour: int) ->
             "name": "mail", "kind": "mail", "address": f"{name}@{name}.example", "senders": ["*"],
             "smtp": {**known, "port": outgoing.port, "username": smtp.USER, "password": smtp.PASSWORD},
             "imap": {**known, "port": mailbox.port, "username": imap.USER, "password": imap.PASSWORD,
-                     "per_sender_per_hour": per_hour},
+                     "per_sender_per_hour": per_hour, "poll_s": 1},
         })  # fmt: skip
         assert isinstance(settings, MailSettings)
         mail = MailChannel(settings, Resources("mail", no_blob))
