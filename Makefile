@@ -80,8 +80,12 @@ requirements: $(VENV)/.test
 	    --no-annotate pyproject.toml --extra local --group build -o requirements/run.txt
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --no-annotate pyproject.toml --extra local --extra encoder --extra otel --extra ray \
-	    --extra broker --extra apprise --extra mcp \
+	    --extra broker --extra apprise --extra mcp --extra acme \
 	    --group build --group test --group bench -o requirements/test.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --no-annotate --group fuzz -c requirements/test.txt -o requirements/fuzz.txt
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	    --no-annotate --group audit -c requirements/test.txt -o requirements/audit.txt
 
 screenshots: $(VENV)/.test console
 	@$(BIN)/python tools/screenshots.py
