@@ -19,7 +19,7 @@ from time import process_time
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `python benchmarks/budgets.py`
 
-from autoglm.auth.keys import Principal
+from autoglm.auth.principal import Principal
 from autoglm.gateway.admission import Admission
 from autoglm.inference.budget.budgets import Budgets
 from autoglm.inference.budget.ledger import BudgetLedger

@@ -113,7 +113,7 @@ def test_a_sender_sees_its_message_and_a_member_the_group_s(hub: Inside) -> None
 def test_groups_are_made_by_administrators_and_seen_by_their_readers(hub: Inside) -> None:
     call(hub.port, hub.key, "PUT", "/api/groups/seen", {"members": []})
     for method in ("PUT", "DELETE"):
-        assert call(hub.port, "sk-own", method, "/api/groups/seen", {"members": []}).json()["scope"] == "admin:*"
+        assert call(hub.port, "sk-own", method, "/api/groups/seen", {"members": []}).json()["scope"] == "admin:groups"
     assert call(hub.port, "sk-own", "GET", "/api/groups/seen").status == 403
     assert call(hub.port, "sk-own", "GET", "/api/groups").json() == {"groups": []}
     assert "seen" in str(call(hub.port, hub.key, "GET", "/api/groups").json())

@@ -121,7 +121,7 @@ def test_metrics_need_a_scope(hub: Inside) -> None:
     for word in ("start", "stop"):
         assert call(hub.port, "sk-robot", "POST", f"/api/pool/glm-a/{word}").status == 403
     refused = call(hub.port, "sk-robot", "POST", "/api/pool/glm-a/resume")
-    assert (refused.status, refused.json()["scope"]) == (403, "admin:*")
+    assert (refused.status, refused.json()["scope"]) == (403, "admin:pool")
 
 
 # --- the page ---

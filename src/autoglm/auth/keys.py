@@ -5,24 +5,21 @@ The keys are 256 random bits (or chosen by the operator in autoglm.toml), so a p
 
 import hashlib
 import os
-import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from autoglm.auth.settings import FIRST_KEY_NAME, TENANT_PATTERN, KeySettings
-from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import Forbidden, InvalidField, RateLimited, SettingsError, Unauthorized
-from autoglm.core.payer import Payer
+from autoglm.auth.principal import Judge, Principal, ScopesAlone
+from autoglm.auth.settings import FIRST_KEY_NAME, KeySettings
+from autoglm.core.clock import now_ms
+from autoglm.core.errors import InvalidField, NotFound, SettingsError, Unauthorized
 from autoglm.core.ports import KeyValue
-from autoglm.core.preference import PreferenceName
 
 PREFIX = "auth/key/"
-_ADMIN = "admin"
+MAX_KEYS = 100_000
 _MAX_CACHED = 4096
-_is_tenant = re.compile(TENANT_PATTERN).fullmatch
 _MAX_CACHED_BYTES = 512  # of a header; blanks may make a known key as long as one likes
 
 
@@ -35,79 +32,11 @@ class StoredKey(msgspec.Struct, frozen=True, kw_only=True, tag="key", tag_field=
     scopes: tuple[str, ...]
     rate_per_minute: int | None = None
     tenant: str | None = None
-
-
-class Principal:
-    """Who sent a request. Scope questions are answered from a cache after the first time."""
-
-    __slots__ = (
-        "_allowed", "_level", "_refilled_s", "address", "name", "payer", "prefer", "rate_per_minute", "scopes",
-        "tenant",
-    )  # fmt: skip
-
-    def __init__(
-        self, name: str, address: str, scopes: Iterable[str], rate_per_minute: int | None = None,
-        tenant: str | None = None, *, prefer: PreferenceName | None = None,
-    ) -> None:  # fmt: skip
-        self.name = name
-        self.tenant = tenant or name
-        """On whose account its requests go."""
-        self.payer = Payer(name, self.tenant)
-        """Whoever posts a message pays for it, whatever address he sends it from."""
-        self.prefer = prefer
-        """What matters for its requests that do not say; None when the hub's own setting does."""
-        self.address = address
-        self.scopes = tuple(scopes)
-        self.rate_per_minute = rate_per_minute
-        self._allowed: dict[tuple[str, str], bool] = {}
-        self._level = float(rate_per_minute or 0)
-        self._refilled_s = monotonic_s()
-
-    def allows(self, action: str, resource: str = "") -> bool:
-        """True when a scope covers `action` (such as `model:use`) on `resource` (such as `glm-4`)."""
-        known = self._allowed.get((action, resource))
-        if known is None:
-            known = any(_covers(scope, action, resource) for scope in self.scopes)
-            if len(self._allowed) < _MAX_CACHED:  # names come from outside: bound the memory
-                self._allowed[action, resource] = known
-        return known
-
-    def require(self, action: str, resource: str = "") -> None:
-        """Raises Forbidden, naming the scope that is missing."""
-        if not self.allows(action, resource):
-            raise Forbidden("admin:*" if action == _ADMIN else f"{action}:{resource}" if resource else action)
-
-    def act_for(self, tenant: bytes) -> str:
-        """The tenant that a header names. Raises InvalidField, and Forbidden for one that is not the key's to name."""
-        name = tenant.decode("latin-1")
-        if _is_tenant(name) is None:
-            raise InvalidField("x-autoglm-tenant", "must be a name of letters, digits and ._:@+-, at most 128")
-        if name != self.tenant:
-            self.require("tenant", name)
-        return name
-
-    def take(self) -> None:
-        """Count one request against the key's limit. Raises RateLimited. Token bucket, a minute deep."""
-        if self.rate_per_minute is None:
-            return
-        now = monotonic_s()
-        rate_per_s = self.rate_per_minute / 60
-        self._level = min(float(self.rate_per_minute), self._level + (now - self._refilled_s) * rate_per_s)
-        self._refilled_s = now
-        if self._level < 1:
-            raise RateLimited((1 - self._level) / rate_per_s)
-        self._level -= 1
-
-
-def _covers(scope: str, action: str, resource: str) -> bool:
-    if scope == "admin:*":
-        return True
-    if scope == action:
-        return True
-    if not scope.startswith(action + ":"):
-        return False
-    pattern = scope[len(action) + 1 :]
-    return resource.startswith(pattern[:-1]) if pattern.endswith("*") else resource == pattern
+    created_at_ms: int | None = None
+    created_by: str | None = None
+    """The address of whoever made it."""
+    ends_at_ms: int | None = None
+    """From when on it counts no more."""
 
 
 def check_fixed_keys(fixed: Iterable[KeySettings]) -> None:
@@ -126,8 +55,14 @@ def check_fixed_keys(fixed: Iterable[KeySettings]) -> None:
 class KeyRing:
     """All keys of this hub. `open` before use."""
 
-    def __init__(self, keyvalue: KeyValue, fixed: Sequence[KeySettings] = ()) -> None:
+    def __init__(
+        self, keyvalue: KeyValue, fixed: Sequence[KeySettings] = (), *, judge: Judge | None = None,
+        now_ms: Callable[[], int] = now_ms,
+    ) -> None:  # fmt: skip
         self._keyvalue = keyvalue
+        self._judge: Judge = judge or ScopesAlone()
+        self._now_ms = now_ms
+        self._stored: dict[bytes, StoredKey] = {}
         self._by_hash: dict[bytes, Principal] = {}
         self._by_header: dict[bytes, Principal] = {}
         self._senders: dict[str, Principal | None] = {}
@@ -135,7 +70,7 @@ class KeyRing:
         for key in fixed:
             address = key.address or f"device:{key.name}"
             self._by_hash[_fixed_hash(key)] = Principal(
-                key.name, address, key.scopes, key.rate_per_minute, key.tenant, prefer=key.prefer
+                key.name, address, key.scopes, key.rate_per_minute, key.tenant, prefer=key.prefer, judge=self._judge
             )
 
     async def open(self, admin_key_file: Path) -> str | None:
@@ -147,7 +82,7 @@ class KeyRing:
         for entry in await self._keyvalue.list(PREFIX):
             stored = msgspec.json.decode(entry.value, type=StoredKey)
             digest = bytes.fromhex(entry.key.removeprefix(PREFIX))
-            self._by_hash[digest] = _principal(stored)
+            self._keep(digest, stored)
             if stored.name == FIRST_KEY_NAME:
                 former.append(digest)
         if _hash(_read_secret(admin_key_file)) in former:
@@ -157,16 +92,63 @@ class KeyRing:
         _write_secret(admin_key_file, key + "\n")
         await self.add(key, StoredKey(name=FIRST_KEY_NAME, address="user:admin", scopes=("admin:*",)))
         for digest in former:
-            await self._keyvalue.delete(PREFIX + digest.hex())
-            del self._by_hash[digest]
+            await self._forget(digest)
         return key
+
+    async def issue(
+        self, name: str, scopes: Sequence[str], *, address: str | None = None, tenant: str | None = None,
+        rate_per_minute: int | None = None, ends_at_ms: int | None = None, created_by: str,
+    ) -> str:  # fmt: skip
+        """A new key, to be shown once: only its hash is kept. Raises InvalidField when the name is taken."""
+        if self.named(name) is not None:
+            raise InvalidField("name", f"{name!r} is the name of a key already; revoke that first, or choose another")
+        if len(self._by_hash) >= MAX_KEYS:
+            raise InvalidField("name", f"there are {MAX_KEYS} keys already; revoke some first")
+        value = "ag-" + secrets.token_urlsafe(32)
+        stored = StoredKey(
+            name=name, address=address or f"device:{name}", scopes=tuple(scopes), tenant=tenant,
+            rate_per_minute=rate_per_minute, ends_at_ms=ends_at_ms, created_at_ms=self._now_ms(), created_by=created_by,
+        )  # fmt: skip
+        await self.add(value, stored)
+        return value
+
+    def stored(self) -> list[StoredKey]:
+        """Those that were issued, by name; the settings' own are not among them."""
+        return sorted(self._stored.values(), key=lambda key: key.name)
+
+    async def revoke(self, name: str) -> None:
+        """It counts no more when this returns. Raises NotFound; of a key in the settings, InvalidField."""
+        found = [digest for digest, key in self._stored.items() if key.name == name]
+        if not found:
+            if self.named(name) is not None:
+                raise InvalidField("name", f"{name!r} is in the settings as [[key]]; take it out there")
+            raise NotFound("key", name)
+        if name == FIRST_KEY_NAME:
+            raise InvalidField("name", "this is the key in admin.key; to change it, delete the file and start anew")
+        for digest in found:
+            await self._forget(digest)
 
     async def add(self, value: str, stored: StoredKey) -> None:
         """Keep a key (its hash) in the store. Returns when that is on disk."""
         digest = _hash(value.encode())
         await self._keyvalue.put(PREFIX + digest.hex(), msgspec.json.encode(stored))
+        self._keep(digest, stored)
+
+    def _keep(self, digest: bytes, stored: StoredKey) -> None:
         self._senders.clear()
-        self._by_hash[digest] = _principal(stored)
+        self._stored[digest] = stored
+        self._by_hash[digest] = Principal(
+            stored.name, stored.address, stored.scopes, stored.rate_per_minute, stored.tenant,
+            ends_at_ms=stored.ends_at_ms, judge=self._judge,
+        )  # fmt: skip
+
+    async def _forget(self, digest: bytes) -> None:
+        """In memory first: nobody gets in with it while the disk is waited for."""
+        self._by_hash.pop(digest, None)
+        self._stored.pop(digest, None)
+        self._by_header.clear()
+        self._senders.clear()
+        await self._keyvalue.delete(PREFIX + digest.hex())
 
     def by_header(self, authorization: bytes | None) -> Principal:
         """The principal of an `Authorization` header. Raises Unauthorized."""
@@ -174,6 +156,8 @@ class KeyRing:
             raise Unauthorized("this request has no key")
         known = self._by_header.get(authorization)
         if known is not None:
+            if known.ends_at_ms is not None:
+                self._check_end(known)
             return known
         scheme, _, value = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
@@ -210,11 +194,12 @@ class KeyRing:
         principal = self._by_hash.get(_hash(value))
         if principal is None:
             raise Unauthorized("this hub does not know the key")
+        self._check_end(principal)
         return principal
 
-
-def _principal(stored: StoredKey) -> Principal:
-    return Principal(stored.name, stored.address, stored.scopes, stored.rate_per_minute, stored.tenant)
+    def _check_end(self, principal: Principal) -> None:
+        if principal.ends_at_ms is not None and self._now_ms() >= principal.ends_at_ms:
+            raise Unauthorized("this key has ended")
 
 
 def _hash(value: bytes) -> bytes:

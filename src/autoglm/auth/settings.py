@@ -1,11 +1,11 @@
 """Fixed client keys, for programs."""
 
-import re
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
+from autoglm.auth.scopes import FORMS, MAX_SCOPES, flaw
 from autoglm.core.address import check_address
 from autoglm.core.errors import InvalidField
 from autoglm.core.preference import PreferenceName
@@ -14,10 +14,6 @@ TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$"
 """Tenants' names get into headers, logs and metrics."""
 FIRST_KEY_NAME = "admin"
 """Of the key in DATA/admin.key."""
-_NAME = r"[^\s*]*\*?"
-_is_scope = re.compile(
-    rf"admin:\*|read:metrics|(?:model:use|tenant):(?=\S){_NAME}|(?:send|read):message(?::(?=\S){_NAME})?"
-).fullmatch
 
 
 class KeySettings(BaseModel, frozen=True, extra="forbid"):
@@ -34,8 +30,9 @@ class KeySettings(BaseModel, frozen=True, extra="forbid"):
     )
     scopes: tuple[str, ...] = Field(
         default=("model:use:*",),
-        description="admin:* | model:use:NAME | send:message[:FROM] | read:message[:TO] | tenant:NAME | read:metrics; "
-        "NAME, FROM and TO may end in *, and without FROM or TO it is for every address",
+        max_length=MAX_SCOPES,
+        description=f"Of {FORMS}; what stands behind the last colon may end in *, and where it may be left out, "
+        "that means everything",
     )
     prefer: PreferenceName | None = Field(
         default=None,
@@ -47,10 +44,8 @@ class KeySettings(BaseModel, frozen=True, extra="forbid"):
     def _valid(self) -> Self:
         if (self.value is None) == (self.value_file is None):
             raise ValueError("give either value or value_file")
-        for scope in self.scopes:
-            if _is_scope(scope) is None:
-                known = "admin:*, model:use:NAME, send:message[:FROM], read:message[:TO], tenant:NAME, read:metrics"
-                raise ValueError(f"unknown scope {scope!r}; there are {known}")
+        if (wrong := flaw(self.scopes)) is not None:
+            raise ValueError(wrong)
         return self
 
     @field_validator("address")

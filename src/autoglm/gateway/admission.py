@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from autoglm.auth.keys import Principal
+from autoglm.auth.principal import Principal
 from autoglm.core.errors import InvalidField
 from autoglm.gateway.exchange import Headers
 from autoglm.inference.answer import Answer

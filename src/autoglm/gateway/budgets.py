@@ -73,16 +73,16 @@ class BudgetsGateway:
             try:
                 accounts = self._budgets.accounts_of(principal.name, principal.tenant)
             except BudgetExceeded:  # there are too many accounts, which an admin must see
-                if not principal.allows("admin"):
+                if not principal.allows("admin", "budgets"):
                     raise
-            if principal.allows("admin"):
+            if principal.allows("admin", "budgets"):
                 accounts = self._budgets.accounts.values()
             found = [_state(self._budgets.current(account), self._budgets.currency) for account in accounts]
         exchange.respond_json(200, BudgetList(sorted(found, key=_order)))
 
     async def reset(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """The operator lets a budget begin anew: of one key or tenant (`subject`), or of all that have it."""
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "budgets")
         query = exchange.query()
         fields.only(query, ("subject",))
         name, subject = variables["name"], query.get("subject")

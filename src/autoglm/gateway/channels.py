@@ -97,7 +97,7 @@ class ChannelsGateway:
         ]
 
     async def channels(self, exchange: Exchange, _: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "channels")
         query = exchange.query()
         fields.only(query, ("check",))
         health: dict[str, ChannelHealth] = {}
@@ -117,20 +117,20 @@ class ChannelsGateway:
 
     async def retry(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """An operator has put something right: nothing waits for its back-off any more."""
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "channels")
         if variables["name"] not in self._directory.outgoing:
             raise NotFound("channel", variables["name"])
         exchange.respond_json(200, Retried(self._outbox.hurry(variables["name"])))
 
     async def outbox(self, exchange: Exchange, _: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "channels")
         count = await self._outbox.dead_letters.count()
         exchange.respond_json(
             200, OutboxState(lanes=self._outbox.states(), crowded=self._outbox.crowded, dead_letters=count)
         )
 
     async def dead(self, exchange: Exchange, _: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "channels")
         query = exchange.query()
         fields.only(query, ("limit",))
         limit = fields.integer(query, "limit", 100, low=1, high=MAX_LETTERS)
@@ -139,7 +139,7 @@ class ChannelsGateway:
     async def resend(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """As a new message, edited where the body says so. Twice is once: its id follows from the letter."""
         principal = exchange.identify(self._keys)
-        principal.require("admin")
+        principal.require("admin", "channels")
         body = await exchange.body(self._max_body_bytes)
         change = fields.decode(body, NewTry) if body else NewTry()
         letter = await self._outbox.dead_letters.get(variables["id"])
@@ -157,7 +157,7 @@ class ChannelsGateway:
         accept(exchange, sent.id, sent.seq, is_new=sent.is_new)
 
     async def drop(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "channels")
         await self._outbox.dead_letters.drop(variables["id"])
         exchange.respond(204, b"")
 

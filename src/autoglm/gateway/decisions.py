@@ -12,7 +12,8 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from autoglm.auth.keys import KeyRing, Principal
+from autoglm.auth.keys import KeyRing
+from autoglm.auth.principal import Principal
 from autoglm.core.errors import InvalidField, NotFound
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
@@ -93,7 +94,7 @@ class DecisionsGateway:
         query = exchange.query()
         fields.only(query, ("limit",))
         limit = fields.integer(query, "limit", 20, low=1, high=MAX_LIMIT)
-        if principal.allows("admin") and _TENANT not in exchange.headers:
+        if principal.allows("admin", "engine") and _TENANT not in exchange.headers:
             found = _accounts(await self._ledger.recent(MAX_LIMIT))
         else:
             tenant = _tenant(exchange, principal)
@@ -142,7 +143,7 @@ class DecisionsGateway:
 
     async def replay(self, exchange: Exchange, _: dict[str, str]) -> None:
         """What another policy would have brought, by the log of all tenants."""
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "engine")
         body = fields.decode(await exchange.body(self._max_body_bytes), NewReplay)
         from autoglm.inference.engine.whatif import what_if  # only who asks it needs it
 
@@ -156,7 +157,7 @@ class DecisionsGateway:
     async def _account(self, principal: Principal, tenant: str, id: str) -> Account:
         """Raises NotFound, also for what the key may not see."""
         account = await self._ledger.account(id)
-        if account.decision.tenant != tenant and not principal.allows("admin"):
+        if account.decision.tenant != tenant and not principal.allows("admin", "engine"):
             raise NotFound("decision", id[:64])
         return account
 

@@ -109,7 +109,7 @@ class EventsGateway:
         exchange.respond_json(202 if sent.is_new else 200, AcceptedEvent(id=sent.id, seq=sent.seq, warning=warning))
 
     async def all(self, exchange: Exchange, _: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "alarms")
         query = exchange.query()
         fields.only(query, ("limit",))
         limit = fields.integer(query, "limit", 20, low=1, high=MAX_EVENTS)
@@ -142,7 +142,7 @@ class EventsGateway:
 
     async def test(self, exchange: Exchange, _: dict[str, str]) -> None:
         principal = exchange.identify(self._keys)
-        principal.require("admin")  # who is reached how is the people's own
+        principal.require("admin", "alarms")  # who is reached how is the people's own
         event = decode_event(await exchange.body(self._max_body_bytes))
         event = msgspec.structs.replace(
             event, from_=event.from_ or principal.address, timestamp=event.timestamp or now_ms(), id=event.id or "test"
@@ -169,17 +169,17 @@ class EventsGateway:
 
     async def silences(self, exchange: Exchange, _: dict[str, str]) -> None:
         """For those who may see all events: a silence tells of what is watched, and who looks after it."""
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "alarms")
         exchange.respond_json(200, SilenceList(self._notifier.silences.all()))
 
     async def silence(self, exchange: Exchange, _: dict[str, str]) -> None:
         principal = exchange.identify(self._keys)
-        principal.require("admin")
+        principal.require("admin", "alarms")
         new = fields.decode(await exchange.body(self._max_body_bytes), NewSilence)
         exchange.respond_json(200, await self._notifier.silences.add(new, by=principal.address))
 
     async def end_silence(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "alarms")
         await self._notifier.silences.end(variables["id"])
         exchange.respond(204, b"")
 

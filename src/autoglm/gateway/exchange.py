@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from autoglm.auth.keys import KeyRing, Principal
+from autoglm.auth.keys import KeyRing
+from autoglm.auth.principal import Principal
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import HubError, InvalidField, PayloadTooLarge, UnsupportedMediaType
 from autoglm.gateway.head import Head

@@ -49,11 +49,11 @@ class GroupsGateway:
         exchange.respond_json(200, self._groups.get(variables["name"]))
 
     async def put(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "groups")
         body = fields.decode(await exchange.body(self._max_body_bytes), GroupBody)
         exchange.respond_json(200, await self._groups.put(variables["name"], body.members))
 
     async def delete(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "groups")
         await self._groups.delete(variables["name"])
         exchange.respond(204, b"")

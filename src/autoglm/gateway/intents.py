@@ -70,7 +70,7 @@ class IntentsGateway:
 
     async def teach(self, exchange: Exchange, _: dict[str, str]) -> None:
         """Answers when the examples are on disk and in force: a second or two."""
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "intents")
         body = fields.decode(await exchange.body(self._max_body_bytes), NewExamples)
         check_intent_name(body.name, field="name")
         await self._taught.teach(body.name, body.examples)
@@ -85,7 +85,7 @@ class IntentsGateway:
         exchange.respond_json(200, self._reader.read_text(body.text))
 
     async def forget(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "intents")
         await self._taught.forget(variables["name"])
         exchange.respond(204, b"")
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import anyio
 import msgspec
 
-from autoglm.auth.keys import KeyRing, Principal
+from autoglm.auth.keys import KeyRing
+from autoglm.auth.principal import Principal
 from autoglm.channels.deltas import Delta, Deltas
 from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
 from autoglm.channels.receipts import AckState, Receipt

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from autoglm.auth.keys import KeyRing, Principal
+from autoglm.auth.keys import KeyRing
+from autoglm.auth.principal import Principal
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.errors import DeadlineExceeded, Draining, HubError, UnknownModel
 from autoglm.gateway.admission import Admission, Permit

@@ -171,9 +171,7 @@ class StateGateway:
             return self._trouble
 
     async def metrics(self, exchange: Exchange, _: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
-        if not principal.allows("admin"):
-            principal.require("read:metrics")
+        exchange.identify(self._keys).require("read:metrics")
         exchange.respond(200, await self._metrics.page(), [(b"content-type", CONTENT_TYPE)])
 
     async def openapi(self, exchange: Exchange, _: dict[str, str]) -> None:
@@ -219,7 +217,7 @@ class StateGateway:
 
     async def resume(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """The operator says that what blocked an instance is gone."""
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "pool")
         instance = self._instance(variables["name"])
         instance.resume()
         self._scheduler.changed()
@@ -227,19 +225,19 @@ class StateGateway:
 
     async def start(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """The operator wants a worker of a local instance, now."""
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "pool")
         instance = self._fleet.start(variables["name"])
         exchange.respond_json(200, InstanceState(instance.name, instance.shown_state))
 
     async def stop(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """The operator wants no worker of a local instance; what runs ends first."""
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "pool")
         instance = self._fleet.stop(variables["name"])
         exchange.respond_json(200, InstanceState(instance.name, instance.shown_state))
 
     async def drain(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """The operator takes an instance out; asked again, it tells how far that is."""
-        exchange.identify(self._keys).require("admin")
+        exchange.identify(self._keys).require("admin", "pool")
         instance = self._instance(variables["name"])
         instance.drain()
         self._scheduler.changed()

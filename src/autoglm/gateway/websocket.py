@@ -9,7 +9,8 @@ import msgspec
 from anyio.abc import TaskGroup
 from uvicorn.protocols.utils import ClientDisconnected
 
-from autoglm.auth.keys import KeyRing, Principal
+from autoglm.auth.keys import KeyRing
+from autoglm.auth.principal import Principal
 from autoglm.channels.deltas import Delta
 from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
 from autoglm.channels.receipts import AckState

@@ -4,7 +4,7 @@ import math
 import re
 from typing import get_args
 
-from autoglm.auth.keys import Principal
+from autoglm.auth.principal import Principal
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import InvalidField
 from autoglm.core.preference import PreferenceName

@@ -7,7 +7,8 @@ import base64
 import binascii
 from collections.abc import Mapping
 
-from autoglm.auth.keys import KeyRing, Principal
+from autoglm.auth.keys import KeyRing
+from autoglm.auth.principal import Principal
 from autoglm.core.errors import Unauthorized
 from autoglm.gateway.exchange import Exchange
 

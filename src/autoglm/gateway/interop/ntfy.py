@@ -4,7 +4,7 @@ from functools import partial
 
 import msgspec
 
-from autoglm.auth.keys import Principal
+from autoglm.auth.principal import Principal
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.interop.publication import Published, event_of, is_topic_in_path, of_body, of_json
 from autoglm.gateway.interop.reception import Reception, telling

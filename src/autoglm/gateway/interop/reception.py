@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from autoglm.auth.keys import KeyRing, Principal
+from autoglm.auth.keys import KeyRing
+from autoglm.auth.principal import Principal
 from autoglm.channels.routes.event import Event, decode_event
 from autoglm.channels.routes.notifier import Notifier
 from autoglm.core.clock import now_ms

@@ -1,0 +1,14 @@
+"""On what occasion something is decided, for the audit: the request that runs. Set at the hub's edges."""
+
+from contextvars import ContextVar
+from typing import NamedTuple
+
+
+class Occasion(NamedTuple):
+    request_id: str
+    client: str
+    """Its address; empty where it is not known."""
+
+
+NOWHERE = Occasion("", "")
+occasion: ContextVar[Occasion] = ContextVar("occasion", default=NOWHERE)

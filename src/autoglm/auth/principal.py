@@ -1,0 +1,123 @@
+"""Who sent a request, and what he may do."""
+
+import re
+from collections.abc import Iterable
+from typing import Protocol
+
+from autoglm.auth.scopes import any_covers
+from autoglm.auth.settings import TENANT_PATTERN
+from autoglm.core.clock import monotonic_s
+from autoglm.core.errors import Forbidden, InvalidField, RateLimited
+from autoglm.core.payer import Payer
+from autoglm.core.preference import PreferenceName
+
+_MAX_CACHED = 4096
+_is_tenant = re.compile(TENANT_PATTERN).fullmatch
+
+
+class Judge(Protocol):
+    """Decides, and is told of each decision that somebody acts upon."""
+
+    @property
+    def epoch(self) -> int:
+        """Changes when decisions may have changed: what was decided in another epoch is decided anew."""
+        ...
+
+    def allows(self, principal: "Principal", action: str, resource: str) -> bool: ...
+
+    def decided(self, principal: "Principal", action: str, resource: str, *, is_allowed: bool) -> None:
+        """Somebody asked to do it, and was or was not let. Raises StorageFull where that cannot be written down."""
+        ...
+
+    def refusal(self, principal: "Principal", action: str, resource: str) -> Forbidden:
+        """Why not."""
+        ...
+
+
+class ScopesAlone:
+    """A judge that knows scopes only, and keeps no record."""
+
+    epoch = 0
+
+    def allows(self, principal: "Principal", action: str, resource: str) -> bool:
+        return any_covers(principal.scopes, action, resource)
+
+    def decided(self, principal: "Principal", action: str, resource: str, *, is_allowed: bool) -> None:
+        """Nobody asks later."""
+
+    def refusal(self, principal: "Principal", action: str, resource: str) -> Forbidden:
+        return Forbidden(f"{action}:{resource}" if resource else action)
+
+
+class Principal:
+    """Who sent a request. Questions of rights are answered from a cache after the first time."""
+
+    __slots__ = (
+        "_allowed", "_epoch", "_judge", "_level", "_refilled_s", "address", "credential", "ends_at_ms", "name", "payer",
+        "prefer", "rate_per_minute", "scopes", "tenant",
+    )  # fmt: skip
+
+    def __init__(
+        self, name: str, address: str, scopes: Iterable[str], rate_per_minute: int | None = None,
+        tenant: str | None = None, *, prefer: PreferenceName | None = None, credential: str = "",
+        ends_at_ms: int | None = None, judge: Judge | None = None,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.credential = credential or f"key:{name}"
+        """By what it was recognised, as revocations name it: `key:NAME`, `jkt:THUMBPRINT`, `session:ID`."""
+        self.tenant = tenant or name
+        """On whose account its requests go."""
+        self.payer = Payer(name, self.tenant)
+        """Whoever posts a message pays for it, whatever address he sends it from."""
+        self.prefer = prefer
+        """What matters for its requests that do not say; None when the hub's own setting does."""
+        self.address = address
+        self.scopes = tuple(scopes)
+        self.rate_per_minute = rate_per_minute
+        self.ends_at_ms = ends_at_ms
+        """From when on the credential counts no more; None for one without an end."""
+        self._judge: Judge = judge or ScopesAlone()
+        self._epoch = self._judge.epoch
+        self._allowed: dict[tuple[str, str], bool] = {}
+        self._level = float(rate_per_minute or 0)
+        self._refilled_s = monotonic_s()
+
+    def allows(self, action: str, resource: str = "") -> bool:
+        """True when `action` (such as `model:use`) on `resource` (such as `glm-4`) is allowed. Notes nothing."""
+        if self._epoch != self._judge.epoch:
+            self._allowed.clear()
+            self._epoch = self._judge.epoch
+        known = self._allowed.get((action, resource))
+        if known is None:
+            known = self._judge.allows(self, action, resource)
+            if len(self._allowed) < _MAX_CACHED:  # names come from outside: bound the memory
+                self._allowed[action, resource] = known
+        return known
+
+    def require(self, action: str, resource: str = "") -> None:
+        """The decision on something that is about to be done. Raises Forbidden, naming what is missing."""
+        is_allowed = self.allows(action, resource)
+        self._judge.decided(self, action, resource, is_allowed=is_allowed)
+        if not is_allowed:
+            raise self._judge.refusal(self, action, resource)
+
+    def act_for(self, tenant: bytes) -> str:
+        """The tenant that a header names. Raises InvalidField, and Forbidden for one that is not the key's to name."""
+        name = tenant.decode("latin-1")
+        if _is_tenant(name) is None:
+            raise InvalidField("x-autoglm-tenant", "must be a name of letters, digits and ._:@+-, at most 128")
+        if name != self.tenant:
+            self.require("tenant", name)
+        return name
+
+    def take(self) -> None:
+        """Count one request against the key's limit. Raises RateLimited. Token bucket, a minute deep."""
+        if self.rate_per_minute is None:
+            return
+        now = monotonic_s()
+        rate_per_s = self.rate_per_minute / 60
+        self._level = min(float(self.rate_per_minute), self._level + (now - self._refilled_s) * rate_per_s)
+        self._refilled_s = now
+        if self._level < 1:
+            raise RateLimited((1 - self._level) / rate_per_s)
+        self._level -= 1
