@@ -13,6 +13,7 @@ import anyio.to_thread
 import msgspec
 import structlog
 
+from autoglm.auth.authenticator import Authenticator
 from autoglm.auth.keys import KeyRing
 from autoglm.channels.broker import Broker, open_broker
 from autoglm.channels.broker.own import with_own_broker
@@ -43,6 +44,7 @@ from autoglm.gateway.events import EventsGateway
 from autoglm.gateway.front import Front
 from autoglm.gateway.intents import IntentsGateway
 from autoglm.gateway.interop.routes import interop_routes
+from autoglm.gateway.keys import KeysGateway
 from autoglm.gateway.messages import MessagesGateway
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
@@ -252,6 +254,7 @@ class Hub:
     def _compose(self, store: Store) -> None:
         settings, limit = self.settings, self.settings.gateway.max_body_bytes
         self._keys = KeyRing(store.keyvalue, settings.key)
+        self._auth = Authenticator(self._keys)
         elsewhere = data_option(self.data_dir)
         pull = f"{PULL}{elsewhere}"
         self._scheduler = Scheduler(settings.scheduler, pool=settings.pool, pull=pull)
@@ -310,16 +313,16 @@ class Hub:
             metrics.sources.append(lambda: cache_metrics(cache))
         self._tracing = self._open_tracing(metrics)
         openai = OpenAIGateway(
-            self._keys, dispatcher, metrics, max_body_bytes=limit, strip=strip,
+            self._auth, dispatcher, metrics, max_body_bytes=limit, strip=strip,
             admission=None if budgets is None and cache is None else Admission(budgets, cache),
         )  # fmt: skip
         self._messages = MessagesGateway(
-            self._keys, self._mailbox, deltas, owner_of=partial(owner_of_pushed, directory), max_body_bytes=limit
+            self._auth, self._mailbox, deltas, owner_of=partial(owner_of_pushed, directory), max_body_bytes=limit
         )  # fmt: skip
-        self._events = EventsGateway(self._keys, self._notifier, max_body_bytes=limit)
+        self._events = EventsGateway(self._auth, self._notifier, max_body_bytes=limit)
         self._compose_questions(store)
         channels = self._counted_channels(metrics, times)
-        self._tasks = TasksGateway(self._keys, self._mailbox, self._correspondent, max_body_bytes=limit)
+        self._tasks = TasksGateway(self._auth, self._mailbox, self._correspondent, max_body_bytes=limit)
 
         def facts() -> Facts:
             here = [model.name for model in self.folder.list()]
@@ -341,7 +344,7 @@ class Hub:
             return await anyio.to_thread.run_sync(capabilities, facts)
 
         state = StateGateway(
-            self._keys, self._scheduler, metrics, self._fleet,
+            self._auth, self._scheduler, metrics, self._fleet,
             check_ready=store.check_writable,
             capabilities=current,
             openapi=openapi,
@@ -355,15 +358,16 @@ class Hub:
             *self._tasks.routes(),
             *self._events.routes(),
             *self._questions.routes(),
-            *interop_routes(self._keys, self._notifier, self._messages.check_open, max_body_bytes=limit),
-            *DecisionsGateway(self._keys, self._ledger, engine, settings.engine, max_body_bytes=limit).routes(),
-            *IntentsGateway(self._keys, self._reader, self._taught, max_body_bytes=limit).routes(),
+            *interop_routes(self._auth, self._notifier, self._messages.check_open, max_body_bytes=limit),
+            *DecisionsGateway(self._auth, self._ledger, engine, settings.engine, max_body_bytes=limit).routes(),
+            *IntentsGateway(self._auth, self._reader, self._taught, max_body_bytes=limit).routes(),
             *state.routes(),
-            *BudgetsGateway(self._keys, budgets).routes(),
+            *KeysGateway(self._auth, self._keys, max_body_bytes=limit).routes(),
+            *BudgetsGateway(self._auth, budgets).routes(),
             *channels.routes(),
-            *PushGateway(self._keys, store.keyvalue, directory, max_body_bytes=limit).routes(),
+            *PushGateway(self._auth, store.keyvalue, directory, max_body_bytes=limit).routes(),
         ]
-        self._sockets = SocketGateway(self._keys, self._mailbox, self._messages)
+        self._sockets = SocketGateway(self._auth, self._mailbox, self._messages)
         self._front = Front(
             openai=openai, messages=self._messages, router=Router(routes), page=Page(PAGE),
             metrics=metrics, access=self._access, tracing=self._tracing,
@@ -372,11 +376,11 @@ class Hub:
     def _compose_questions(self, store: Store) -> None:
         questions = Questions(store.log, self._mailbox, self._notifier.reach)
         self._question_counts = QuestionCounts(store.log, questions)
-        self._questions = QuestionsGateway(self._keys, questions, max_body_bytes=self.settings.gateway.max_body_bytes)
+        self._questions = QuestionsGateway(self._auth, questions, max_body_bytes=self.settings.gateway.max_body_bytes)
 
     def _counted_channels(self, metrics: Metrics, times: MessageTimes) -> ChannelsGateway:
         gateway = ChannelsGateway(
-            self._keys, self._directory, self._outbox, self._mailbox, notifier=self._notifier,
+            self._auth, self._directory, self._outbox, self._mailbox, notifier=self._notifier,
             inbox_of=self._inbox_of, max_body_bytes=self.settings.gateway.max_body_bytes,
         )  # fmt: skip
         counted = ChannelMetrics(

@@ -61,7 +61,7 @@ class KeyRing:
     ) -> None:  # fmt: skip
         self._keyvalue = keyvalue
         self._judge: Judge = judge or ScopesAlone()
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._stored: dict[bytes, StoredKey] = {}
         self._by_hash: dict[bytes, Principal] = {}
         self._by_header: dict[bytes, Principal] = {}
@@ -107,7 +107,7 @@ class KeyRing:
         value = "ag-" + secrets.token_urlsafe(32)
         stored = StoredKey(
             name=name, address=address or f"device:{name}", scopes=tuple(scopes), tenant=tenant,
-            rate_per_minute=rate_per_minute, ends_at_ms=ends_at_ms, created_at_ms=self._now_ms(), created_by=created_by,
+            rate_per_minute=rate_per_minute, ends_at_ms=ends_at_ms, created_at_ms=self.now_ms(), created_by=created_by,
         )  # fmt: skip
         await self.add(value, stored)
         return value
@@ -198,7 +198,7 @@ class KeyRing:
         return principal
 
     def _check_end(self, principal: Principal) -> None:
-        if principal.ends_at_ms is not None and self._now_ms() >= principal.ends_at_ms:
+        if principal.ends_at_ms is not None and self.now_ms() >= principal.ends_at_ms:
             raise Unauthorized("this key has ended")
 
 

@@ -12,6 +12,7 @@ from autoglm.core.preference import PreferenceName
 
 TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}$"
 """Tenants' names get into headers, logs and metrics."""
+KEY_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 FIRST_KEY_NAME = "admin"
 """Of the key in DATA/admin.key."""
 
@@ -19,7 +20,7 @@ FIRST_KEY_NAME = "admin"
 class KeySettings(BaseModel, frozen=True, extra="forbid"):
     """`[[key]]`: one fixed key."""
 
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Unique name")
+    name: str = Field(min_length=1, max_length=64, pattern=KEY_NAME_PATTERN, description="Unique name")
     value: SecretStr | None = Field(default=None, min_length=1, description="The key itself")
     value_file: Path | None = Field(default=None, description="File that holds the key")
     address: str | None = Field(default=None, description="The key's own address; 'device:NAME' when absent")

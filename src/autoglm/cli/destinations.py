@@ -27,7 +27,7 @@ def test(
     priority: int | None, from_: str | None, to: str | None, hub: HubChoice, as_json: bool,
 ) -> None:  # fmt: skip
     """Say where an event would go now, and why: the routes that were asked, the addresses, how it would read, and what
-    would follow. Nothing is sent. Needs a key with admin:*.
+    would follow. Nothing is sent. Needs a key with admin:alarms.
 
     \b
     Example:

@@ -19,7 +19,7 @@ _TEXT_SHOWN = 40
 @hub_options
 @json_option
 def events(ctx: click.Context, limit: int, hub: HubChoice, as_json: bool) -> None:
-    """Show the last events, the newest first: whom each reached, and who has noticed. Needs a key with admin:*.
+    """Show the last events, the newest first: whom each reached, and who has noticed. Needs a key with admin:alarms.
 
     \b
     Example:

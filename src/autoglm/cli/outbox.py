@@ -18,7 +18,7 @@ _TEXT_SHOWN = 60
 @hub_options
 @json_option
 def outbox(ctx: click.Context, hub: HubChoice, as_json: bool) -> None:
-    """Show what waits to go out, by channel and target, and why it waits. Needs a key with admin:*.
+    """Show what waits to go out, by channel and target, and why it waits. Needs a key with admin:channels.
 
     \b
     Example:

@@ -272,7 +272,7 @@ class Client:
         return Sent(answer["id"], answer["seq"], status == 202, answer.get("warning", ""))
 
     def events(self, *, limit: int = 20) -> list[Json]:
-        """The last events, the newest first. Needs `admin:*`."""
+        """The last events, the newest first. Needs `admin:alarms`."""
         return list(self._get("/api/events", {"limit": limit})["events"])
 
     def event(self, id: str, *, wait_s: float = 0.0) -> Json:
@@ -285,7 +285,7 @@ class Client:
         return self._connection.call("POST", f"/api/events/{_quoted(id)}/ack")[1]
 
     def try_routes(self, event: Mapping[str, Any]) -> Json:
-        """Where an event would go now, and why; sends nothing. Needs `admin:*`."""
+        """Where an event would go now, and why; sends nothing. Needs `admin:alarms`."""
         return self._connection.call("POST", "/api/routes/test", body=dict(event))[1]
 
     def silences(self) -> list[Json]:
@@ -302,7 +302,7 @@ class Client:
     # --- channels ---
 
     def channels(self, *, check: bool = False) -> list[Json]:
-        """The channels of the hub; check: with the `health` of each, as its vendor answers now. Needs `admin:*`."""
+        """The hub's channels; check: with the `health` of each, as its vendor answers now. Needs `admin:channels`."""
         return list(self._get("/api/channels", {"check": int(check)})["channels"])
 
     def retry_channel(self, name: str) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.core.errors import BudgetExceeded, NotFound
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
@@ -53,9 +53,9 @@ class BudgetList(msgspec.Struct, frozen=True):
 
 
 class BudgetsGateway:
-    def __init__(self, keys: KeyRing, budgets: Budgets | None) -> None:
+    def __init__(self, auth: Authenticator, budgets: Budgets | None) -> None:
         """budgets: None for a hub that has none."""
-        self._keys = keys
+        self._auth = auth
         self._budgets = budgets
 
     def routes(self) -> list[Route]:
@@ -66,7 +66,7 @@ class BudgetsGateway:
 
     async def list(self, exchange: Exchange, _: dict[str, str]) -> None:
         """All for the admin; for another key those that its own requests count in."""
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         found: list[BudgetState] = []
         if self._budgets is not None:
             accounts: Iterable[Account] = ()
@@ -82,7 +82,7 @@ class BudgetsGateway:
 
     async def reset(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """The operator lets a budget begin anew: of one key or tenant (`subject`), or of all that have it."""
-        exchange.identify(self._keys).require("admin", "budgets")
+        exchange.identify(self._auth).require("admin", "budgets")
         query = exchange.query()
         fields.only(query, ("subject",))
         name, subject = variables["name"], query.get("subject")

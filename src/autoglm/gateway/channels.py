@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.channels.channel import HookCall, Hooked, HookReply, Inbox
 from autoglm.channels.directory import ChannelHealth, Directory
 from autoglm.channels.mailbox import Mailbox
@@ -70,10 +70,10 @@ class NewTry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class ChannelsGateway:
     def __init__(
-        self, keys: KeyRing, directory: Directory, outbox: Outbox, mailbox: Mailbox, *, notifier: Notifier,
+        self, auth: Authenticator, directory: Directory, outbox: Outbox, mailbox: Mailbox, *, notifier: Notifier,
         inbox_of: Callable[[Outgoing], Inbox], max_body_bytes: int,
     ) -> None:  # fmt: skip
-        self._keys = keys
+        self._auth = auth
         self._directory = directory
         self._outbox = outbox
         self._mailbox = mailbox
@@ -97,7 +97,7 @@ class ChannelsGateway:
         ]
 
     async def channels(self, exchange: Exchange, _: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin", "channels")
+        exchange.identify(self._auth).require("admin", "channels")
         query = exchange.query()
         fields.only(query, ("check",))
         health: dict[str, ChannelHealth] = {}
@@ -117,20 +117,20 @@ class ChannelsGateway:
 
     async def retry(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """An operator has put something right: nothing waits for its back-off any more."""
-        exchange.identify(self._keys).require("admin", "channels")
+        exchange.identify(self._auth).require("admin", "channels")
         if variables["name"] not in self._directory.outgoing:
             raise NotFound("channel", variables["name"])
         exchange.respond_json(200, Retried(self._outbox.hurry(variables["name"])))
 
     async def outbox(self, exchange: Exchange, _: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin", "channels")
+        exchange.identify(self._auth).require("admin", "channels")
         count = await self._outbox.dead_letters.count()
         exchange.respond_json(
             200, OutboxState(lanes=self._outbox.states(), crowded=self._outbox.crowded, dead_letters=count)
         )
 
     async def dead(self, exchange: Exchange, _: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin", "channels")
+        exchange.identify(self._auth).require("admin", "channels")
         query = exchange.query()
         fields.only(query, ("limit",))
         limit = fields.integer(query, "limit", 100, low=1, high=MAX_LETTERS)
@@ -138,7 +138,7 @@ class ChannelsGateway:
 
     async def resend(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """As a new message, edited where the body says so. Twice is once: its id follows from the letter."""
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         principal.require("admin", "channels")
         body = await exchange.body(self._max_body_bytes)
         change = fields.decode(body, NewTry) if body else NewTry()
@@ -157,7 +157,7 @@ class ChannelsGateway:
         accept(exchange, sent.id, sent.seq, is_new=sent.is_new)
 
     async def drop(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin", "channels")
+        exchange.identify(self._auth).require("admin", "channels")
         await self._outbox.dead_letters.drop(variables["id"])
         exchange.respond(204, b"")
 

@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.auth.principal import Principal
 from autoglm.core.errors import InvalidField, NotFound
 from autoglm.gateway import fields
@@ -69,9 +69,9 @@ class DecisionList(msgspec.Struct, frozen=True):
 
 class DecisionsGateway:
     def __init__(
-        self, keys: KeyRing, ledger: Ledger, engine: Engine, settings: EngineSettings, *, max_body_bytes: int
+        self, auth: Authenticator, ledger: Ledger, engine: Engine, settings: EngineSettings, *, max_body_bytes: int
     ) -> None:  # fmt: skip
-        self._keys = keys
+        self._auth = auth
         self._ledger = ledger
         self._engine = engine
         self._settings = settings
@@ -90,7 +90,7 @@ class DecisionsGateway:
 
     async def all(self, exchange: Exchange, _: dict[str, str]) -> None:
         """The last ones, the newest first."""
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         query = exchange.query()
         fields.only(query, ("limit",))
         limit = fields.integer(query, "limit", 20, low=1, high=MAX_LIMIT)
@@ -107,13 +107,13 @@ class DecisionsGateway:
         exchange.respond_json(200, DecisionList(found[: -limit - 1 : -1]))
 
     async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         account = await self._account(principal, _tenant(exchange, principal), variables["id"])
         exchange.respond_json(200, _shown(account))
 
     async def feedback(self, exchange: Exchange, _: dict[str, str]) -> None:
         """Say how good an answer was; what the engine learns of it is on disk when this is answered."""
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         tenant = _tenant(exchange, principal)
         body = fields.decode(await exchange.body(self._max_body_bytes), NewFeedback)
         if (body.thumb is None) == (body.quality is None):
@@ -143,7 +143,7 @@ class DecisionsGateway:
 
     async def replay(self, exchange: Exchange, _: dict[str, str]) -> None:
         """What another policy would have brought, by the log of all tenants."""
-        exchange.identify(self._keys).require("admin", "engine")
+        exchange.identify(self._auth).require("admin", "engine")
         body = fields.decode(await exchange.body(self._max_body_bytes), NewReplay)
         from autoglm.inference.engine.whatif import what_if  # only who asks it needs it
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.channels.routes.decision import Decision
 from autoglm.channels.routes.event import Event, decode_event
 from autoglm.channels.routes.notices import told_text
@@ -79,8 +79,8 @@ class SilenceList(msgspec.Struct, frozen=True):
 
 
 class EventsGateway:
-    def __init__(self, keys: KeyRing, notifier: Notifier, *, max_body_bytes: int) -> None:
-        self._keys = keys
+    def __init__(self, auth: Authenticator, notifier: Notifier, *, max_body_bytes: int) -> None:
+        self._auth = auth
         self._notifier = notifier
         self._max_body_bytes = max_body_bytes
         self.is_draining = False
@@ -98,7 +98,7 @@ class EventsGateway:
         ]
 
     async def post(self, exchange: Exchange, _: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         if self.is_draining:
             raise Draining
         event = decode_event(await exchange.body(self._max_body_bytes))
@@ -109,7 +109,7 @@ class EventsGateway:
         exchange.respond_json(202 if sent.is_new else 200, AcceptedEvent(id=sent.id, seq=sent.seq, warning=warning))
 
     async def all(self, exchange: Exchange, _: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin", "alarms")
+        exchange.identify(self._auth).require("admin", "alarms")
         query = exchange.query()
         fields.only(query, ("limit",))
         limit = fields.integer(query, "limit", 20, low=1, high=MAX_EVENTS)
@@ -128,20 +128,20 @@ class EventsGateway:
 
     async def acknowledge(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """By the key's own address: an operator has noticed."""
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         event = await self._visible(exchange, variables["id"])
         exchange.respond_json(200, await self._notifier.acknowledge(event.id, by=principal.address))
 
     async def _visible(self, exchange: Exchange, id: str) -> Event:
         """Raises NotFound also for an event of others."""
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         event = await self._notifier.get(id)
         if not principal.allows("send:message", event.from_):
             raise NotFound("event", id[:128])
         return event
 
     async def test(self, exchange: Exchange, _: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         principal.require("admin", "alarms")  # who is reached how is the people's own
         event = decode_event(await exchange.body(self._max_body_bytes))
         event = msgspec.structs.replace(
@@ -169,17 +169,17 @@ class EventsGateway:
 
     async def silences(self, exchange: Exchange, _: dict[str, str]) -> None:
         """For those who may see all events: a silence tells of what is watched, and who looks after it."""
-        exchange.identify(self._keys).require("admin", "alarms")
+        exchange.identify(self._auth).require("admin", "alarms")
         exchange.respond_json(200, SilenceList(self._notifier.silences.all()))
 
     async def silence(self, exchange: Exchange, _: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         principal.require("admin", "alarms")
         new = fields.decode(await exchange.body(self._max_body_bytes), NewSilence)
         exchange.respond_json(200, await self._notifier.silences.add(new, by=principal.address))
 
     async def end_silence(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin", "alarms")
+        exchange.identify(self._auth).require("admin", "alarms")
         await self._notifier.silences.end(variables["id"])
         exchange.respond(204, b"")
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.auth.principal import Principal
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import HubError, InvalidField, PayloadTooLarge, UnsupportedMediaType
@@ -129,9 +129,9 @@ class Exchange:
 
     # --- the request ---
 
-    def identify(self, keys: KeyRing) -> Principal:
+    def identify(self, auth: Authenticator) -> Principal:
         """Whose request it is; counts against the key's limit. Raises Unauthorized, RateLimited."""
-        principal = self.principal = keys.by_header(self.headers.get(b"authorization"))
+        principal = self.principal = auth.by_header(self.headers.get(b"authorization"))
         principal.take()
         return principal
 

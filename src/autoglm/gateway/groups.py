@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.channels.groups import MAX_MEMBERS, Group, Groups
 from autoglm.core.address import MAX_ADDRESS, MEMBER_PATTERN
 from autoglm.gateway import fields
@@ -25,8 +25,8 @@ class GroupList(msgspec.Struct, frozen=True):
 
 
 class GroupsGateway:
-    def __init__(self, keys: KeyRing, groups: Groups, *, max_body_bytes: int) -> None:
-        self._keys = keys
+    def __init__(self, auth: Authenticator, groups: Groups, *, max_body_bytes: int) -> None:
+        self._auth = auth
         self._groups = groups
         self._max_body_bytes = max_body_bytes
 
@@ -40,20 +40,20 @@ class GroupsGateway:
 
     async def all(self, exchange: Exchange, _: dict[str, str]) -> None:
         """The groups whose messages the key may read."""
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         groups = [group for group in self._groups.all() if principal.allows("read:message", f"group:{group.name}")]
         exchange.respond_json(200, GroupList(groups))
 
     async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("read:message", f"group:{variables['name']}")
+        exchange.identify(self._auth).require("read:message", f"group:{variables['name']}")
         exchange.respond_json(200, self._groups.get(variables["name"]))
 
     async def put(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin", "groups")
+        exchange.identify(self._auth).require("admin", "groups")
         body = fields.decode(await exchange.body(self._max_body_bytes), GroupBody)
         exchange.respond_json(200, await self._groups.put(variables["name"], body.members))
 
     async def delete(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin", "groups")
+        exchange.identify(self._auth).require("admin", "groups")
         await self._groups.delete(variables["name"])
         exchange.respond(204, b"")

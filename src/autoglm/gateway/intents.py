@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.router import Route
@@ -48,8 +48,10 @@ class IntentList(msgspec.Struct, frozen=True):
 
 
 class IntentsGateway:
-    def __init__(self, keys: KeyRing, reader: IntentReader, taught: TaughtIntents, *, max_body_bytes: int) -> None:
-        self._keys = keys
+    def __init__(
+        self, auth: Authenticator, reader: IntentReader, taught: TaughtIntents, *, max_body_bytes: int
+    ) -> None:
+        self._auth = auth
         self._reader = reader
         self._taught = taught
         self._max_body_bytes = max_body_bytes
@@ -63,14 +65,14 @@ class IntentsGateway:
         ]
 
     async def all(self, exchange: Exchange, _: dict[str, str]) -> None:
-        exchange.identify(self._keys)
+        exchange.identify(self._auth)
         known = await self._taught.examples()
         intents = [self._known(name, len(known[name])) for name in sorted(known)]
         exchange.respond_json(200, IntentList(intents))
 
     async def teach(self, exchange: Exchange, _: dict[str, str]) -> None:
         """Answers when the examples are on disk and in force: a second or two."""
-        exchange.identify(self._keys).require("admin", "intents")
+        exchange.identify(self._auth).require("admin", "intents")
         body = fields.decode(await exchange.body(self._max_body_bytes), NewExamples)
         check_intent_name(body.name, field="name")
         await self._taught.teach(body.name, body.examples)
@@ -79,13 +81,13 @@ class IntentsGateway:
 
     async def attempt(self, exchange: Exchange, _: dict[str, str]) -> None:
         """What would be understood of a text. Right after a start it waits until the intents are learned."""
-        exchange.identify(self._keys)
+        exchange.identify(self._auth)
         body = fields.decode(await exchange.body(self._max_body_bytes), TriedText)
         await self._taught.learn()
         exchange.respond_json(200, self._reader.read_text(body.text))
 
     async def forget(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("admin", "intents")
+        exchange.identify(self._auth).require("admin", "intents")
         await self._taught.forget(variables["name"])
         exchange.respond(204, b"")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import anyio
 import msgspec
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.auth.principal import Principal
 from autoglm.channels.deltas import Delta, Deltas
 from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
@@ -48,16 +48,16 @@ class Receipts(msgspec.Struct, frozen=True):
 
 class MessagesGateway:
     def __init__(
-        self, keys: KeyRing, mailbox: Mailbox, deltas: Deltas, *, owner_of: Callable[[str], str | None],
+        self, auth: Authenticator, mailbox: Mailbox, deltas: Deltas, *, owner_of: Callable[[str], str | None],
         max_body_bytes: int,
     ) -> None:  # fmt: skip
         """owner_of: of a channel's address, the person or device at whose own screens it ends, if there is one."""
-        self._keys = keys
+        self._auth = auth
         self._owner_of = owner_of
         self._mailbox = mailbox
         self._deltas = deltas
         self._max_body_bytes = max_body_bytes
-        self._groups = GroupsGateway(keys, mailbox.groups, max_body_bytes=max_body_bytes)
+        self._groups = GroupsGateway(auth, mailbox.groups, max_body_bytes=max_body_bytes)
         self._draining = anyio.Event()
         self._waiting: set[asyncio.Task[None]] = set()
 
@@ -97,7 +97,7 @@ class MessagesGateway:
     # --- send ---
 
     async def post(self, exchange: Exchange, _: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         self.check_open()
         envelope = decode_envelope(await exchange.body(self._max_body_bytes))
         require_send(principal, envelope)
@@ -112,7 +112,7 @@ class MessagesGateway:
 
         Raises what `post` raises.
         """
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         self.check_open()
         exchange.check_body(self._max_body_bytes)
         envelope = decode_envelope(exchange.whole_body())
@@ -128,7 +128,7 @@ class MessagesGateway:
     # --- read ---
 
     async def read(self, exchange: Exchange, _: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         query = exchange.query()
         fields.only(query, ("to", "after", "limit", "wait", "reader"))
         address = fields.address(query)
@@ -176,19 +176,19 @@ class MessagesGateway:
         return after
 
     async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         _, record = await self.visible(principal, variables["id"])
         exchange.respond(200, with_seq(record), _JSON)
 
     # --- receipts ---
 
     async def receipts(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         envelope, record = await self.visible(principal, variables["id"])
         exchange.respond_json(200, Receipts(await self._mailbox.receipts(envelope, record)))
 
     async def ack(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         body = await exchange.body(self._max_body_bytes)
         ack = fields.decode(body, Ack) if body else Ack()
         exchange.respond_json(200, await self.acknowledge(principal, variables["id"], ack.state, ack.by))
@@ -230,7 +230,7 @@ class MessagesGateway:
 
     async def stream(self, exchange: Exchange, _: dict[str, str]) -> None:
         """Server-sent events. Source: WHATWG HTML, section 9.2."""
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         query = exchange.query()
         fields.only(query, ("to", "after"))
         address = fields.address(query)

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.auth.principal import Principal
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.errors import DeadlineExceeded, Draining, HubError, UnknownModel
@@ -50,11 +50,11 @@ class OpenAIGateway:
     """Answers everything under /v1."""
 
     def __init__(
-        self, keys: KeyRing, dispatcher: Dispatcher, metrics: Metrics, *,
+        self, auth: Authenticator, dispatcher: Dispatcher, metrics: Metrics, *,
         max_body_bytes: int, strip: dict[str, tuple[str, ...]], admission: Admission | None = None,
     ) -> None:  # fmt: skip
         """strip: control text to take out of answers, by model. admission: of a hub with budgets or a cache."""
-        self._keys = keys
+        self._auth = auth
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
@@ -66,13 +66,13 @@ class OpenAIGateway:
 
     async def models(self, exchange: Exchange) -> None:
         """`GET /v1/models`: what the key may use."""
-        owners = self._owners(exchange.identify(self._keys))
+        owners = self._owners(exchange.identify(self._auth))
         data = [self._described(model, owner) for model, owner in owners.items()]
         exchange.respond_json(200, {"object": "list", "data": data})
 
     async def model(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """`GET /v1/models/{id}`. A model that the key may not use is as unknown as one that there is not."""
-        owners = self._owners(exchange.identify(self._keys))
+        owners = self._owners(exchange.identify(self._auth))
         name = variables["id"]
         if name not in owners:
             known = list(owners)
@@ -95,7 +95,7 @@ class OpenAIGateway:
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one POST under /v1. Raises what `Dispatcher.answer` raises, and what the key or the body lack."""
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         body = await exchange.body(self._max_body_bytes)
         call = read_call(exchange, principal, APIS[exchange.path], body)
         await self._serve(exchange, call, principal, permit=self._permit(exchange, call, principal))
@@ -108,7 +108,7 @@ class OpenAIGateway:
 
         go_on: gets the exchange and what is left to do, or None once it is over.
         """
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         exchange.check_body(self._max_body_bytes)
         call = read_call(exchange, principal, APIS[exchange.path], exchange.whole_body())
         if self._admission is not None and (permit := self._permit(exchange, call, principal)) is not None:

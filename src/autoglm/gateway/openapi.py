@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from autoglm.core.envelope import Envelope, envelope_schema
-from autoglm.gateway.operations import OPERATIONS, Operation, Parameter
+from autoglm.gateway.operations import KNOWN, OPEN, OPERATIONS, Operation, Parameter, rule_of
 from autoglm.gateway.problems import PROBLEMS
 from autoglm.version import __version__
 
@@ -66,8 +66,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.request is not None:
         content = {"application/json": {"schema": _schema(operation.request)}}
         described["requestBody"] = {"required": operation.request_is_required, "content": content}
-    if operation.is_open:
-        described["security"] = []
+    rule = rule_of(operation)
+    # Of a scheme that has no scopes of its own, the list names what the caller must be allowed (OpenAPI 3.1, "Security
+    # Requirement Object").
+    described["security"] = [] if rule == OPEN else [{"key": [] if rule == KNOWN else [rule]}]
     return described
 
 

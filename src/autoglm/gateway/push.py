@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.channels.adapters.web_push.channel import WebPush
 from autoglm.channels.adapters.web_push.endpoint import origin_of
 from autoglm.channels.adapters.web_push.subscriptions import (
@@ -53,8 +53,8 @@ class PushBrowsers(msgspec.Struct, frozen=True):
 
 
 class PushGateway:
-    def __init__(self, keys: KeyRing, keyvalue: KeyValue, directory: Directory, *, max_body_bytes: int) -> None:
-        self._keys = keys
+    def __init__(self, auth: Authenticator, keyvalue: KeyValue, directory: Directory, *, max_body_bytes: int) -> None:
+        self._auth = auth
         self._subscriptions = Subscriptions(keyvalue)
         self._key = VapidKey(keyvalue)
         self._channels = [
@@ -71,19 +71,19 @@ class PushGateway:
         ]
 
     async def key(self, exchange: Exchange, _: dict[str, str]) -> None:
-        exchange.identify(self._keys)
+        exchange.identify(self._auth)
         self._check_set_up()
         exchange.respond_json(200, PushKey(await self._key.public()))
 
     async def own(self, exchange: Exchange, _: dict[str, str]) -> None:
         """Those of the key's own address."""
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         found = await self._subscriptions.of(principal.address)
         exchange.respond_json(200, PushBrowsers([_shown(one) for one in found]))
 
     async def subscribe(self, exchange: Exchange, _: dict[str, str]) -> None:
         """For the key's own address: what is pushed is what its messages say."""
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         principal.require("read:message", principal.address)
         body = fields.decode(await exchange.body(self._max_body_bytes), NewSubscription)
         self._check_set_up()
@@ -92,7 +92,7 @@ class PushGateway:
         exchange.respond_json(200, _shown(added))
 
     async def unsubscribe(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         await self._subscriptions.remove(principal.address, variables["id"])
         exchange.respond(204, b"")
 

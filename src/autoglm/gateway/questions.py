@@ -2,7 +2,7 @@
 
 import asyncio
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.channels.questions import NewQuestion, Question, Questions
 from autoglm.core.errors import Draining, NotFound
 from autoglm.gateway import fields
@@ -13,8 +13,8 @@ from autoglm.gateway.router import Route
 
 
 class QuestionsGateway:
-    def __init__(self, keys: KeyRing, questions: Questions, *, max_body_bytes: int) -> None:
-        self._keys = keys
+    def __init__(self, auth: Authenticator, questions: Questions, *, max_body_bytes: int) -> None:
+        self._auth = auth
         self._questions = questions
         self._max_body_bytes = max_body_bytes
         self._is_draining = False
@@ -30,7 +30,7 @@ class QuestionsGateway:
         return [Route("POST", "/api/questions", self.ask), Route("GET", "/api/questions/{id}", self.get)]
 
     async def ask(self, exchange: Exchange, _: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         if self._is_draining:
             raise Draining
         question = fields.decode(await exchange.body(self._max_body_bytes), NewQuestion)
@@ -39,7 +39,7 @@ class QuestionsGateway:
         accept(exchange, sent.id, sent.seq, is_new=sent.is_new)
 
     async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         id = variables["id"]
         query = exchange.query()
         fields.only(query, ("wait",))

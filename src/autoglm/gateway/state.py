@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.core.clock import monotonic_s
 from autoglm.core.envelope import envelope_schema
 from autoglm.core.errors import HubError, NotFound
@@ -111,14 +111,14 @@ class Capabilities(msgspec.Struct, frozen=True):
 
 class StateGateway:
     def __init__(
-        self, keys: KeyRing, scheduler: Scheduler, metrics: Metrics, fleet: LocalFleet, *,
+        self, auth: Authenticator, scheduler: Scheduler, metrics: Metrics, fleet: LocalFleet, *,
         check_ready: Callable[[], Awaitable[None]],
         capabilities: Callable[[], Awaitable[list[Capability]]],
         openapi: Callable[[], dict[str, Any]],
         version: str,
     ) -> None:  # fmt: skip
         """check_ready: raises a HubError when the store cannot be written to."""
-        self._keys = keys
+        self._auth = auth
         self._scheduler = scheduler
         self._metrics = metrics
         self._fleet = fleet
@@ -171,7 +171,7 @@ class StateGateway:
             return self._trouble
 
     async def metrics(self, exchange: Exchange, _: dict[str, str]) -> None:
-        exchange.identify(self._keys).require("read:metrics")
+        exchange.identify(self._auth).require("read:metrics")
         exchange.respond(200, await self._metrics.page(), [(b"content-type", CONTENT_TYPE)])
 
     async def openapi(self, exchange: Exchange, _: dict[str, str]) -> None:
@@ -183,7 +183,7 @@ class StateGateway:
         exchange.respond(200, _ENVELOPE_SCHEMA, [(b"content-type", b"application/schema+json")])
 
     async def me(self, exchange: Exchange, _: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         me = Me(
             principal=principal.name, address=principal.address, scopes=principal.scopes,
             inside_wechat=is_inside_wechat(exchange),
@@ -191,7 +191,7 @@ class StateGateway:
         exchange.respond_json(200, me)
 
     async def pool(self, exchange: Exchange, _: dict[str, str]) -> None:
-        exchange.identify(self._keys)
+        exchange.identify(self._auth)
         instances = [
             PoolInstance(
                 name=instance.name,
@@ -217,7 +217,7 @@ class StateGateway:
 
     async def resume(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """The operator says that what blocked an instance is gone."""
-        exchange.identify(self._keys).require("admin", "pool")
+        exchange.identify(self._auth).require("admin", "pool")
         instance = self._instance(variables["name"])
         instance.resume()
         self._scheduler.changed()
@@ -225,19 +225,19 @@ class StateGateway:
 
     async def start(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """The operator wants a worker of a local instance, now."""
-        exchange.identify(self._keys).require("admin", "pool")
+        exchange.identify(self._auth).require("admin", "pool")
         instance = self._fleet.start(variables["name"])
         exchange.respond_json(200, InstanceState(instance.name, instance.shown_state))
 
     async def stop(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """The operator wants no worker of a local instance; what runs ends first."""
-        exchange.identify(self._keys).require("admin", "pool")
+        exchange.identify(self._auth).require("admin", "pool")
         instance = self._fleet.stop(variables["name"])
         exchange.respond_json(200, InstanceState(instance.name, instance.shown_state))
 
     async def drain(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """The operator takes an instance out; asked again, it tells how far that is."""
-        exchange.identify(self._keys).require("admin", "pool")
+        exchange.identify(self._auth).require("admin", "pool")
         instance = self._instance(variables["name"])
         instance.drain()
         self._scheduler.changed()
@@ -250,7 +250,7 @@ class StateGateway:
         return instance
 
     async def capabilities(self, exchange: Exchange, _: dict[str, str]) -> None:
-        exchange.identify(self._keys)
+        exchange.identify(self._auth)
         inside_wechat = is_inside_wechat(exchange)
         found = [capability.seen_from(inside_wechat=inside_wechat) for capability in await self._capabilities()]
         exchange.respond_json(200, Capabilities(inside_wechat, found))

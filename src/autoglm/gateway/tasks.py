@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.channels.mailbox import Mailbox
 from autoglm.core.address import check_address
 from autoglm.core.clock import now_ms
@@ -75,8 +75,10 @@ class TaskList(msgspec.Struct, frozen=True):
 
 
 class TasksGateway:
-    def __init__(self, keys: KeyRing, mailbox: Mailbox, correspondent: Correspondent, *, max_body_bytes: int) -> None:
-        self._keys = keys
+    def __init__(
+        self, auth: Authenticator, mailbox: Mailbox, correspondent: Correspondent, *, max_body_bytes: int
+    ) -> None:
+        self._auth = auth
         self._mailbox = mailbox
         self._correspondent = correspondent
         self._max_body_bytes = max_body_bytes
@@ -104,7 +106,7 @@ class TasksGateway:
         ]
 
     async def submit(self, exchange: Exchange, _: dict[str, str]) -> None:
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         if self.is_draining:
             raise Draining
         task = fields.decode(await exchange.body(self._max_body_bytes), NewTask)
@@ -143,7 +145,7 @@ class TasksGateway:
 
     async def all(self, exchange: Exchange, _: dict[str, str]) -> None:
         """The key's own tasks, oldest first."""
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         query = exchange.query()
         fields.only(query, ("after", "limit"))
         limit = fields.integer(query, "limit", 100, low=1, high=MAX_LIMIT)
@@ -165,7 +167,7 @@ class TasksGateway:
 
     async def _own(self, exchange: Exchange, id: str) -> Envelope:
         """The caller's task. Another's is as unknown as one that never was."""
-        principal = exchange.identify(self._keys)
+        principal = exchange.identify(self._auth)
         try:
             envelope, _ = await self._mailbox.get(id)
         except NotFound:

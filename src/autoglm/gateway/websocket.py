@@ -9,7 +9,7 @@ import msgspec
 from anyio.abc import TaskGroup
 from uvicorn.protocols.utils import ClientDisconnected
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.auth.principal import Principal
 from autoglm.channels.deltas import Delta
 from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
@@ -72,8 +72,8 @@ _first_frame: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Hello)
 class SocketGateway:
     """Accepts WebSockets; each gets its own Conversation."""
 
-    def __init__(self, keys: KeyRing, mailbox: Mailbox, messages: MessagesGateway) -> None:
-        self.keys = keys
+    def __init__(self, auth: Authenticator, mailbox: Mailbox, messages: MessagesGateway) -> None:
+        self.auth = auth
         self.mailbox = mailbox
         self.messages = messages
 
@@ -85,7 +85,7 @@ class SocketGateway:
                 raise UnknownPath(scope["path"][:200])
             self.messages.check_open()
             header = dict(scope["headers"]).get(b"authorization")
-            principal = None if header is None else self.keys.by_header(header)
+            principal = None if header is None else self.auth.by_header(header)
         except HubError as error:
             await _refuse(error, send)
             raise ClientDisconnected from None  # to return would be an error of ours in uvicorn's log
@@ -148,7 +148,7 @@ class _Conversation:
             try:
                 if not isinstance(frame, Hello):
                     raise Unauthorized('the first frame must be {"type": "hello", "key": KEY}')
-                principal = self._gateway.keys.by_key(frame.key.encode())
+                principal = self._gateway.auth.by_key(frame.key.encode())
             except Unauthorized as error:
                 await self._send({"type": "error", "problem": problem(error)})
                 await self._close(_POLICY_VIOLATION, "unauthorized")

@@ -7,7 +7,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.auth.principal import Principal
 from autoglm.core.errors import Unauthorized
 from autoglm.gateway.exchange import Exchange
@@ -15,7 +15,7 @@ from autoglm.gateway.exchange import Exchange
 _IN_QUERY = ("auth", "authorization")
 
 
-def identify(exchange: Exchange, keys: KeyRing, query: Mapping[str, str]) -> Principal:
+def identify(exchange: Exchange, auth: Authenticator, query: Mapping[str, str]) -> Principal:
     """Whose request it is; counts against the key's limit. Raises Unauthorized, RateLimited."""
     authorization = exchange.headers.get(b"authorization")
     named = next((query[name] for name in _IN_QUERY if query.get(name)), None)
@@ -23,7 +23,7 @@ def identify(exchange: Exchange, keys: KeyRing, query: Mapping[str, str]) -> Pri
         authorization = _decoded(named)
     scheme, _, value = (authorization or b"").strip().partition(b" ")
     is_basic = scheme.lower() == b"basic"
-    principal = keys.by_key(_password(value)) if is_basic else keys.by_header(authorization)
+    principal = auth.by_key(_password(value)) if is_basic else auth.by_header(authorization)
     exchange.principal = principal
     principal.take()
     return principal

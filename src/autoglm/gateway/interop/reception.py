@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.auth.principal import Principal
 from autoglm.channels.routes.event import Event, decode_event
 from autoglm.channels.routes.notifier import Notifier
@@ -19,16 +19,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Reception:
-    def __init__(self, keys: KeyRing, notifier: Notifier, check_open: Callable[[], None]) -> None:
+    def __init__(self, auth: Authenticator, notifier: Notifier, check_open: Callable[[], None]) -> None:
         """check_open: raises Draining once the shutdown has begun."""
-        self._keys = keys
+        self._auth = auth
         self._notifier = notifier
         self._check_open = check_open
 
     def identify(self, exchange: Exchange) -> tuple[Principal, dict[str, str]]:
         """Who calls, and the query. Raises Unauthorized, RateLimited, Forbidden, Draining, InvalidField."""
         query = exchange.query()
-        principal = identify(exchange, self._keys, query)
+        principal = identify(exchange, self._auth, query)
         self._check_open()
         principal.require("send:message", principal.address)
         return principal, query

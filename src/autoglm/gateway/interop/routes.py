@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.authenticator import Authenticator
 from autoglm.channels.routes.notifier import Notifier
 from autoglm.gateway.interop.apprise import AppriseGateway
 from autoglm.gateway.interop.ntfy import NtfyGateway
@@ -11,10 +11,10 @@ from autoglm.gateway.router import Route
 
 
 def interop_routes(
-    keys: KeyRing, notifier: Notifier, check_open: Callable[[], None], *, max_body_bytes: int
+    auth: Authenticator, notifier: Notifier, check_open: Callable[[], None], *, max_body_bytes: int
 ) -> list[Route]:
     """check_open: raises Draining once the shutdown has begun."""
-    reception = Reception(keys, notifier, check_open)
+    reception = Reception(auth, notifier, check_open)
     return [
         *AppriseGateway(reception, max_body_bytes=max_body_bytes).routes(),
         *NtfyGateway(reception, max_body_bytes=max_body_bytes).routes(),

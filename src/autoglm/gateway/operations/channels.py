@@ -50,12 +50,12 @@ CHANNELS = (
     Operation(
         "GET", "/api/hooks/{name}", "checkHook", "channels", "A vendor verifies the address of a channel",
         (Answer(200, "As the vendor wants it", {"text/plain": {"type": "string"}}),),
-        (*ANY, *WRITE, *_HOOK), (_CHANNEL,), is_open=True,
+        (*ANY, *WRITE, *_HOOK), (_CHANNEL,),
     ),
     Operation(
         "POST", "/api/hooks/{name}", "callHook", "channels", "A vendor brings a message or a receipt",
         (Answer(200, "As the vendor wants it", {"text/plain": {"type": "string"}}),),
-        (*ANY, *BODY, *WRITE, *_HOOK, "too_many_bodies"), (_CHANNEL,), request={}, is_open=True,
+        (*ANY, *BODY, *WRITE, *_HOOK, "too_many_bodies"), (_CHANNEL,), request={},
     ),
 )  # fmt: skip
 

@@ -39,8 +39,6 @@ class Operation(NamedTuple):
     request: Any = None
     """A struct or a schema."""
     request_is_required: bool = True
-    is_open: bool = False
-    """True when it needs no key."""
 
 
 JSON = "application/json"

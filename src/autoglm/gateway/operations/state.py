@@ -7,23 +7,23 @@ from autoglm.gateway.state import Capabilities, Drained, Health, InstanceState, 
 STATE = (
     Operation(
         "GET", "/healthz", "health", "hub", "Does the process live?",
-        (ok("It does", Health),), ANY, is_open=True,
+        (ok("It does", Health),), ANY,
     ),
     Operation(
         "GET", "/readyz", "readiness", "hub", "Can the store be written to, and does the hub take requests?",
-        (ok("Yes", Readiness), ok("No, for these reasons", Readiness, 503)), ANY, is_open=True,
+        (ok("Yes", Readiness), ok("No, for these reasons", Readiness, 503)), ANY,
     ),
     Operation(
-        "GET", "/metrics", "metrics", "hub", "For Prometheus; needs the scope `read:metrics` or `admin:*`",
+        "GET", "/metrics", "metrics", "hub", "For Prometheus; needs the scope `read:metrics`",
         (Answer(200, "Prometheus' text format 0.0.4", {"text/plain": {"type": "string"}}),), (*KEY, "forbidden"),
     ),
     Operation(
         "GET", "/openapi.json", "description", "hub", "This description",
-        (ok("OpenAPI 3.1", {"type": "object"}),), ANY, is_open=True,
+        (ok("OpenAPI 3.1", {"type": "object"}),), ANY,
     ),
     Operation(
         "GET", "/api/schemas/envelope.json", "envelopeSchema", "hub", "JSON Schema of the envelope",
-        (Answer(200, "Draft 2020-12", {"application/schema+json": {"type": "object"}}),), ANY, is_open=True,
+        (Answer(200, "Draft 2020-12", {"application/schema+json": {"type": "object"}}),), ANY,
     ),
     Operation(
         "GET", "/api/me", "me", "hub", "Whose key is this, and what may it do?", (ok("The key's own", Me),), KEY,
