@@ -23,6 +23,7 @@ COMMANDS = {
     "route": "What the hub understands, and where it sends it",
     "mcp": "Serve the hub's tools to agents",
     "budgets": "Show what is used of the budgets",
+    "token": "What programs and devices prove with who they are",
     "config": "Check and show settings",
     "backup": "Save everything into one file",
     "restore": "Bring a backup back",

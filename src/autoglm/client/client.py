@@ -226,6 +226,29 @@ class Client:
         """Not repeated by itself: a second time there would be no such group."""
         self._connection.call("DELETE", f"/api/groups/{_quoted(name)}", is_repeatable=False)
 
+    # --- keys ---
+
+    def keys(self) -> list[Json]:
+        """The keys that were issued, without their values. Needs `admin:keys`, as the next two."""
+        return list(self._get("/api/keys")["keys"])
+
+    def issue_key(
+        self, name: str, scopes: Sequence[str], *, ttl_s: int | None = None, address: str | None = None,
+        tenant: str | None = None, rate_per_minute: int | None = None,
+    ) -> Json:  # fmt: skip
+        """A bearer key: `{"key", "known"}`. Not repeated by itself: its value is shown once."""
+        wanted = {"ttl_s": ttl_s, "address": address, "tenant": tenant, "rate_per_minute": rate_per_minute}
+        body = {
+            "name": name,
+            "scopes": list(scopes),
+            **{key: value for key, value in wanted.items() if value is not None},
+        }
+        return self._connection.call("POST", "/api/keys", body=body, is_repeatable=False)[1]
+
+    def revoke_key(self, name: str) -> None:
+        """Not repeated by itself: a second time there would be no such key."""
+        self._connection.call("DELETE", f"/api/keys/{_quoted(name)}", is_repeatable=False)
+
     # --- questions to people ---
 
     def ask_person(
