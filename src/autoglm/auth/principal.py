@@ -96,10 +96,21 @@ class Principal:
 
     def require(self, action: str, resource: str = "") -> None:
         """The decision on something that is about to be done. Raises Forbidden, naming what is missing."""
+        if not self.decide(action, resource):
+            raise self.refusal(action, resource)
+
+    def refusal(self, action: str, resource: str = "") -> Forbidden:
+        return self._judge.refusal(self, action, resource)
+
+    def decide(self, action: str, resource: str = "") -> bool:
+        """As `require`, for whoever says no in words of his own: the decision is written down."""
         is_allowed = self.allows(action, resource)
         self._judge.decided(self, action, resource, is_allowed=is_allowed)
-        if not is_allowed:
-            raise self._judge.refusal(self, action, resource)
+        return is_allowed
+
+    def decided(self, action: str, resource: str, *, is_allowed: bool) -> None:
+        """Write down a decision that took more than one question."""
+        self._judge.decided(self, action, resource, is_allowed=is_allowed)
 
     def act_for(self, tenant: bytes) -> str:
         """The tenant that a header names. Raises InvalidField, and Forbidden for one that is not the key's to name."""

@@ -157,7 +157,7 @@ class DecisionsGateway:
     async def _account(self, principal: Principal, tenant: str, id: str) -> Account:
         """Raises NotFound, also for what the key may not see."""
         account = await self._ledger.account(id)
-        if account.decision.tenant != tenant and not principal.allows("admin", "engine"):
+        if account.decision.tenant != tenant and not principal.decide("admin", "engine"):
             raise NotFound("decision", id[:64])
         return account
 

@@ -136,7 +136,7 @@ class EventsGateway:
         """Raises NotFound also for an event of others."""
         principal = exchange.identify(self._auth)
         event = await self._notifier.get(id)
-        if not principal.allows("send:message", event.from_):
+        if not principal.decide("send:message", event.from_):
             raise NotFound("event", id[:128])
         return event
 

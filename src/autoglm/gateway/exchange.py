@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from autoglm.auth.authenticator import Authenticator
+from autoglm.auth.occasion import Occasion, occasion
 from autoglm.auth.principal import Principal
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import HubError, InvalidField, PayloadTooLarge, UnsupportedMediaType
@@ -131,6 +132,7 @@ class Exchange:
 
     def identify(self, auth: Authenticator) -> Principal:
         """Whose request it is; counts against the key's limit. Raises Unauthorized, RateLimited."""
+        occasion.set(Occasion(self.request_id, ""))
         principal = self.principal = auth.by_header(self.headers.get(b"authorization"))
         principal.take()
         return principal

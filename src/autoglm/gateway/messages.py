@@ -208,15 +208,22 @@ class MessagesGateway:
         Raises NotFound also for a message of others: that it exists, and whose it is, is theirs to know.
         """
         envelope, record = await self._mailbox.get(id)
+        is_allowed = await self._may_see(principal, envelope, record, by)
+        principal.decided("read:message", envelope.to, is_allowed=is_allowed)
+        if not is_allowed:
+            raise NotFound("message", id)
+        return envelope, record
+
+    async def _may_see(self, principal: Principal, envelope: Envelope, record: Record, by: str | None) -> bool:
         if principal.allows("read:message", envelope.to) or principal.allows("send:message", envelope.from_):
-            return envelope, record
+            return True
         if self._is_shown_to(principal, envelope.to):
-            return envelope, record
+            return True
         for address in (principal.address, by):
             may_read = address is not None and principal.allows("read:message", address)
             if address is not None and may_read and await self._mailbox.was_sent_to(envelope, record, address):
-                return envelope, record
-        raise NotFound("message", id)
+                return True
+        return False
 
     def _is_shown_to(self, principal: Principal, address: str) -> bool:
         """Whether what goes to the channel's address is shown to the principal itself, who may read what it gets.

@@ -241,6 +241,8 @@ class OpenAIGateway:
         """For the access log and the metrics."""
         exchange.model = answer.call.model
         exchange.instance = answer.instance.name
+        if answer.call.wanted == AUTO and exchange.principal is not None:  # a named one was decided on when it came
+            exchange.principal.decided("model:use", exchange.model, is_allowed=True)
         if answer.first_byte_s:
             self._metrics.observe_first_byte(exchange.model, exchange.instance, answer.first_byte_s, answer.waited_s)
         decision = answer.call.decision

@@ -44,7 +44,7 @@ class QuestionsGateway:
         query = exchange.query()
         fields.only(query, ("wait",))
         wait_s = fields.seconds(query, "wait", high=MAX_WAIT_S)
-        if not principal.allows("send:message", await self._questions.sender(id)):
+        if not principal.decide("send:message", await self._questions.sender(id)):
             raise NotFound("question", id[:128])  # another's is as unknown as one that never was
         if wait_s > 0 and not self._is_draining and not exchange.is_head:
             exchange.respond_json(200, await self._wait(exchange, id, wait_s))

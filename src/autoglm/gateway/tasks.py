@@ -172,7 +172,7 @@ class TasksGateway:
             envelope, _ = await self._mailbox.get(id)
         except NotFound:
             raise NotFound("task", id[:128]) from None
-        is_own = envelope.from_ == principal.address or principal.allows("admin", "tasks")
+        is_own = envelope.from_ == principal.address or principal.decide("admin", "tasks")
         if envelope.kind != "task" or not envelope.to.startswith("model:") or not is_own:
             raise NotFound("task", id[:128])
         return envelope

@@ -35,9 +35,9 @@ def read_call(exchange: Exchange, principal: Principal, api: Api, body: bytes) -
         call.deadline_s = _moment_s("x-autoglm-deadline", headers[b"x-autoglm-deadline"])
     if b"x-autoglm-first-token" in headers:
         call.first_token_by_s = _moment_s("x-autoglm-first-token", headers[b"x-autoglm-first-token"])
-    if call.wanted != AUTO and not principal.allows("model:use", call.wanted):
+    if call.wanted != AUTO and not principal.decide("model:use", call.wanted):
         exchange.asked = call.wanted
-        principal.require("model:use", call.wanted)
+        raise principal.refusal("model:use", call.wanted)
     return call
 
 
