@@ -257,6 +257,12 @@ def test_names_of_labels_come_back(name: str, other: str) -> None:
     assert (legal_name(name) == legal_name(other)) == (name == other)
 
 
+def test_half_a_surrogate_pair_stays_escaped() -> None:
+    """Nothing could write it down: neither the message that the alert becomes, nor the answer to the call."""
+    assert plain_name("U__a_d800_b") == "U__a_d800_b"
+    assert plain_name("U__a_1f600_b") == "a\U0001f600b"
+
+
 # --- in ----------------------------------------------------------------------------------------------
 
 

@@ -29,6 +29,12 @@ def test_files_are_named_and_not_kept() -> None:
     assert read_form(MULTIPART, body) == Form({"body": "x"}, ["attach"])
 
 
+def test_a_name_may_be_encoded() -> None:
+    """RFC 2231, section 4; browsers send no such names, some libraries do."""
+    body = b"--xx\r\ncontent-disposition: form-data; name*=utf-8''%E6%96%87\r\n\r\nx\r\n--xx--"
+    assert read_form(MULTIPART, body) == Form({"文": "x"}, [])
+
+
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [
@@ -37,6 +43,8 @@ def test_files_are_named_and_not_kept() -> None:
         ("multipart/form-data", b"--\r\n"), ("text/plain", b"a=b"), ("", b"%ff=%ff"), ("", b"\xff"),
         ("", b"&".join(b"a=b" for _ in range(101))),
         (MULTIPART, b'--xx\r\ncontent-disposition: form-data; name="a"\r\n\r\n\xff\r\n--xx--'),
+        (MULTIPART, b"--xx\r\ncontent-disposition: form-data; name=\"a\"; filename*=\x00''x\r\n\r\nx\r\n--xx--"),
+        (MULTIPART, b"--xx\r\ncontent-disposition: form-data; name*=\x00''x\r\n\r\nx\r\n--xx--"),
     ],
 )  # fmt: skip
 def test_what_is_no_form_is_refused(content_type: str, body: bytes) -> None:

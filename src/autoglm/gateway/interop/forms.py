@@ -4,6 +4,7 @@ Sources: WHATWG URL, section 5.1 (urlencoded); RFC 7578 (multipart/form-data).
 """
 
 from email.message import Message
+from email.utils import collapse_rfc2231_value
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -45,18 +46,27 @@ def _of_parts(boundary: str, body: bytes) -> Form:
         raise InvalidField("body", f"is cut off, or has more than {MAX_FIELDS} parts")
     for part in parts[1:-1]:
         head, separator, value = part.partition(b"\r\n\r\n")
-        disposition = _disposition(head)
-        name = disposition.get_param("name", "", "content-disposition")
+        name, is_file = _name_of(head)
         if not separator or not name:
             raise InvalidField("body", "has a part without a name")
-        if disposition.get_filename() is not None:
-            form.files.append(str(name))
+        if is_file:
+            form.files.append(name)
             continue
         try:
-            form.fields[str(name)] = value.decode()
+            form.fields[name] = value.decode()
         except UnicodeDecodeError:
-            raise InvalidField(str(name)[:40], "is not UTF-8") from None
+            raise InvalidField(name[:40], "is not UTF-8") from None
     return form
+
+
+def _name_of(head: bytes) -> tuple[str, bool]:
+    """The field's name, and whether it is a file. Raises InvalidField."""
+    disposition = _disposition(head)
+    try:
+        name = collapse_rfc2231_value(disposition.get_param("name", "", "content-disposition"))
+        return name, disposition.get_filename() is not None
+    except ValueError:  # found by fuzzing: a charset with a NUL in it (RFC 2231, section 4)
+        raise InvalidField("body", "has a part whose name or file name cannot be read") from None
 
 
 def _disposition(head: bytes) -> Message:

@@ -25,9 +25,11 @@ def plain_name(label: str) -> str:
     if _is_escaped(label) is None:
         return label
     try:
-        return _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else "_", label.removeprefix(_MARK))
-    except ValueError:  # beyond Unicode
+        plain = _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else "_", label.removeprefix(_MARK))
+        plain.encode()
+    except ValueError:  # beyond Unicode, or half a surrogate pair, which could not be written down
         return label
+    return plain
 
 
 def _escaped(character: str, index: int) -> str:
