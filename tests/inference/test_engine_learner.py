@@ -7,6 +7,7 @@ from hashlib import blake2b
 from statistics import pstdev
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -450,6 +451,23 @@ def test_a_state_with_one_damaged_byte_is_refused(data: st.DataObject) -> None:
 def test_a_state_of_another_version_is_refused_by_its_number() -> None:
     packed = msgspec.msgpack.encode({"version": 7})
     with pytest.raises(StateBroken, match="version 7"):
+        Learner.restore(blake2b(packed, digest_size=16).digest() + packed, LearnerSettings())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"figures": b"abc"}, {"figures": bytes(4)}, {"grams": bytes(8)}, {"moments": b""}, {"cells": [((1.0,), 1)]},
+        {"cells": [((0.0,) * 11, 1)] * 769}, {"scale": math.inf}, {"trust": math.nan},
+        {"moments": np.full(32, np.nan).tobytes()}, {"grams": np.full(1024, np.inf).tobytes()},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)  # fmt: skip
+def test_a_state_with_a_right_checksum_and_wrong_sizes_is_refused(wrong: dict[str, object]) -> None:
+    """The checksum is against damage; whoever gives a backup away can compute one."""
+    fields = msgspec.msgpack.decode(Learner(LearnerSettings()).state()[16:])
+    packed = msgspec.msgpack.encode(fields | wrong)
+    with pytest.raises(StateBroken):
         Learner.restore(blake2b(packed, digest_size=16).digest() + packed, LearnerSettings())
 
 

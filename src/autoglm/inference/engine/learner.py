@@ -20,7 +20,7 @@ from autoglm.inference.engine.belief import Belief
 from autoglm.inference.engine.context import LINEAR_WIDTH, Context, chance, context_of
 from autoglm.inference.engine.drift import Drift
 from autoglm.inference.engine.exploration import Exploration, draw
-from autoglm.inference.engine.knn import Neighbours
+from autoglm.inference.engine.knn import CELLS, Neighbours
 from autoglm.inference.engine.objective import score
 from autoglm.inference.engine.quality import FLAWLESS
 from autoglm.inference.features import Features
@@ -334,7 +334,23 @@ class Learner:
             read = msgspec.msgpack.decode(packed, type=_State)
         except msgspec.DecodeError as error:
             raise StateBroken("the learner", str(error)) from error
+        try:
+            return cls._restored(read, settings)
+        except ValueError as error:  # LinAlgError is one
+            raise StateBroken("the learner", str(error)) from error
+
+    @classmethod
+    def _restored(cls, read: _State, settings: LearnerSettings) -> "Learner":
+        """Raises ValueError: a checksum is right as well where somebody else wrote the state."""
         arms, cells = len(read.known) + 1, len(read.cells)
+        if arms > ARMS + 1 or cells > CELLS:
+            raise ValueError(f"it has {arms - 1} arms and {cells} cells, of at most {ARMS} and {CELLS}")
+        figures = np.frombuffer(read.figures, np.float32).reshape(arms, 2, cells)
+        grams = np.frombuffer(read.grams).reshape(arms, LINEAR_WIDTH, LINEAR_WIDTH)
+        moments = np.frombuffer(read.moments).reshape(arms, LINEAR_WIDTH)
+        numbers = (figures, grams, moments, (read.scale, read.noise, read.trust))
+        if not all(np.isfinite(array).all() for array in numbers):
+            raise ValueError("a number in it is infinite or none")
         learner = cls(settings)
         learner._steps, learner._scale, learner._known = read.steps, read.scale, read.known
         learner._noise, learner._trust = read.noise, read.trust
@@ -342,9 +358,8 @@ class Learner:
         learner._make_room(arms)
         neighbours, lines = learner._neighbours, learner._lines
         neighbours.index(read.cells)
-        neighbours.figures[:arms, :, :cells] = np.frombuffer(read.figures, np.float32).reshape(arms, 2, cells)
-        lines.grams[:arms] = np.frombuffer(read.grams).reshape(arms, LINEAR_WIDTH, LINEAR_WIDTH)
-        lines.moments[:arms] = np.frombuffer(read.moments).reshape(arms, LINEAR_WIDTH)
+        neighbours.figures[:arms, :, :cells] = figures
+        lines.grams[:arms], lines.moments[:arms] = grams, moments
         for row in range(1, arms):
             lines.solve(row)
         return learner
