@@ -6,7 +6,7 @@ import structlog
 from anyio import to_thread
 
 from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import InvalidField, NotFound
+from autoglm.core.errors import InvalidField, NotFound, StateBroken
 from autoglm.core.ports import KeyValue
 from autoglm.inference.features import Features
 from autoglm.inference.intent.examples import MIN_EXAMPLES, Examples, cleaned, is_intent_name
@@ -31,9 +31,13 @@ class TaughtIntents:
         self._learning = anyio.Lock()
 
     async def open(self) -> None:
+        """Raises StateBroken."""
         for entry in await self._keyvalue.list(_PREFIX):
-            texts = msgspec.json.decode(entry.value, type=tuple[str, ...])
-            self._taught[entry.key.removeprefix(_PREFIX)] = texts
+            name = entry.key.removeprefix(_PREFIX)
+            try:
+                self._taught[name] = msgspec.json.decode(entry.value, type=tuple[str, ...])
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise StateBroken(f"the taught intent {name!r}", str(error)) from error
         self._reader.teach(dict(self._taught))
 
     async def examples(self) -> Examples:
