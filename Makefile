@@ -4,12 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 TESTS ?= tests
+# Exports of an OSV database, for `make audit`; ONLINE=1 asks the network instead.
+ADVISORIES ?= advisories
+ONLINE ?=
 # What the two cores bear: one process of tests for each.
 JOBS ?= 2
 SOURCES := src tests benchmarks examples tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test check bench soak fuzz console clean requirements screenshots
+.PHONY: help setup up test check bench soak fuzz audit sbom wheel console clean requirements screenshots
 
 help:
 	@echo 'make up [ARGS="--port 9000"]   start the hub (the first time: install, fetch the model)'
@@ -17,6 +20,8 @@ help:
 	@echo 'make check                     linters, types, import rules'
 	@echo 'make setup                     install only'
 	@echo 'make bench | soak | fuzz       speed against the peers | long runs | long fuzzing'
+	@echo 'make audit [ADVISORIES=...]    known flaws of what is pinned, by a database that is here'
+	@echo 'make sbom | wheel              list of components | reproducible package, into dist/'
 	@echo 'make clean                     remove what was built'
 
 $(BIN)/python:
@@ -34,6 +39,10 @@ $(VENV)/.run: $(BIN)/python requirements/run.txt pyproject.toml
 $(VENV)/.test: $(VENV)/.run requirements/test.txt
 	@echo 'installing packages for the tests ...' >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.audit: $(VENV)/.run requirements/audit.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/audit.txt
 	@touch $@
 
 setup: $(VENV)/.run
@@ -72,6 +81,16 @@ soak: $(VENV)/.test
 
 fuzz: $(VENV)/.test
 	@AUTOGLM_TEST_FUZZ_SECONDS=600 $(BIN)/python -m pytest -k fuzz $(TESTS)
+
+# Needs no network unless ONLINE=1, and says when nothing was checked: see tools/audit.py for its exit status.
+audit: setup $(if $(ONLINE),$(VENV)/.audit)
+	@$(BIN)/python -m tools.audit $(if $(ONLINE),--online,$(ADVISORIES))
+
+sbom: $(VENV)/.audit
+	@$(BIN)/python -m tools.sbom dist/sbom.cdx.json
+
+wheel: setup
+	@$(BIN)/python -m tools.wheel dist
 
 # The pinned files name no index: pip takes the one that a machine is set up for.
 requirements: $(VENV)/.test
