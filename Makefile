@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 TESTS ?= tests
+# Seconds for `make fuzz`: as many for requests to a hub as for parsers.
+FUZZ_SECONDS ?= 600
 # Exports of an OSV database, for `make audit`; ONLINE=1 asks the network instead.
 ADVISORIES ?= advisories
 ONLINE ?=
@@ -39,6 +41,11 @@ $(VENV)/.run: $(BIN)/python requirements/run.txt pyproject.toml
 $(VENV)/.test: $(VENV)/.run requirements/test.txt
 	@echo 'installing packages for the tests ...' >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.test requirements/fuzz.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt || \
+	    echo 'atheris could not be installed; inputs are changed blindly instead' >&2
 	@touch $@
 
 $(VENV)/.audit: $(VENV)/.run requirements/audit.txt
@@ -79,8 +86,9 @@ bench: $(VENV)/.test console
 soak: $(VENV)/.test
 	@AUTOGLM_TEST_KILL_MESSAGES=200000 AUTOGLM_TEST_KILLS=50 $(BIN)/python -m pytest tests/gateway/test_nothing_lost.py
 
-fuzz: $(VENV)/.test
-	@AUTOGLM_TEST_FUZZ_SECONDS=600 $(BIN)/python -m pytest -k fuzz $(TESTS)
+fuzz: $(VENV)/.fuzz
+	@AUTOGLM_TEST_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -k fuzz $(TESTS)
+	@PYTHONPATH=tests $(BIN)/python -m fuzzing.run --seconds $(FUZZ_SECONDS)
 
 # Needs no network unless ONLINE=1, and says when nothing was checked: see tools/audit.py for its exit status.
 audit: setup $(if $(ONLINE),$(VENV)/.audit)
