@@ -15,8 +15,8 @@ from collections import Counter
 from pathlib import Path
 from typing import cast
 
-from autoglm.channels.guard import AddressGuard
 from autoglm.channels.web import NoAnswer, Web
+from autoglm.core.guard import AddressGuard
 from scripted_model import response
 
 NAME = "rebind.example"

@@ -18,8 +18,8 @@ import trustme
 
 from autoglm.channels import web
 from autoglm.channels.delivery import Delivery
-from autoglm.channels.guard import AddressGuard
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status, retry_after_s
+from autoglm.core.guard import AddressGuard
 from scripted_model import Behaviour, Request, ScriptedModel, response, stop_listening, writing
 
 

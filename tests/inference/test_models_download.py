@@ -25,6 +25,7 @@ class Site(http.server.ThreadingHTTPServer):
         self.cuts: list[int] = []
         self.knows_ranges = True
         self.redirects = False
+        self.leads_to = "/again"
         self.status = 200
         self.ranges: list[str] = []
 
@@ -42,7 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         site.ranges.append(self.headers.get("range", ""))
         if site.redirects or site.status != 200:
             self.send_response(302 if site.redirects else site.status)
-            self.send_header("location", "/again")
+            self.send_header("location", site.leads_to)
             self.send_header("content-length", "0")
             self.end_headers()
             return
@@ -154,6 +155,20 @@ async def test_endless_redirects_end(site: Site, folder: ModelFolder) -> None:
     with pytest.raises(ModelFileError, match="cannot be fetched"):
         await fetch(site, folder)
     assert len(site.ranges) == 6
+
+
+@pytest.mark.attack("redirect of a download into a private network")
+@pytest.mark.parametrize(
+    "place", ["http://169.254.169.254/latest/meta-data", "http://127.0.0.2:9/", "http://[::1]:9/", "http://0x7f.1/"]
+)
+async def test_a_redirect_leads_no_download_to_hosts_that_are_not_public(
+    site: Site, folder: ModelFolder, place: str
+) -> None:
+    """Of all that is private, only the host that the operator named is called."""
+    site.redirects, site.leads_to = True, place
+    with pytest.raises(ModelFileError, match="leads elsewhere, and this hub does not call"):
+        await fetch(site, folder)
+    assert len(site.ranges) == 1
 
 
 async def test_a_refusal_is_told_with_its_status_and_not_repeated(site: Site, folder: ModelFolder) -> None:

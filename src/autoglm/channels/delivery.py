@@ -5,19 +5,12 @@ from typing import Literal
 
 import msgspec
 
+from autoglm.core.words import Words as Words  # noqa: PLC0414  # every adapter takes it from here
+
 Outcome = Literal["accepted", "delivered", "read", "retry", "permanent"]
 """accepted: the vendor has it, and nothing is known of the recipient. retry: not now. permanent: never, as it is."""
 Failure = Literal["throttled", "transient", "auth", "permanent", "too_large"]
 """throttled: too much at a time. transient: may go by itself. auth: an operator must act. The last two never go."""
-
-
-class Words(msgspec.Struct, frozen=True):
-    """One sentence that a person understands, without secrets and without the message's text."""
-
-    en: str
-    zh: str
-
-
 Reasons = Mapping[int, tuple[Failure, Words]]
 """By a vendor's code: the class of failure, and the words for it."""
 

@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from autoglm.channels.delivery import Delivery, Words, permanent, throttled, too_large, transient, unauthorized
 from autoglm.channels.slow_links import time_for_s
+from autoglm.core.guard import AddressGuard
 from autoglm.version import __version__
 
 if TYPE_CHECKING:
@@ -44,22 +45,14 @@ class NoAnswer(Exception):
         self.delivery = delivery
 
 
-class Guard(Protocol):
-    """Decides where requests may go."""
-
-    def refusal(self, host: str, address: str) -> Words | None:
-        """Why not to this numeric address, to which the host resolves now; None when it may."""
-        ...
-
-
 class Web:
     """One for each channel: `aclose` it. Each request has a connection of its own unless keep_alive_s is given: on one
     that has gone stale a request would be in doubt, and robots send a few a minute.
     """
 
     def __init__(
-        self, *, guard: Guard | None = None, keep_alive_s: float = 0.0, ssl_context: ssl.SSLContext | None = None,
-        timeout_s: float | None = None,
+        self, *, guard: AddressGuard | None = None, keep_alive_s: float = 0.0,
+        ssl_context: ssl.SSLContext | None = None, timeout_s: float | None = None,
     ) -> None:  # fmt: skip
         self._guard = guard
         self._keep_alive_s = keep_alive_s
@@ -190,7 +183,7 @@ class _Refused(OSError):
         self.reason = reason
 
 
-def _resolver(guard: Guard) -> "AbstractResolver":
+def _resolver(guard: AddressGuard) -> "AbstractResolver":
     """Checks the addresses that are connected to, so that a name cannot change between the check and the connection."""
     from aiohttp.abc import AbstractResolver, ResolveResult
     from aiohttp.resolver import ThreadedResolver

@@ -130,6 +130,26 @@ class TooManyBodies(HubError):
         )  # fmt: skip
 
 
+class AddressRefused(HubError):
+    """Somebody who is no operator led a request to an address that this hub does not call: see core.guard."""
+
+    code = "address_refused"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"this hub does not call that address: {reason}")
+
+
+class WrongHost(HubError):
+    """The request is for a host that is none of this hub's: a page of strangers whose name leads here, for one."""
+
+    code = "wrong_host"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"this hub is not {host[:100]!r}; if that is a name of its own, add it to gateway.hosts", host=host[:100]
+        )
+
+
 class UnknownPath(HubError):
     """No endpoint has this path."""
 

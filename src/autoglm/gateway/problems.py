@@ -33,6 +33,8 @@ PROBLEMS: dict[str, Row] = {
     "request_timeout": Row(408, "Request incomplete", _BAD),
     "too_many_connections": Row(503, "Too many clients", _SERVER),
     "too_many_bodies": Row(503, "Too many large bodies", _SERVER),
+    "address_refused": Row(400, "Address refused", _BAD),
+    "wrong_host": Row(421, "Wrong host", _BAD),
     "unknown_path": Row(404, "Unknown path", _BAD),
     "method_not_allowed": Row(405, "Method not allowed", _BAD),
     "not_found": Row(404, "Not found", _BAD),

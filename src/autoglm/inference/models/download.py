@@ -9,7 +9,8 @@ import anyio
 import anyio.to_thread
 import httpx2
 
-from autoglm.core.errors import ModelFileError
+from autoglm.core.errors import AddressRefused, ModelFileError
+from autoglm.core.guard import AddressGuard, check_address
 from autoglm.inference.models.folder import ModelFile
 from autoglm.inference.models.partial import CHUNK_BYTES, Partial
 from autoglm.inference.models.target import Target
@@ -48,7 +49,14 @@ async def pull_url(url: str, target: Target, sha256: str, *, retry_pause_s: floa
 async def _fetch_all(url: str, target: Target, partial: Partial, retry_pause_s: float) -> None:
     failures = 0
     furthest_bytes = partial.size_bytes
-    async with httpx2.AsyncClient(timeout=_TIMEOUT, follow_redirects=True, max_redirects=_MAX_REDIRECTS) as client:
+    guard = AddressGuard.beside(url)
+
+    async def check(request: httpx2.Request) -> None:
+        await check_address(guard, str(request.url))
+
+    async with httpx2.AsyncClient(
+        timeout=_TIMEOUT, follow_redirects=True, max_redirects=_MAX_REDIRECTS, event_hooks={"request": [check]}
+    ) as client:
         while True:
             try:
                 await _fetch(client, url, target, partial)
@@ -61,6 +69,9 @@ async def _fetch_all(url: str, target: Target, partial: Partial, retry_pause_s: 
                     ) from error
                 target.reporter.report(f"the connection broke, trying again for {target.name}", partial.size_bytes, 0)
                 await anyio.sleep(retry_pause_s * 2 ** (failures - 1))
+            except AddressRefused as error:  # of a redirect: the address itself is the operator's choice
+                reason = f"{shown(url)} leads elsewhere, and {error}; give that address if it is meant"
+                raise ModelFileError(reason) from error
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 raise ModelFileError(f"{shown(url)} cannot be fetched: {_reason(error)}") from error
             else:

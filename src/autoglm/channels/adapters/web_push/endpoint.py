@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from autoglm.channels.delivery import Words
-from autoglm.channels.guard import AddressGuard, parse_allowed
+from autoglm.core.guard import AddressGuard, parse_allowed
 
 
 def origin_of(endpoint: str) -> str:

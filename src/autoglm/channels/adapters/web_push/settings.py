@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from autoglm.channels.guard import parse_allowed
 from autoglm.channels.settings import ChannelSettings
+from autoglm.core.guard import parse_allowed
 
 
 class WebPushSettings(ChannelSettings, frozen=True):

@@ -24,9 +24,9 @@ from autoglm.channels.channel import (
     no_target,
 )
 from autoglm.channels.delivery import Delivery, Words, delivered, permanent
-from autoglm.channels.guard import AddressGuard
 from autoglm.channels.web import Answer, NoAnswer, Web, of_status, throttled_by
 from autoglm.core.envelope import Envelope, encode_envelope
+from autoglm.core.guard import AddressGuard
 
 _GONE = Words(
     "the endpoint wants no more messages (HTTP 410); it is not called again before the hub restarts",

@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from autoglm.channels.adapters.webhook.signature import parse_secrets
-from autoglm.channels.guard import parse_allowed
 from autoglm.channels.settings import ChannelSettings, check_url
+from autoglm.core.guard import parse_allowed
 
 EndpointName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 

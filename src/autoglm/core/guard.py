@@ -1,14 +1,21 @@
-"""Keeps requests out of private networks, whatever a host's name resolves to.
+"""Keeps requests out of private networks, whatever a host's name resolves to: the hub's only rule on where it may call.
+
+What an operator names in the settings is meant, and is called. What comes from anybody else (a request, a vendor's
+answer, a redirect) goes through an AddressGuard. docs/security.md has the table of all that opens a connection.
 
 Sources: OWASP, "Server-Side Request Forgery Prevention"; IANA's registries of special-purpose IPv4 and IPv6 addresses;
 WHATWG URL, "ends in a number checker".
 """
 
+import asyncio
 import re
+import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
 
-from autoglm.channels.delivery import Words
+from autoglm.core.errors import AddressRefused
+from autoglm.core.words import Words
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -53,7 +60,7 @@ _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
 
 
 class AddressGuard:
-    """Satisfies `web.Guard`: public addresses only, but for what `allowed` names.
+    """Public addresses only, but for what `allowed` names.
 
     allowed: networks (`10.1.0.0/16`), addresses, and names of hosts. A network allows its addresses, whatever the name
     is; a name allows private and loopback addresses, and others only together with a network. Raises ValueError.
@@ -69,7 +76,16 @@ class AddressGuard:
             else:
                 self._networks.append(found)
 
+    @classmethod
+    def beside(cls, *urls: str) -> "AddressGuard":
+        """For where the servers at these addresses, which the settings name, lead: to themselves, or to the public.
+
+        A policy source's mirrors, an OpenID provider's endpoints, a download's redirects.
+        """
+        return cls([host for url in urls if (host := urlsplit(url).hostname)])
+
     def refusal(self, host: str, address: str) -> Words | None:
+        """Why not to this numeric address, to which the host resolves now; None when it may."""
         name = host.lower().rstrip(".")
         if _ENDS_IN_NUMBER.fullmatch(name) is not None and not _is_canonical(name):
             return Words(
@@ -87,6 +103,23 @@ class AddressGuard:
         if kind is None or (kind in _BY_NAME and name in self._names):
             return None
         return _words(host, address, kind)
+
+
+async def check_address(guard: AddressGuard, url: str) -> None:
+    """Raises AddressRefused when the url's host is, or resolves to, what the guard refuses.
+
+    For clients that look names up themselves afterwards; a name may turn meanwhile, which `channels.web` prevents: it
+    connects to the addresses that were checked. A name that does not resolve leads nowhere.
+    """
+    host = urlsplit(url).hostname or ""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        found = []
+    for address in {str(entry[4][0]) for entry in found}:
+        if (reason := guard.refusal(host, address)) is not None:
+            raise AddressRefused(reason.en)
 
 
 def parse_allowed(entry: str) -> Network | str:
@@ -129,6 +162,6 @@ def _is_canonical(name: str) -> bool:
 def _words(host: str, address: str, kind: Words) -> Words:
     shown = address if address == host else f"{host[:60]} ({address[:60]})"
     return Words(
-        f"{shown} is {kind.en}; name the host or its network in the channel's `allow` if that is meant",
-        f"{shown} 是{kind.zh}；若确有需要，请在该渠道的 `allow` 中写明主机名或网段",
+        f"{shown} is {kind.en}; name the host or its network in `allow` if that is meant",
+        f"{shown} 是{kind.zh}；若确有需要，请在 `allow` 中写明主机名或网段",
     )

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoglm.channels.guard import AddressGuard, parse_allowed
+from autoglm.core.errors import AddressRefused
+from autoglm.core.guard import AddressGuard, check_address, parse_allowed
 
 
 @pytest.mark.parametrize(
@@ -88,3 +89,21 @@ def test_each_way_to_carry_an_ipv4_address_is_judged_as_the_address(address: IPv
     high, low = divmod(int(address), 1 << 16)
     for form in (f"::ffff:{address}", f"64:ff9b::{address}", f"::ffff:0:{address}", f"2002:{high:x}:{low:x}::1"):
         assert (guard.refusal("h.example", form) is None) is is_public, form
+
+
+def test_what_an_operator_named_leads_to_itself_and_to_the_public_only() -> None:
+    guard = AddressGuard.beside("https://idp.factory:8443/x", "http://10.1.2.3/policy")
+    assert guard.refusal("idp.factory", "192.168.7.7") is None
+    assert guard.refusal("10.1.2.3", "10.1.2.3") is None
+    assert guard.refusal("elsewhere.example", "8.8.8.8") is None
+    assert guard.refusal("elsewhere.example", "192.168.7.7") is not None
+    assert guard.refusal("10.1.2.4", "10.1.2.4") is not None
+    assert guard.refusal("idp.factory", "169.254.169.254") is not None, "no directory lists a cloud's metadata"
+
+
+@pytest.mark.attack("server-side request forgery")
+@pytest.mark.parametrize("url", ["http://127.0.0.1/x", "http://localhost/x", "https://[::1]:9/", "http://10.0.0.1"])
+async def test_an_address_is_checked_by_what_it_resolves_to(url: str) -> None:
+    with pytest.raises(AddressRefused, match="does not call"):
+        await check_address(AddressGuard(), url)
+    await check_address(AddressGuard(["127.0.0.0/8", "::1", "10.0.0.1", "localhost"]), url)
