@@ -11,6 +11,8 @@ import structlog
 from autoglm.channels.backoff import BackOff
 from autoglm.channels.channel import LinkState
 from autoglm.channels.delivery import Words
+from autoglm.core.errors import AddressRefused
+from autoglm.core.guard import AddressGuard, check_address
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -39,6 +41,15 @@ def is_socket_address(url: str, *, is_encrypted: bool) -> bool:
         return place.scheme in (("wss",) if is_encrypted else ("wss", "ws")) and bool(place.hostname)
     except ValueError:  # such as half an IPv6 address
         return False
+
+
+async def check_place(guard: AddressGuard | None, url: str) -> None:
+    """Raises NoLine for a place that the guard refuses: where to connect to is what somebody's answer said."""
+    try:
+        if guard is not None:
+            await check_address(guard, url)
+    except AddressRefused as error:
+        raise NoLine(error.code, Words(str(error), "服务方给出的连接地址不是公网地址，本机不连接")) from None
 
 
 class Line:
@@ -75,10 +86,12 @@ class Line:
         """Frames are bounded to FRAME_BYTES, and 16 wait. Closing takes CLOSE_S at most, also when cancelled."""
         from websockets.asyncio.client import connect
 
-        socket = await connect(
+        attempt = connect(
             url, open_timeout=OPEN_S, close_timeout=CLOSE_S, ping_interval=ALIVE_S, ping_timeout=ALIVE_S,
             max_size=FRAME_BYTES, max_queue=16, proxy=None,
         )  # fmt: skip
+        attempt.process_redirect = stays  # type: ignore[method-assign]  # there is no option for it
+        socket = await attempt
         self.trouble = None
         self.state = LinkState(is_up=True, connections=self.state.connections + 1)
         self.log.info("line_opened")
@@ -92,3 +105,8 @@ class Line:
     def _lost(self, code: str, reason: Words) -> None:
         self.trouble = (code, reason)
         self.log.warning("line_lost", code=code, reason=reason.en)
+
+
+def stays(error: Exception) -> Exception:
+    """Redirects are not followed: they could lead anywhere."""
+    return error

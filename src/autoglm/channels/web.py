@@ -45,6 +45,14 @@ class NoAnswer(Exception):
         self.delivery = delivery
 
 
+def vendor_guard(base_url: str, usual: str) -> AddressGuard | None:
+    """For where a vendor's own answers lead: to public hosts. usual: the vendor's address on the internet.
+
+    None for another address, which an operator named: such a server stands in the site, and leads to its neighbours.
+    """
+    return AddressGuard() if base_url == usual else None
+
+
 class Web:
     """One for each channel: `aclose` it. Each request has a connection of its own unless keep_alive_s is given: on one
     that has gone stale a request would be in doubt, and robots send a few a minute.

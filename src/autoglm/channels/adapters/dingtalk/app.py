@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr
 from autoglm.channels.access_tokens import NoToken
 from autoglm.channels.adapters.dingtalk.errcodes import BODY_BYTES, of_answer
 from autoglm.channels.adapters.dingtalk.heard import Session, heard
-from autoglm.channels.adapters.dingtalk.openapi import OpenApi
+from autoglm.channels.adapters.dingtalk.openapi import USUAL_URL, OpenApi
 from autoglm.channels.adapters.dingtalk.press import links_of
 from autoglm.channels.adapters.dingtalk.robot import PER_MINUTE, TEXT_BYTES, message_bodies
 from autoglm.channels.adapters.dingtalk.stream import Stream
@@ -60,7 +60,7 @@ class DingTalkAppSettings(ChannelSettings, frozen=True):
     """The robot's RobotCode; the Client ID when empty, as it is for most apps."""
     format: Literal["text", "markdown"] = "text"
     """As what texts are sent."""
-    base_url: BaseUrl = "https://api.dingtalk.com"
+    base_url: BaseUrl = USUAL_URL
     """The open API's address; another one for a proxy."""
 
 

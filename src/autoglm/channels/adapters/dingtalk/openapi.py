@@ -13,11 +13,12 @@ import msgspec
 
 from autoglm.channels.access_tokens import AccessTokens, NoToken, Token
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, permanent, throttled, transient
-from autoglm.channels.line import NoLine, is_socket_address
+from autoglm.channels.line import NoLine, check_place, is_socket_address
 from autoglm.channels.vendor_json import vendor_map
-from autoglm.channels.web import Answer, NoAnswer, Web, of_status
+from autoglm.channels.web import Answer, NoAnswer, Web, of_status, vendor_guard
 from autoglm.version import __version__
 
+USUAL_URL = "https://api.dingtalk.com"
 MESSAGES_TOPIC = "/v1.0/im/bot/messages/get"
 _QPS_PAUSE_S = 1.0
 _is_code = re.compile(r"[\w.-]{1,100}").fullmatch
@@ -79,7 +80,8 @@ class OpenApi:
     def __init__(self, base_url: str, client_id: str, client_secret: str, robot_code: str) -> None:
         self._base_url, self._client_id, self._client_secret = base_url, client_id, client_secret
         self._robot_code = robot_code
-        self._web = Web()
+        self._guard = vendor_guard(base_url, USUAL_URL)
+        self._web = Web(guard=self._guard)
         self.tokens = AccessTokens(self._fetch_token)
 
     def __repr__(self) -> str:
@@ -104,7 +106,9 @@ class OpenApi:
             answer = await self._post("/v1.0/gateway/connections/open", body)
         except NoAnswer as error:
             raise NoLine(error.delivery.code, _not_answered(error.delivery).reason) from None
-        return place_of(answer, is_encrypted=self._base_url.startswith("https:"))
+        place = place_of(answer, is_encrypted=self._base_url.startswith("https:"))
+        await check_place(self._guard, place.endpoint)
+        return place
 
     async def to_webhook(self, url: str, body: Mapping[str, object]) -> Answer:
         """To a session's webhook. Raises NoAnswer."""

@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr
 from autoglm.channels.access_tokens import NoToken
 from autoglm.channels.adapters.feishu.connection import LongConnection
 from autoglm.channels.adapters.feishu.heard import Read, Said, heard
-from autoglm.channels.adapters.feishu.openapi import OpenApi
+from autoglm.channels.adapters.feishu.openapi import USUAL_URL, OpenApi
 from autoglm.channels.adapters.feishu.robot import MENTION_LABEL, message_texts
 from autoglm.channels.buttons import with_buttons
 from autoglm.channels.channel import Health, Inbox, Limits, LinkState, Parcel, Resources
@@ -57,7 +57,7 @@ class FeishuAppSettings(ChannelSettings, frozen=True):
     """As what texts are sent; Markdown goes as a card."""
     button_for: tuple[Kind, ...] = ("alert",)
     """Kinds of messages that get a button that acknowledges, where `senders` names somebody."""
-    base_url: BaseUrl = "https://open.feishu.cn"
+    base_url: BaseUrl = USUAL_URL
     """Feishu's address; https://open.larksuite.com for Lark, another one for a proxy."""
 
 

@@ -15,10 +15,11 @@ import msgspec
 from autoglm.channels.access_tokens import AccessTokens, NoToken, Token
 from autoglm.channels.adapters.feishu.robot import is_too_many
 from autoglm.channels.delivery import Delivery, Failure, Words, accepted, failed, transient
-from autoglm.channels.line import NoLine, is_socket_address
+from autoglm.channels.line import NoLine, check_place, is_socket_address
 from autoglm.channels.vendor_json import vendor_map
-from autoglm.channels.web import Answer, NoAnswer, Web, of_status
+from autoglm.channels.web import Answer, NoAnswer, Web, of_status, vendor_guard
 
+USUAL_URL = "https://open.feishu.cn"
 _MOST_DIGITS = 20
 _STALE_TOKEN = ("99991661", "99991663", "99991664", "99991668")
 _SCOPE = Words(
@@ -69,7 +70,8 @@ class OpenApi:
 
     def __init__(self, base_url: str, app_id: str, app_secret: str) -> None:
         self._base_url, self._app_id, self._app_secret = base_url, app_id, app_secret
-        self._web = Web()
+        self._guard = vendor_guard(base_url, USUAL_URL)
+        self._web = Web(guard=self._guard)
         self.tokens = AccessTokens(self._fetch_token)
 
     def __repr__(self) -> str:
@@ -93,7 +95,9 @@ class OpenApi:
             answer = await self._post("/callback/ws/endpoint", {"AppID": self._app_id, "AppSecret": self._app_secret})
         except NoAnswer as error:
             raise NoLine(error.delivery.code, _not_answered(error.delivery).reason) from None
-        return place_of(answer, is_encrypted=self._base_url.startswith("https:"))
+        place = place_of(answer, is_encrypted=self._base_url.startswith("https:"))
+        await check_place(self._guard, place.url)
+        return place
 
     async def aclose(self) -> None:
         await self._web.aclose()

@@ -33,12 +33,12 @@ from autoglm.channels.adapters.wecom_aibot.frames import (
 from autoglm.channels.adapters.wecom_aibot.incoming import chat_of, message_of, press_in, pressed
 from autoglm.channels.adapters.wecom_aibot.line import Line, without_doubt
 from autoglm.channels.adapters.wecom_aibot.session import Lost, Session
-from autoglm.channels.adapters.wecom_aibot.settings import WeComAiBotSettings
+from autoglm.channels.adapters.wecom_aibot.settings import USUAL_URL, WeComAiBotSettings
 from autoglm.channels.backoff import BackOff
 from autoglm.channels.channel import Cannot, Health, Inbox, Limits, LinkState, Parcel, Resources
 from autoglm.channels.choices import words_of_action
 from autoglm.channels.delivery import Delivery, Words, accepted, permanent
-from autoglm.channels.web import NoAnswer, Web
+from autoglm.channels.web import NoAnswer, Web, vendor_guard
 from autoglm.core.envelope import Envelope
 from autoglm.core.errors import HubError
 from autoglm.core.tasks import one_task_group
@@ -72,7 +72,7 @@ class WeComAiBot:
         self._settings = settings
         self._name = resources.name
         self._read_blob = resources.read_blob
-        self._web = Web()
+        self._web = Web(guard=vendor_guard(settings.url, USUAL_URL))
         self._line = Line(resources.name, settings)
         self._asked: OrderedDict[str, Asked] = OrderedDict()
 

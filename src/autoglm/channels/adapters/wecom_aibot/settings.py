@@ -7,6 +7,8 @@ from pydantic import Field, SecretStr, field_validator
 from autoglm.channels.settings import ChannelSettings, is_url
 from autoglm.core.envelope import Kind
 
+USUAL_URL = "wss://openws.work.weixin.qq.com"
+
 
 class WeComAiBotSettings(ChannelSettings, frozen=True):
     """A `[[channel]]` of the kind wecom-aibot."""
@@ -22,7 +24,7 @@ class WeComAiBotSettings(ChannelSettings, frozen=True):
     """Kinds of messages that have the buttons."""
     ping_s: float = Field(default=30.0, ge=1.0, le=300.0)
     """Pause between two signs of life; one that is not answered within it ends the connection."""
-    url: str = "wss://openws.work.weixin.qq.com"
+    url: str = USUAL_URL
     """WeCom's address for long connections."""
 
     @field_validator("url")
