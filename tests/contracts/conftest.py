@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pytest
 
-from autoglm.core.ports import Blobs, KeyValue, Log
+from autoglm.core.ports import Blobs, Journal, KeyValue, Log
 from autoglm.store import StoreSettings, open_store
 
 
@@ -20,6 +20,8 @@ class Stores(Protocol):
     def keyvalue(self) -> KeyValue: ...
     @property
     def blobs(self) -> Blobs: ...
+    @property
+    def journal(self) -> Journal: ...
 
 
 OpenStores = Callable[[], AbstractAsyncContextManager[Stores]]
@@ -60,6 +62,11 @@ def log(stores: Stores) -> Log:
 @pytest.fixture
 def keyvalue(stores: Stores) -> KeyValue:
     return stores.keyvalue
+
+
+@pytest.fixture
+def journal(stores: Stores) -> Journal:
+    return stores.journal
 
 
 @pytest.fixture

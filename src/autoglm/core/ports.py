@@ -5,6 +5,8 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from autoglm.core.errors import HubError
+
 Told_contra = TypeVar("Told_contra", contravariant=True)
 
 
@@ -133,6 +135,101 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     value: bytes | None
     """None: the key was deleted."""
     revision: int
+
+
+class NewJournalEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry for the journal. `body` says it all; what stands beside it is what it is found by."""
+
+    at_ms: int
+    kind: str
+    action: str
+    outcome: str
+    body: bytes
+    """A JSON object with at least one field, in UTF-8; the journal adds `seq` and `prev` at its end."""
+    who: str | None = None
+    salt: bytes | None = None
+    personal: bytes | None = None
+    """What can be erased later, as do `who` and `salt` with it: the body has no more of it than a hash."""
+
+
+class JournalEntry(msgspec.Struct, frozen=True, kw_only=True):
+    seq: int
+    """1, 2, 3 ... without a gap, in the order in which they were handed in."""
+    digest: bytes
+    """sha256 of the body."""
+    at_ms: int
+    kind: str
+    action: str
+    outcome: str
+    body: bytes
+    """Its last fields are `seq` and `prev`: the digest of the entry before in 64 hexadecimal digits, 64 zeros at 1."""
+    who: str | None
+    salt: bytes | None
+    personal: bytes | None
+
+
+class JournalEnd(msgspec.Struct, frozen=True):
+    """The newest entry; seq 0 and 32 zero bytes while there is none."""
+
+    seq: int = 0
+    digest: bytes = bytes(32)
+
+
+class JournalFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is given must hold."""
+
+    kinds: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    outcomes: tuple[str, ...] = ()
+    who: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    """Not itself included."""
+    text: str = ""
+    """Anywhere in the body or in what is personal; upper and lower case of ASCII are one."""
+
+
+class Journal(Protocol):
+    """A chain of entries to which nothing is done but appending and erasing what is personal.
+
+    An entry that was handed in before a record was given to the log is on disk no later than that record, or the
+    record is not there either. What was handed in is tried until it is written: on a full disk it waits in memory.
+    """
+
+    def hand_in(self, entry: NewJournalEntry, *, erases: Sequence[tuple[int, int]] = ()) -> None:
+        """Append it soon. erases: the first and last seq of runs of entries that lose what is personal with it.
+
+        Raises StorageFull or QueueFull when too many wait (the entry is not taken), StoreBroken when closed.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Returns when all that was handed in is on disk. Raises StorageFull, StoreBroken; then it goes on waiting."""
+        ...
+
+    @property
+    def failure(self) -> HubError | None:
+        """Why the last attempt to write did not succeed; None when it did."""
+        ...
+
+    def last(self) -> JournalEnd:
+        """What is on disk."""
+        ...
+
+    async def read(self, *, after: int = 0, limit: int = 1000) -> list[JournalEntry]:
+        """Those with seq > after, oldest first. limit: at least 1."""
+        ...
+
+    async def wait(self, *, after: int, timeout_s: float) -> bool:
+        """True as soon as there is one with seq > after."""
+        ...
+
+    async def find(
+        self, wanted: JournalFilter, *, after: int = 0, before: int | None = None, limit: int = 100,
+        newest_first: bool = False,
+    ) -> list[JournalEntry]:  # fmt: skip
+        """Those with after < seq < before that fit."""
+        ...
 
 
 class Blobs(Protocol):

@@ -12,14 +12,15 @@ import msgspec
 from autoglm.core.clock import now_ms
 from autoglm.core.errors import DuplicateId, HubError
 from autoglm.core.ports import Appended, NewRecord, Record
+from autoglm.store.sqlite.rows import RowInsert
 from autoglm.store.sqlite.tail import Filed, Tail
 
 _COLUMNS = 8
-_ROW = "(?, ?, ?, ?, ?, ?, ?, ?)"
 # OR ROLLBACK, because no row can clash (all ids were looked up): it spares the statement journal, which copies each
 # page that a statement of many rows changes (4.5 us a record, against 0.8).
-_HEAD = "INSERT OR ROLLBACK INTO log (seq, id, digest, time_ms, expires_at_ms, end_bytes, subjects, body) VALUES "
-_INSERT = {rows: _HEAD + ", ".join([_ROW] * rows) for rows in (256, 128, 64, 32, 16, 8, 4, 2, 1)}
+_INSERT = RowInsert(
+    "INSERT OR ROLLBACK INTO log (seq, id, digest, time_ms, expires_at_ms, end_bytes, subjects, body) VALUES", _COLUMNS
+)
 _FIND = """
     SELECT id, digest, seq FROM log WHERE id IN (SELECT value FROM json_each(?1))
     UNION ALL
@@ -77,7 +78,7 @@ class Appender:
             else:
                 outcomes.append(outcome)
         if filed:
-            _insert(db, rows)
+            _INSERT.run(db, rows)
             db.execute(_FILE_UNDER_SUBJECTS, (first_seq,))
         return outcomes, filed
 
@@ -101,13 +102,3 @@ def last_seq(db: sqlite3.Connection) -> int:
     """The highest number ever given, also when its record is gone; 0 for a log that never had one."""
     row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
     return row[0] if row else 0
-
-
-def _insert(db: sqlite3.Connection, rows: list[object]) -> None:
-    """Few statement texts, so that all stay prepared: the number of rows is cut into powers of two."""
-    position = 0
-    for size, statement in _INSERT.items():
-        width = size * _COLUMNS
-        while len(rows) - position >= width:
-            db.execute(statement, rows[position : position + width])
-            position += width

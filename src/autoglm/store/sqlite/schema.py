@@ -36,6 +36,27 @@ MIGRATIONS: Sequence[Sequence[str]] = (
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
         "INSERT INTO meta VALUES ('clean_shutdown', 1), ('checked_at_ms', 0)",
     ),
+    (
+        # What is beside `body` repeats it, to be found by; `who`, `salt` and `personal` are NULL once they are erased.
+        """
+        CREATE TABLE journal (
+            seq INTEGER PRIMARY KEY,
+            digest BLOB NOT NULL,
+            at_ms INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            action TEXT NOT NULL,
+            outcome TEXT NOT NULL,
+            body BLOB NOT NULL,
+            who TEXT,
+            salt BLOB,
+            personal BLOB
+        )
+        """,
+        "CREATE INDEX journal_time ON journal (at_ms)",
+        "CREATE INDEX journal_who ON journal (who, seq) WHERE who IS NOT NULL",
+        # Decisions are most of them, and nobody looks for all of those.
+        "CREATE INDEX journal_kind ON journal (kind, seq) WHERE kind != 'decision'",
+    ),
 )
 """Entry n holds the statements that lead from version n to version n + 1. Entries are added, never changed."""
 

@@ -27,6 +27,7 @@ from autoglm.store.sqlite.folder import (
     has_space,
     locked_folder,
 )
+from autoglm.store.sqlite.journal import SqliteJournal, read_end
 from autoglm.store.sqlite.keyvalue import KeyValueWriter, RecentChanges, SqliteKeyValue, last_revision
 from autoglm.store.sqlite.log import SqliteLog
 from autoglm.store.sqlite.readers import Readers
@@ -68,7 +69,7 @@ class WriteCheck:
 
 
 class Store:
-    """An open store. `open_store` makes it; its log and key-value table fail with StoreBroken once it is closed."""
+    """An open store. `open_store` makes it; its log, journal and key-value table fail with StoreBroken once closed."""
 
     def __init__(self, data_dir: Path, settings: StoreSettings, db: sqlite3.Connection, recovered: Recovery) -> None:
         path = data_dir / DATABASE_NAME
@@ -82,12 +83,15 @@ class Store:
         appender, changes = Appender(self._tail), KeyValueWriter(self._recent)
         self._retention = Retention(self._tail, settings)
         self._check = WriteCheck()
+        self.journal = SqliteJournal(self._readers, path, read_end(db))
         self._writer = Writer(
             db,
             path,
-            (appender, changes, self._retention, self._check),
+            (self.journal.participant, appender, changes, self._retention, self._check),
             max_queued_operations=settings.max_queued_operations,
+            leader=self.journal.participant,
         )
+        self.journal.start(self._writer)
         self.log = SqliteLog(self._writer, appender, self._tail, self._readers)
         self.keyvalue = SqliteKeyValue(self._writer, changes, self._recent, self._readers)
         self.blobs = FileBlobs(data_dir / BLOBS_NAME)

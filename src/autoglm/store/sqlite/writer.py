@@ -54,6 +54,17 @@ class Participant(Protocol[Item_contra, Result_co, News]):
         ...
 
 
+class Leader(Participant[Item_contra, Result_co, News], Protocol[Item_contra, Result_co, News]):
+    """Takes part in each transaction while it has a backlog: nothing goes to disk before that does."""
+
+    @property
+    def backlog(self) -> int: ...
+
+    def committed(self) -> None:
+        """Run in the writer's thread once a transaction is on disk, whether it took part or not."""
+        ...
+
+
 _Operation = tuple[Participant[Any, Any, Any], Any, Waiter[Any]]
 _Committed = list[tuple[Participant[Any, Any, Any], Any, Sequence[_Operation], Sequence[Any]]]
 
@@ -68,10 +79,13 @@ class Writer:
         participants: Sequence[Participant[Any, Any, Any]],
         *,
         max_queued_operations: int,
+        leader: Leader[Any, Any, Any] | None = None,
     ) -> None:
+        """leader: one of the participants."""
         self._db = db
         self._path = path
         self._participants = participants
+        self._leader = leader
         self._max_queued = max_queued_operations
         self._queue: SimpleQueue[list[_Operation]] = SimpleQueue()
         """An empty list says that no more will come."""
@@ -136,6 +150,10 @@ class Writer:
             self._queue.put(gathered)
             self._gathered = []
 
+    @property
+    def is_open(self) -> bool:
+        return self._is_open
+
     def refuse(self) -> None:
         """Take no more operations; the thread ends after those that wait."""
         if self._is_open:
@@ -161,6 +179,8 @@ class Writer:
                 operations += more
             for start in range(0, len(operations), _BATCH_OPERATIONS):
                 self._commit(operations[start : start + _BATCH_OPERATIONS])
+        if self._leader is not None and self._leader.backlog:
+            self._commit([])
 
     def _commit(self, operations: Sequence[_Operation]) -> None:
         try:
@@ -184,6 +204,9 @@ class Writer:
         by_participant: dict[Participant[Any, Any, Any], list[_Operation]] = {}
         for operation in operations:
             by_participant.setdefault(operation[0], []).append(operation)
+        leader = self._leader
+        if leader is not None and leader.backlog:
+            by_participant.setdefault(leader, [])
         db = self._db
         try:
             db.execute("BEGIN IMMEDIATE")
@@ -198,6 +221,8 @@ class Writer:
             for participant in self._participants:
                 participant.load(db)
             raise
+        if leader is not None:
+            leader.committed()
         return committed
 
     def _fail(self, operations: Sequence[_Operation], error: Exception) -> None:
