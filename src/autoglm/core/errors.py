@@ -266,6 +266,45 @@ class RateLimited(HubError):
         super().__init__(f"over this key's rate limit; try again in {retry_after_s:.1f} s", retry_after_s=retry_after_s)
 
 
+class LoginRefused(HubError):
+    """Wrong name, password, passkey, link or answer of a provider, or no account: one text for all, so as to tell
+    strangers nothing."""
+
+    code = "login_refused"
+
+    def __init__(self) -> None:
+        super().__init__("this login is not right; check the name and the password, or ask an admin for a new link")
+
+
+class LoginThrottled(HubError):
+    """Too many failed logins from there, or too many at a time."""
+
+    code = "login_throttled"
+    retryable = True
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"too many logins; try again in {retry_after_s:.0f} s", retry_after_s=retry_after_s)
+
+
+class SessionEnded(HubError):
+    """The session is over: logged out, idle, too old, or ended by another change."""
+
+    code = "session_ended"
+
+    def __init__(self) -> None:
+        super().__init__("this session has ended; log in again")
+
+
+class ProviderUnreachable(HubError):
+    """The OpenID provider gave no answer that can be used."""
+
+    code = "provider_unreachable"
+    retryable = True
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the login provider cannot be used now: {reason}", retry_after_s=10.0)
+
+
 class BudgetExceeded(HubError):
     """What is left of a budget is too little for the request. Nothing was sent to a model."""
 
