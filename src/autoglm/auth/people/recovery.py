@@ -1,0 +1,151 @@
+"""Ways in for those who have no password yet, or lost it: the first admin, and links that work once.
+
+A link holds 256 random bits and is kept as sha256. Making one is for admins; the caller has checked that.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable
+
+import anyio
+import msgspec
+
+from autoglm.auth.people.accounts import Account, Accounts, known_roles, normal_name
+from autoglm.auth.people.logins import Caller, LoggedIn, Logins
+from autoglm.auth.people.passwords import Passwords
+from autoglm.auth.people.roles import Role
+from autoglm.core.errors import InvalidField, LoginRefused, NotFound
+from autoglm.core.ports import KeyValue
+
+PREFIX = "auth/invitation/"
+_MAX_OPEN = 1000
+_MAX_TOKEN = 100
+
+
+class Invitation(msgspec.Struct, frozen=True, kw_only=True, tag="invitation", tag_field="type"):
+    """An open link. `account_id` is None for somebody new, else it sets a new password for that account."""
+
+    version: int = 1
+    handle: str
+    """Names it in lists; it opens nothing."""
+    name: str
+    roles: tuple[Role, ...]
+    account_id: str | None = None
+    epoch: int = 0
+    made_by: str
+    """The address of the admin."""
+    ends_ms: int
+
+
+class Invitations:
+    """`open` before use."""
+
+    def __init__(
+        self, keyvalue: KeyValue, *, accounts: Accounts, passwords: Passwords, logins: Logins,
+        now_ms: Callable[[], int], valid_h: int,
+    ) -> None:  # fmt: skip
+        self._keyvalue, self._now_ms = keyvalue, now_ms
+        self._accounts, self._passwords, self._logins = accounts, passwords, logins
+        self._first = anyio.Lock()
+        self._valid_ms = valid_h * 3_600_000
+        self._by_hash: dict[str, Invitation] = {}
+
+    async def open(self) -> None:
+        for entry in await self._keyvalue.list(PREFIX):
+            self._by_hash[entry.key.removeprefix(PREFIX)] = msgspec.json.decode(entry.value, type=Invitation)
+
+    @property
+    def needs_first_admin(self) -> bool:
+        """True until somebody is an admin who may log in."""
+        return not any("admin" in account.roles and not account.is_disabled for account in self._accounts.all())
+
+    async def first_admin(self, name: str, password: str, caller: Caller) -> LoggedIn:
+        """The first admin's account, for whoever holds the admin key (the caller has checked that).
+
+        Raises InvalidField, and LoginRefused once there is one: from then on an admin invites.
+        """
+        hash = await self._passwords.hashed(password, normal_name(name))
+        async with self._first:
+            if not self.needs_first_admin:
+                raise LoginRefused
+            account = await self._accounts.create(name, ["admin"])
+        return await self._enter(account, hash, caller)
+
+    async def invite(self, name: str, roles: Iterable[str], *, made_by: str) -> tuple[str, Invitation]:
+        """(the link's secret, to be shown once; what it is). Raises InvalidField for a name that is taken."""
+        normal = normal_name(name)
+        if self._accounts.find(normal) is not None:
+            raise InvalidField("name", f"{normal!r} is taken")
+        return await self._make(normal, known_roles(roles), None, made_by)
+
+    async def reset(self, name: str, *, made_by: str) -> tuple[str, Invitation]:
+        """A link by which an account gets a new password. Void once it got one by other means. Raises NotFound."""
+        account = self._accounts.get(name)
+        return await self._make(account.name, account.roles, account, made_by)
+
+    def look(self, token: str) -> Invitation:
+        """What a link is good for. Raises LoginRefused: unknown, used, or too old."""
+        invitation = self._by_hash.get(_hash(token))
+        if invitation is None or not self._is_open(invitation):
+            raise LoginRefused
+        return invitation
+
+    async def accept(self, token: str, password: str, caller: Caller) -> LoggedIn:
+        """Set the password and log in. The link is void then, and not before: a refused password may be retyped.
+
+        Raises LoginRefused, InvalidField.
+        """
+        invitation = self.look(token)
+        hash = await self._passwords.hashed(password, invitation.name)
+        self._by_hash.pop(_hash(token), None)
+        if not await self._keyvalue.delete(PREFIX + _hash(token)):  # of two that come at once, one gets in
+            raise LoginRefused
+        if invitation.account_id is None:
+            account = await self._accounts.create(invitation.name, invitation.roles)
+        else:
+            account = self._accounts.get(invitation.name)
+        return await self._enter(account, hash, caller)
+
+    def all(self) -> list[Invitation]:
+        """The open ones, the newest last."""
+        return sorted(filter(self._is_open, self._by_hash.values()), key=lambda invitation: invitation.ends_ms)
+
+    async def withdraw(self, handle: str) -> None:
+        """Raises NotFound."""
+        for digest, invitation in self._by_hash.items():
+            if invitation.handle == handle:
+                del self._by_hash[digest]
+                await self._keyvalue.delete(PREFIX + digest)
+                return
+        raise NotFound("invitation", handle[:64])
+
+    async def _make(
+        self, name: str, roles: tuple[Role, ...], account: Account | None, made_by: str
+    ) -> tuple[str, Invitation]:
+        for digest in [digest for digest, kept in self._by_hash.items() if not self._is_open(kept)]:
+            del self._by_hash[digest]
+            await self._keyvalue.delete(PREFIX + digest)
+        if len(self._by_hash) >= _MAX_OPEN:
+            raise InvalidField("name", f"{_MAX_OPEN} invitations are open; withdraw some")
+        token = secrets.token_urlsafe(32)
+        invitation = Invitation(
+            handle=secrets.token_hex(8), name=name, roles=roles, account_id=account.id if account else None,
+            epoch=account.epoch if account else 0, made_by=made_by, ends_ms=self._now_ms() + self._valid_ms,
+        )  # fmt: skip
+        await self._keyvalue.put(PREFIX + _hash(token), msgspec.json.encode(invitation))
+        self._by_hash[_hash(token)] = invitation
+        return token, invitation
+
+    def _is_open(self, invitation: Invitation) -> bool:
+        if self._now_ms() >= invitation.ends_ms:
+            return False
+        if invitation.account_id is None:
+            return self._accounts.find(invitation.name) is None
+        return self._accounts.is_current(invitation.name, invitation.account_id, invitation.epoch)
+
+    async def _enter(self, account: Account, hash: str, caller: Caller) -> LoggedIn:
+        return await self._logins.enter(await self._logins.replace_password(account, hash), "invitation", caller)
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token[:_MAX_TOKEN].encode("utf-8", "surrogatepass")).hexdigest()

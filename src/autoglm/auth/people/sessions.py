@@ -1,0 +1,136 @@
+"""Sessions of people: random ids, kept as sha256, that end when idle, when old, and with the account's epoch.
+
+Source: OWASP ASVS 5, V7.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from autoglm.auth.people.accounts import Account, Accounts
+from autoglm.auth.people.settings import SessionSettings
+from autoglm.core.errors import NotFound, SessionEnded
+from autoglm.core.ports import KeyValue
+
+PREFIX = "auth/session/"
+Method = Literal["password", "passkey", "oidc", "invitation"]
+_MAX_ID = 100
+_MAX_AGENT = 200
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True, tag="session", tag_field="type"):
+    """What a person may see of a session. Times are milliseconds of the Unix epoch."""
+
+    version: int = 1
+    handle: str
+    """Names it in lists; it opens nothing."""
+    name: str
+    account_id: str
+    epoch: int
+    method: Method
+    created_ms: int
+    seen_ms: int
+    """Of the last request, up to a tenth of the idle time late."""
+    ends_ms: int
+    """In any case."""
+    client: str
+    agent: str
+
+
+class Sessions:
+    """All sessions of this hub. `open` before use."""
+
+    def __init__(
+        self, keyvalue: KeyValue, accounts: Accounts, settings: SessionSettings, now_ms: Callable[[], int]
+    ) -> None:
+        self._keyvalue, self._accounts, self._settings, self._now_ms = keyvalue, accounts, settings, now_ms
+        self._idle_ms = settings.idle_min * 60_000
+        self._by_hash: dict[str, Session] = {}
+
+    async def open(self) -> None:
+        for entry in await self._keyvalue.list(PREFIX):
+            self._by_hash[entry.key.removeprefix(PREFIX)] = msgspec.json.decode(entry.value, type=Session)
+        await self.sweep()
+
+    async def begin(
+        self, account: Account, method: Method, *, client: str = "", agent: str = "", former: str | None = None
+    ) -> str:
+        """A new id, on disk when it returns; never one that the browser brought. `former`, its last one, is ended."""
+        if former is not None:
+            await self.end(former)
+        await self.sweep()
+        own = sorted((kept.created_ms, digest) for digest, kept in self._by_hash.items() if kept.name == account.name)
+        for _, digest in own[: max(0, len(own) - self._settings.max_per_person + 1)]:
+            await self._drop(digest)
+        id = secrets.token_urlsafe(32)
+        now_ms = self._now_ms()
+        session = Session(
+            handle=secrets.token_hex(8), name=account.name, account_id=account.id, epoch=account.epoch, method=method,
+            created_ms=now_ms, seen_ms=now_ms, ends_ms=now_ms + self._settings.absolute_h * 3_600_000,
+            client=client[:64], agent=agent[:_MAX_AGENT],
+        )  # fmt: skip
+        await self._put(_hash(id), session)
+        return id
+
+    async def check(self, id: str) -> tuple[Session, Account]:
+        """Whose session it is. Raises SessionEnded. Counts as a request."""
+        digest = _hash(id)
+        session = self._by_hash.get(digest)
+        now_ms = self._now_ms()
+        if session is None or not self._is_live(session, now_ms):
+            raise SessionEnded
+        if now_ms - session.seen_ms > self._idle_ms // 10:  # not a write for each request
+            session = msgspec.structs.replace(session, seen_ms=now_ms)
+            await self._put(digest, session)
+            if digest not in self._by_hash:
+                raise SessionEnded
+        return session, self._accounts.get(session.name)
+
+    def of(self, name: str) -> list[Session]:
+        """A person's live sessions, the newest first."""
+        now_ms = self._now_ms()
+        live = [kept for kept in self._by_hash.values() if kept.name == name and self._is_live(kept, now_ms)]
+        return sorted(live, key=lambda kept: -kept.created_ms)
+
+    async def end(self, id: str) -> None:
+        """Log out. One that is over is over."""
+        await self._drop(_hash(id))
+
+    async def end_named(self, name: str, handle: str) -> None:
+        """Raises NotFound for a handle that is not this person's."""
+        for digest, session in self._by_hash.items():
+            if session.name == name and session.handle == handle:
+                return await self._drop(digest)
+        raise NotFound("session", handle[:64])
+
+    async def end_all(self, name: str) -> None:
+        """Of a person. The account's next epoch has the same effect at once."""
+        for digest in [digest for digest, kept in self._by_hash.items() if kept.name == name]:
+            await self._drop(digest)
+
+    async def sweep(self) -> None:
+        """Forget those that are over."""
+        now_ms = self._now_ms()
+        for digest in [digest for digest, kept in self._by_hash.items() if not self._is_live(kept, now_ms)]:
+            await self._drop(digest)
+
+    def _is_live(self, session: Session, now_ms: int) -> bool:
+        return (
+            now_ms < min(session.ends_ms, session.seen_ms + self._idle_ms)
+            and self._accounts.is_current(session.name, session.account_id, session.epoch)
+        )  # fmt: skip
+
+    async def _put(self, digest: str, session: Session) -> None:
+        self._by_hash[digest] = session
+        await self._keyvalue.put(PREFIX + digest, msgspec.json.encode(session))
+
+    async def _drop(self, digest: str) -> None:
+        if self._by_hash.pop(digest, None) is not None:
+            await self._keyvalue.delete(PREFIX + digest)
+
+
+def _hash(id: str) -> str:
+    return hashlib.sha256(id[:_MAX_ID].encode("utf-8", "surrogatepass")).hexdigest()
