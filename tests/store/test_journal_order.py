@@ -30,7 +30,8 @@ async def main(folder, life):
             while True:
                 id = f"{life}-{name}-{n}"
                 store.journal.hand_in(NewJournalEntry(
-                    at_ms=0, kind="act", action=id, outcome="allowed", body=b'{"a":1}', who=id, salt=b"s", personal=b""))
+                    at_ms=0, kind="act", action=id, outcome="allowed", body=b'{"a":1}', who=id, salt=b"s",
+                    personal=b""))
                 await store.log.append(NewRecord(id=id, digest=b"d", subjects=("all",), body=b"x" * 500))
                 print(id, flush=True)
                 n += 1

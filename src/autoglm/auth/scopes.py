@@ -7,8 +7,10 @@ allows all actions. Actions are a closed set, so that a misspelt scope is an err
 import re
 from collections.abc import Iterable
 
-AREAS = ("alarms", "audit", "budgets", "channels", "devices", "engine", "groups", "intents", "keys", "people", "policy",
-         "pool", "tasks")  # fmt: skip
+AREAS = (
+    "alarms", "audit", "budgets", "channels", "clock", "devices", "engine", "groups", "intents", "keys", "people",
+    "policy", "pool", "tasks",
+)  # fmt: skip
 """What `admin:AREA` is for: the parts of a hub that are administered apart."""
 ALL = "admin:*"
 _PATTERN = r"(?=\S)[^\s*]*\*?"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoglm.auth.keys import Principal
 from autoglm.auth.people.accounts import normal_name
 from autoglm.auth.people.roles import ROLES, scopes_of
+from autoglm.auth.principal import Principal
 from autoglm.core.address import check_address
 from autoglm.core.errors import InvalidField, NotFound, RevisionMismatch
 from people_hub import People, people_hub
