@@ -7,6 +7,7 @@ they never hold secrets or message bodies.
 import shlex
 import sys
 from difflib import get_close_matches
+from typing import Literal
 
 _NEAR = 0.7
 """difflib's ratio from which a name is near another: `wiat` is near `wait` (0.75), `state` not near `after` (0.6)."""
@@ -245,6 +246,68 @@ class Unauthorized(HubError):
         # Strangers read this: it names no folder.
         way_out = "send 'Authorization: Bearer KEY'; 'autoglm console --print' on the hub's machine shows the first key"
         super().__init__(f"{reason}: {way_out}")
+
+
+RefusalReason = Literal[
+    "bad_signature", "challenge_over", "expired", "key_ended", "key_revoked", "malformed", "missing", "not_yet",
+    "replayed", "too_long_lived", "unknown_key", "wrong_algorithm", "wrong_audience", "wrong_body", "wrong_issuer",
+    "wrong_key", "wrong_request", "wrong_token", "wrong_type",
+]  # fmt: skip
+_REFUSALS: dict[RefusalReason, str] = {
+    "bad_signature": "its signature does not verify",
+    "challenge_over": "the challenge was answered already or has ended; connect again",
+    "expired": "it has ended, or the clock of its maker is slow",
+    "key_ended": "the key that signed it has ended",
+    "key_revoked": "the key that signed it was revoked",
+    "malformed": "it has not the form that docs/security.md describes",
+    "missing": "the request has none; send 'Authorization: DPoP TOKEN' and a proof in the header 'DPoP'",
+    "not_yet": "it is not valid yet, or the clock of its maker is fast",
+    "replayed": "it was used already; make a new one for each request",
+    "too_long_lived": "it lives longer than this hub allows",
+    "unknown_key": "this hub does not know the key that signed it",
+    "wrong_algorithm": "it is signed by another algorithm than the one that this hub takes",
+    "wrong_audience": "it is for another hub",
+    "wrong_body": "it is for another body",
+    "wrong_issuer": "the key that signed it is not that of its issuer",
+    "wrong_key": "it is by another key than the one the token is bound to",
+    "wrong_request": "it is for another method or address",
+    "wrong_token": "it is for another token or challenge",
+    "wrong_type": "it is of another type",
+}
+
+
+class TokenRefused(Unauthorized):
+    """A token, its proof, or the answer to a challenge does not count. The facts `what` and `reason` are stable."""
+
+    code = "token_refused"
+
+    def __init__(self, reason: RefusalReason, what: Literal["token", "proof"] = "token") -> None:
+        # Strangers read this: no value of the token, of a key or of the hub is in it.
+        HubError.__init__(self, f"the {what} is refused: {_REFUSALS[reason]}", reason=reason, what=what)
+        self.reason: RefusalReason = reason
+        self.what = what
+
+
+class NonceWanted(Unauthorized):
+    """The proof is in order, but must carry a nonce of this run of the hub: send the request again with `nonce`."""
+
+    code = "use_nonce"
+
+    def __init__(self, nonce: str) -> None:
+        HubError.__init__(self, "the proof must carry the nonce that is in the header 'DPoP-Nonce'; send it again")
+        self.nonce = nonce
+
+
+class TooManyProofs(HubError):
+    """More proofs came than can be remembered until they end; to forget one would be to accept it twice."""
+
+    code = "too_many_proofs"
+    retryable = True
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(
+            f"too many requests with proofs; try again in {retry_after_s:.0f} s", retry_after_s=retry_after_s
+        )
 
 
 class Forbidden(HubError):

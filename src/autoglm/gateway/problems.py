@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from autoglm.core.errors import HubError
+from autoglm.core.errors import HubError, NonceWanted, TokenRefused
 from autoglm.inference.call import Api
 
 
@@ -44,6 +44,9 @@ PROBLEMS: dict[str, Row] = {
     "revision_mismatch": Row(409, "Changed meanwhile", _BAD),
     "range_not_satisfiable": Row(416, "Range not satisfiable", _BAD),
     "unauthorized": Row(401, "Unauthorized", "authentication_error"),
+    "token_refused": Row(401, "Token refused", "authentication_error"),
+    "use_nonce": Row(401, "Nonce wanted", "authentication_error"),
+    "too_many_proofs": Row(503, "Too many proofs", _SERVER),
     "forbidden": Row(403, "Forbidden", "permission_error"),
     "rate_limited": Row(429, "Rate limited", "rate_limit_error"),
     "login_refused": Row(401, "Login refused", "authentication_error"),
@@ -136,4 +139,10 @@ def _common_headers(error: HubError) -> list[tuple[bytes, bytes]]:
         headers.append((b"x-should-retry", b"false"))  # OpenAI's clients would try again in seconds
     if error.code == "unauthorized":
         headers.append((b"www-authenticate", b'Bearer realm="autoglm"'))
+    if isinstance(error, TokenRefused):  # RFC 9449, section 7.1
+        name = b"invalid_dpop_proof" if error.what == "proof" else b"invalid_token"
+        headers.append((b"www-authenticate", b'DPoP error="%b", algs="Ed25519"' % name))
+    if isinstance(error, NonceWanted):  # RFC 9449, section 9
+        headers.append((b"www-authenticate", b'DPoP error="use_dpop_nonce", algs="Ed25519"'))
+        headers.append((b"dpop-nonce", error.nonce.encode()))
     return headers
