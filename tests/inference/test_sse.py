@@ -1,6 +1,7 @@
 """Events come out whole, however the network cuts them; a stream without its end is told from a finished one."""
 
 import re
+import time
 from itertools import pairwise
 
 import pytest
@@ -18,6 +19,22 @@ def test_events_do_not_depend_on_where_the_network_cuts(cuts: list[int]) -> None
     events = Events()
     found = [data for start, end in pairwise(edges) for data in events.feed(STREAM[start:end])]
     assert found == [b'{"a":1}', b"one\ntwo", b"[DONE]"]
+
+
+@given(st.lists(st.sampled_from([b"data: x", b"\n", b"\r", b":"]), max_size=16).map(b"".join))
+def test_odd_line_ends_mean_the_same_byte_by_byte(odd: bytes) -> None:
+    stream, events = b"data: a" + odd + b"data: b\n\n", Events()
+    found = [data for at in range(len(stream)) for data in events.feed(stream[at : at + 1])]
+    assert found == list(Events().feed(stream))
+
+
+def test_a_long_event_in_small_pieces_takes_time_by_its_length() -> None:
+    """4 MiB in pieces of 64 bytes took minutes of the event loop, as each piece copied all that came before it."""
+    events, begun_s = Events(), time.process_time()
+    assert not [data for _ in range(65_536) for data in events.feed(b"x" * 64)]
+    assert not list(events.feed(b"\ndata: y"))
+    assert list(events.feed(b"\n\n")) == [b"y"]
+    assert time.process_time() - begun_s < 5.0
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=20))

@@ -24,14 +24,26 @@ class Events:
     """Feed it bytes as they come; it gives the data of each complete event."""
 
     def __init__(self) -> None:
-        self._buffer = b""
+        self._buffer = bytearray()
+        """What came since the last event, its line ends as line feeds."""
+        self._return = b""
+        """A carriage return at the end of a chunk: half of a line end, perhaps."""
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Data of the events that are complete now; several `data` lines are joined by a newline."""
-        self._buffer = (self._buffer + chunk).replace(b"\r\n", b"\n")
-        *events, self._buffer = self._buffer.split(b"\n\n")
-        if len(self._buffer) > MAX_EVENT_BYTES:
-            self._buffer = b""  # no event is that long: garbage, which the missing end will show
+        """Data of the events that are complete now; several `data` lines are joined by a newline.
+
+        Takes time that grows with the chunk, not with what came before it: a long event may come byte by byte.
+        """
+        chunk = self._return + chunk
+        self._return = b"\r" if chunk.endswith(b"\r") else b""
+        seam = max(0, len(self._buffer) - 1)
+        self._buffer += chunk.removesuffix(b"\r").replace(b"\r\n", b"\n")
+        if self._buffer.find(b"\n\n", seam) < 0:
+            if len(self._buffer) > MAX_EVENT_BYTES:
+                self._buffer.clear()  # no event is that long: garbage, which the missing end will show
+            return
+        *events, rest = bytes(self._buffer).split(b"\n\n")
+        self._buffer = bytearray(rest if len(rest) <= MAX_EVENT_BYTES else b"")
         for event in events:
             lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
             if lines:
