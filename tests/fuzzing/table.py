@@ -10,6 +10,7 @@ MODULES = (
     "fuzzing.hook_targets",
     "fuzzing.messenger_targets",
     "fuzzing.post_targets",
+    "fuzzing.upstream_targets",
     "fuzzing.file_targets",
 )
 """Each has TARGETS, a tuple of Target."""
