@@ -13,8 +13,7 @@ import anyio.to_thread
 import msgspec
 import structlog
 
-from autoglm.auth.authenticator import Authenticator
-from autoglm.auth.keys import KeyRing
+from autoglm.auth.trust import Trust, open_trust
 from autoglm.channels.broker import Broker, open_broker
 from autoglm.channels.broker.own import with_own_broker
 from autoglm.channels.channel import Inbox
@@ -40,6 +39,7 @@ from autoglm.gateway.budgets import BudgetsGateway, budget_metrics, cache_metric
 from autoglm.gateway.channel_metrics import ChannelMetrics, MessageTimes
 from autoglm.gateway.channels import ChannelsGateway
 from autoglm.gateway.decisions import DecisionsGateway
+from autoglm.gateway.devices import DevicesGateway
 from autoglm.gateway.events import EventsGateway
 from autoglm.gateway.front import Front
 from autoglm.gateway.intents import IntentsGateway
@@ -57,6 +57,7 @@ from autoglm.gateway.server import Server, bind, make_server
 from autoglm.gateway.settings import GatewaySettings
 from autoglm.gateway.state import StateGateway
 from autoglm.gateway.tasks import TasksGateway
+from autoglm.gateway.tokens import TokensGateway
 from autoglm.gateway.websocket import SocketGateway
 from autoglm.inference.budget.amounts import Price
 from autoglm.inference.budget.budgets import Budgets
@@ -196,8 +197,12 @@ class Hub:
     async def _running(self) -> AsyncIterator[None]:
         settings = self.settings
         check_start(settings)
-        async with open_store(self.data_dir, settings.store) as store, self._own_broker():
-            self._compose(store)
+        async with (
+            open_store(self.data_dir, settings.store) as store,
+            open_trust(self.data_dir, settings.trust, settings.clock, store.keyvalue, settings.key) as trust,
+            self._own_broker(),
+        ):
+            self._compose(store, trust)
             self.new_admin_key = await self._keys.open(self.admin_key_file)
             await self._groups.open()
             await self._taught.open()
@@ -208,6 +213,7 @@ class Hub:
             host, port = listener.getsockname()[:2]
             scheme = "https" if settings.gateway.tls_certificate_file else "http"
             self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+            trust.listens_at(self.url, f"{scheme}://localhost:{port}", f"{scheme}://127.0.0.1:{port}")
             async with anyio.create_task_group() as tasks:
                 for provider in self._providers:
                     tasks.start_soon(provider.run, self._scheduler.changed)
@@ -221,6 +227,7 @@ class Hub:
                 if self._budgets is not None:
                     tasks.start_soon(self._budgets.ledger.run)
                 tasks.start_soon(self._trim, store)
+                tasks.start_soon(trust.clock.keep)
                 writing = anyio.CancelScope()
                 tasks.start_soon(self._correspond, writing)
                 async with self._serving(listener):
@@ -251,10 +258,9 @@ class Hub:
         async with open_broker(self.settings.mqtt_broker, self.data_dir / "mqtt") as self.broker:
             yield
 
-    def _compose(self, store: Store) -> None:
+    def _compose(self, store: Store, trust: Trust) -> None:
         settings, limit = self.settings, self.settings.gateway.max_body_bytes
-        self._keys = KeyRing(store.keyvalue, settings.key)
-        self._auth = Authenticator(self._keys)
+        self._keys, self._auth = trust.keys, trust.authenticator
         elsewhere = data_option(self.data_dir)
         pull = f"{PULL}{elsewhere}"
         self._scheduler = Scheduler(settings.scheduler, pool=settings.pool, pull=pull)
@@ -363,6 +369,14 @@ class Hub:
             *IntentsGateway(self._auth, self._reader, self._taught, max_body_bytes=limit).routes(),
             *state.routes(),
             *KeysGateway(self._auth, self._keys, max_body_bytes=limit).routes(),
+            *DevicesGateway(
+                self._auth,
+                trust.devices,
+                trust.revocations,
+                token_ttl_s=settings.trust.token_ttl_s,
+                max_body_bytes=limit,
+            ).routes(),
+            *TokensGateway(self._auth, trust, max_body_bytes=limit).routes(),
             *BudgetsGateway(self._auth, budgets).routes(),
             *channels.routes(),
             *PushGateway(self._auth, store.keyvalue, directory, max_body_bytes=limit).routes(),

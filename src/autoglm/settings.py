@@ -15,7 +15,9 @@ from typing import Any, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 
+from autoglm.auth.clock import ClockSettings
 from autoglm.auth.settings import FIRST_KEY_NAME, KeySettings
+from autoglm.auth.tokens.settings import TrustSettings
 from autoglm.channels.broker_settings import BrokerSettings
 from autoglm.channels.kinds import settings_of
 from autoglm.channels.routes.settings import InhibitSettings, PersonSettings, RouteSettings
@@ -65,6 +67,8 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
 
     gateway: GatewaySettings = GatewaySettings()
     store: StoreSettings = StoreSettings()
+    trust: TrustSettings = TrustSettings()
+    clock: ClockSettings = ClockSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     pool: PoolSettings = PoolSettings()
     engine: EngineSettings = EngineSettings()

@@ -20,6 +20,7 @@ _SECRET_FILES = {
     "discovery": ("api_key_file", "api_key"),
     "ray": ("token_file", "token"),
     "key": ("value_file", "value"),
+    "trust": ("shared_secret_file", "shared_secret"),
 }
 _MAX_FILE_BYTES = 1 << 20
 _MAX_SECRET_CHARACTERS = 1 << 16

@@ -30,7 +30,8 @@ async def opened(folder: Path, clock: Clock) -> AsyncIterator[tuple[Store, Devic
 
 
 async def invite(devices: Devices, name: str = "press-7") -> str:
-    return await devices.invite(name, ["send:message"], token_ttl_s=900, ends_in_s=600, created_by="user:admin")
+    code, _ = await devices.invite(name, ["send:message"], token_ttl_s=900, ends_in_s=600, created_by="user:admin")
+    return code
 
 
 async def redeem(devices: Devices, code: str, jkt: str = "thumb") -> Device | None:

@@ -12,8 +12,9 @@ import pytest
 
 from autoglm.auth.scopes import AREAS, any_covers
 from autoglm.auth.settings import KeySettings
+from autoglm.auth.tokens.signing import SigningKey
 from autoglm.gateway.openapi import openapi
-from autoglm.gateway.operations import KNOWN, OPEN, OPERATIONS, RULES
+from autoglm.gateway.operations import KNOWN, OPEN, OPERATIONS, PROOF, RULES
 from autoglm.settings import Settings
 from gateway.inside import Inside, hub_inside, settings
 from gateway.wire import Wire, call
@@ -41,6 +42,12 @@ BODIES: dict[str, Any] = {
     "giveFeedback": {"id": "x", "score": 1},
     "teachIntent": {"name": "x", "examples": ["one", "two", "three"]},
     "tryIntent": {"text": "hi"},
+    "inviteDevice": {"name": "made", "scopes": ["admin:devices"]},
+    "enrolDevice": {"code": "a" * 22, "public_key": SigningKey.generate().public.x},
+    "issueToken": {"device": "nobody"},
+    "renewToken": {"device": "nobody"},
+    "verifyToken": {"token": "x"},
+    "revoke": {"id": "device:nobody"},
     "issueKey": {"name": "made", "scopes": ["admin:keys"]},
     "publishJson": {"topic": "x", "message": "hi"},
     "publishJsonByPut": {"topic": "x", "message": "hi"},
@@ -87,14 +94,14 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
     for path, methods in json.loads(json.dumps(openapi()))["paths"].items():
         for method, described in methods.items():
             needs = described["security"]
-            rule = OPEN if not needs else (needs[0]["key"] or [KNOWN])[0]
+            rule = OPEN if not needs else PROOF if "proof" in needs[0] else (needs[0]["key"] or [KNOWN])[0]
             yield described["operationId"], method.upper(), path, rule
 
 
 def test_every_endpoint_has_a_rule_and_every_rule_an_endpoint() -> None:
     assert set(RULES) == {operation.name for operation in OPERATIONS}
-    assert {rule.partition(":")[0] for rule in RULES.values()} <= {OPEN, KNOWN, "admin", "send", "read", "model"}
-    for rule in set(RULES.values()) - {OPEN, KNOWN}:
+    assert {rule.partition(":")[0] for rule in RULES.values()} <= {OPEN, KNOWN, PROOF, "admin", "send", "read", "model"}
+    for rule in set(RULES.values()) - {OPEN, KNOWN, PROOF}:
         assert any(any_covers([scope], *split(rule)) for scope in SCOPES), rule
 
 
@@ -111,5 +118,8 @@ def test_an_endpoint_lets_in_whom_its_rule_names_and_nobody_else(
     assert all((status == 401) is (rule != OPEN) for status in strangers), strangers
     found = {scope: ask(hub, operation, method, path, f"sk-{scope}", name_of(scope)) for scope in SCOPES}
     refused = {scope for scope, status in found.items() if status in (401, 403)}
+    if rule == PROOF:
+        assert set(found.values()) == {401}
+        return
     expected = set() if rule in (OPEN, KNOWN) else {scope for scope in SCOPES if not any_covers([scope], *split(rule))}
     assert refused == expected, {scope: found[scope] for scope in refused ^ expected}

@@ -1,19 +1,156 @@
-"""Finds out who sends a request, by what it shows: a bearer key."""
+"""Finds out who sends a request or opens a connection, by what it shows: a bearer key, or a token and its proof."""
 
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from autoglm.auth.clock import TrustedClock
+from autoglm.auth.devices import Devices
+from autoglm.auth.issuer import Issuer
 from autoglm.auth.keys import KeyRing
-from autoglm.auth.principal import Principal
+from autoglm.auth.principal import Judge, Principal
+from autoglm.auth.revocations import Revocations
+from autoglm.auth.scopes import is_within
+from autoglm.auth.tokens.challenge import Challenge
+from autoglm.auth.tokens.claims import Claims
+from autoglm.auth.tokens.request import RequestVerifier, Verified
+from autoglm.auth.tokens.target import RequestTarget
+from autoglm.core.errors import TokenRefused
+
+_MAX_CACHED = 8192
+
+
+class Shown(NamedTuple):
+    """Who it is, and how long that holds."""
+
+    principal: Principal
+    ids: tuple[str, ...]
+    """All by which what was shown could be revoked."""
+    ends_at_ms: int | None
+    body_sha256: bytes | None = None
+    """What the request's body must hash to; None where nothing binds it."""
+    is_of_this_site: bool = False
+    """A token that was issued here, so that its holder must have enrolled here."""
 
 
 class Authenticator:
     """Asked at each edge of the hub. Whoever it does not know gets Unauthorized, and learns nothing more."""
 
-    def __init__(self, keys: KeyRing) -> None:
+    def __init__(
+        self, keys: KeyRing, *, issuer: Issuer, requests: RequestVerifier, devices: Devices, revocations: Revocations,
+        clock: TrustedClock, judge: Judge, is_revoked: Callable[[Iterable[str]], bool] = lambda _: False,
+    ) -> None:  # fmt: skip
+        """is_revoked: whether the policy snapshot revokes one of these ids."""
+        self.issuer = issuer
+        self.requests = requests
         self._keys = keys
+        self._devices = devices
+        self._revocations = revocations
+        self._clock = clock
+        self._judge = judge
+        self._is_revoked = is_revoked
+        self._holders: dict[tuple[str, str, tuple[str, ...]], Principal] = {}
+        """By address, key and scopes: a device's limit of requests is not renewed with its token."""
 
     def by_header(self, authorization: bytes | None) -> Principal:
         """Of an `Authorization: Bearer KEY`. Raises Unauthorized."""
+        if authorization is not None and authorization[7:10] == b"eyJ":  # a token, where only a shared secret is taken
+            return self.by_proof(authorization, None, "", "").principal
         return self._keys.by_header(authorization)
 
     def by_key(self, value: bytes) -> Principal:
         """Of a bare key. Raises Unauthorized."""
         return self._keys.by_key(value)
+
+    def by_proof(self, authorization: bytes, dpop: bytes | None, method: str, path: str) -> Shown:
+        """Of an `Authorization: DPoP TOKEN` with the proof in the header `DPoP`, for this method and path (RFC 9449).
+
+        Raises TokenRefused, NonceWanted, TooManyProofs.
+        """
+        now_ms, is_clock_trusted = self._clock.now_ms(), self._clock.is_trusted
+        verified = self.requests.verify(
+            authorization, dpop, method, path, now_ms, is_clock_trusted=is_clock_trusted
+        )  # fmt: skip
+        return self._shown(verified)
+
+    def check_holds(self, dpop: bytes | None, method: str, path: str, *, jkt: str, shared: bytes) -> bytes:
+        """That who asks holds the key with this thumbprint, before it has a token. Returns the body's sha256.
+
+        Raises TokenRefused, NonceWanted, TooManyProofs.
+        """
+        target = RequestTarget(method, path, self.requests.origins)
+        proof = self.requests.verify_key(
+            dpop, target, self._clock.now_ms(), jkt=jkt, shared=shared, is_clock_trusted=self._clock.is_trusted
+        )  # fmt: skip
+        return proof.body_sha256
+
+    def by_answer(self, token: bytes, proof: bytes, challenge: Challenge) -> Shown:
+        """Who answers the challenge of his own connection. Raises TokenRefused."""
+        return self._shown(self.requests.verify_answer(token, proof, challenge, self._clock.now_ms()))
+
+    def by_password(self, password: bytes) -> Shown:
+        """Of an MQTT 3.1.1 client: token and proof in one. Raises TokenRefused, NonceWanted, TooManyProofs."""
+        verified = self.requests.verify_password(
+            password, self._clock.now_ms(), is_clock_trusted=self._clock.is_trusted
+        )  # fmt: skip
+        return self._shown(verified)
+
+    def of_key(self, principal: Principal) -> Shown:
+        """Of one that `by_header` or `by_key` found, for a connection that stays open."""
+        return Shown(principal, (principal.credential, principal.address), principal.ends_at_ms)
+
+    def is_current(self, shown: Shown) -> bool:
+        """Whether one who was let in may go on."""
+        if shown.ends_at_ms is not None and self._clock.now_ms() >= shown.ends_at_ms:
+            return False
+        if self._revocations.of(shown.ids) is not None or self._is_revoked(shown.ids):
+            return False
+        principal = shown.principal
+        if principal.credential.startswith("key:"):
+            return self._keys.is_current(principal)
+        return not shown.is_of_this_site or self._devices.by_jkt(principal.credential[4:]) is not None
+
+    def is_refused(self, claims: Claims) -> bool:
+        """Whether a token that verifies was revoked, or its holder has not enrolled at this site, which issued it."""
+        ids = _ids(claims)
+        if self._revocations.of(ids) is not None or self._is_revoked(ids):
+            return True
+        if not self._is_of_this_site(claims):
+            return False
+        device = None if claims.jkt is None else self._devices.by_jkt(claims.jkt)
+        return device is None or device.address != claims.subject
+
+    def _is_of_this_site(self, claims: Claims) -> bool:
+        return claims.issuer == self.issuer.site and not claims.is_shared_secret
+
+    def _shown(self, verified: Verified) -> Shown:
+        """Raises TokenRefused for who was revoked, or has not enrolled at this site that issued the token."""
+        claims = verified.claims
+        ids = _ids(claims)
+        is_of_this_site = self._is_of_this_site(claims)
+        if self.is_refused(claims):
+            raise TokenRefused("revoked")
+        scopes, rate, tenant = claims.scopes, None, None
+        if is_of_this_site and claims.jkt is not None and (device := self._devices.by_jkt(claims.jkt)) is not None:
+            rate, tenant = device.rate_per_minute, device.tenant
+            scopes = tuple(scope for scope in scopes if is_within(scope, device.scopes))
+        principal = self._holder(claims, scopes, rate, tenant)
+        return Shown(principal, ids, claims.ends_at_ms, verified.body_sha256, is_of_this_site)
+
+    def _holder(self, claims: Claims, scopes: tuple[str, ...], rate: int | None, tenant: str | None) -> Principal:
+        place = claims.subject, claims.jkt or claims.jti, scopes
+        known = self._holders.get(place)
+        if known is None:
+            known = Principal(
+                claims.subject, claims.subject, scopes, rate, tenant,
+                credential=f"jkt:{claims.jkt}" if claims.jkt else f"jti:{claims.jti}", judge=self._judge,
+            )  # fmt: skip
+            if len(self._holders) >= _MAX_CACHED:
+                self._holders.clear()
+            self._holders[place] = known
+        return known
+
+
+def _ids(claims: Claims) -> tuple[str, ...]:
+    """All by which the token could have been revoked."""
+    holder = (f"jti:{claims.jti}", f"kid:{claims.kid}", claims.subject)
+    return holder if claims.jkt is None else (*holder, f"jkt:{claims.jkt}")

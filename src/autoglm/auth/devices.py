@@ -85,7 +85,7 @@ class Devices:
     async def invite(
         self, name: str, scopes: Sequence[str], *, token_ttl_s: int, ends_in_s: int, created_by: str,
         rate_per_minute: int | None = None, tenant: str | None = None,
-    ) -> str:  # fmt: skip
+    ) -> tuple[str, Enrolment]:  # fmt: skip
         """A code by which whoever has it enrols as `device:NAME`, once. Raises InvalidField when the name is taken."""
         if name in self._by_name:
             raise InvalidField("name", f"{name!r} has enrolled already; remove it first, or choose another name")
@@ -96,7 +96,7 @@ class Devices:
             ends_at_ms=self._now_ms() + ends_in_s * 1000, created_by=created_by,
         )  # fmt: skip
         await self._keyvalue.put(_place(code), msgspec.json.encode(enrolment))
-        return code
+        return code, enrolment
 
     async def redeem(self, code: str, *, jkt: str, public_key: str) -> Device:
         """The device of that key, once that is on the disk. The caller has checked that it holds the private half.

@@ -189,6 +189,11 @@ class KeyRing:
         """The first key of that name; None for one that is gone."""
         return next((key for key in self._by_hash.values() if key.name == name), None)
 
+    def is_current(self, principal: Principal) -> bool:
+        """Whether its key was not revoked, nor has ended."""
+        has_ended = principal.ends_at_ms is not None and self.now_ms() >= principal.ends_at_ms
+        return not has_ended and self.named(principal.name) is principal
+
     def by_key(self, value: bytes) -> Principal:
         """The principal of a bare key. Raises Unauthorized."""
         principal = self._by_hash.get(_hash(value))

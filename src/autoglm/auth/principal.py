@@ -53,8 +53,8 @@ class Principal:
     """Who sent a request. Questions of rights are answered from a cache after the first time."""
 
     __slots__ = (
-        "_allowed", "_epoch", "_judge", "_level", "_refilled_s", "address", "credential", "ends_at_ms", "name", "payer",
-        "prefer", "rate_per_minute", "scopes", "tenant",
+        "_allowed", "_epoch", "_judge", "_level", "_refilled_s", "address", "credential", "ends_at_ms",
+        "name", "payer", "prefer", "rate_per_minute", "scopes", "tenant",
     )  # fmt: skip
 
     def __init__(

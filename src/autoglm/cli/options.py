@@ -68,9 +68,10 @@ class HubChoice:
     def client(self, *, patience_s: float | None = None) -> "Client":
         """patience_s: how long a hub that answered before is waited for. The caller closes the client."""
         from autoglm.client import Client
+        from autoglm.client.client import DEFAULT_PATIENCE_S
 
-        patience = {} if patience_s is None else {"patience_s": patience_s}
-        return Client(self.url, self.key, self.data_dir, ca_file=self.ca_file, **patience)
+        patience_s = DEFAULT_PATIENCE_S if patience_s is None else patience_s
+        return Client(self.url, self.key, self.data_dir, ca_file=self.ca_file, patience_s=patience_s)
 
 
 _HUB_OPTIONS: tuple[Decorator, ...] = (

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 from urllib.parse import quote
 
 import httpx2
@@ -18,6 +18,10 @@ from autoglm.core.errors import HubError
 from autoglm.core.ids import uuid7
 from autoglm.rendezvous import NoHub
 
+if TYPE_CHECKING:
+    from autoglm.client.device import Device
+
+DEFAULT_PATIENCE_S = 15.0
 Json = dict[str, Any]
 """A JSON object as docs/api.md shows it."""
 
@@ -55,10 +59,13 @@ class Client:
 
     def __init__(
         self, url: str | None = None, key: str | None = None, data_dir: Path | None = None, *,
-        ca_file: Path | None = None, patience_s: float = 15.0,
+        ca_file: Path | None = None, patience_s: float = DEFAULT_PATIENCE_S, device: "Device | None" = None,
     ) -> None:  # fmt: skip
-        """ca_file: PEM bundle to trust instead of the system's authorities."""
-        self._connection = Connection(url, key, data_dir, ca_file=ca_file, patience_s=patience_s)
+        """ca_file: PEM bundle to trust instead of the system's authorities.
+
+        device: speaks as a device that has enrolled, to its own hub; then url, key and data_dir say nothing.
+        """
+        self._connection = Connection(url, key, data_dir, ca_file=ca_file, patience_s=patience_s, device=device)
         self._own_address: str | None = None
 
     def __enter__(self) -> Self:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
@@ -16,9 +16,14 @@ import httpx2
 from autoglm.client.errors import ConnectionLost, HubProblem, problem_from
 from autoglm.rendezvous import HubAddress, NoHub, find_hub, is_loopback
 
+if TYPE_CHECKING:  # it loads the cryptography, which a key does not need
+    from autoglm.client.device import Device
+
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5.0
+_NO_KEY = "none"
+"""In the place of the key of a device, which has a better one."""
 _FIRST_PAUSE_S = 0.1
 _MAX_PAUSE_S = 5.0
 _HANDSHAKE_TIMEOUT_S = 2.0
@@ -39,10 +44,12 @@ class Connection:
     """Looks the hub up anew after each failure, since a restart may have given it another port."""
 
     def __init__(
-        self, url: str | None, key: str | None, data_dir: Path | None, *, ca_file: Path | None, patience_s: float
-    ) -> None:
-        """patience_s: how long a hub that answered before is waited for."""
-        self._wanted = url, key, data_dir
+        self, url: str | None, key: str | None, data_dir: Path | None, *, ca_file: Path | None, patience_s: float,
+        device: "Device | None" = None,
+    ) -> None:  # fmt: skip
+        """patience_s: how long a hub that answered before is waited for. device: proves who asks, in place of a key."""
+        self._wanted = (url, key, data_dir) if device is None else (device.url, _NO_KEY, None)
+        self._device = device
         self._ca_file = ca_file
         self._patience_s = patience_s
         self._address: HubAddress | None = None
@@ -142,8 +149,10 @@ class Connection:
             trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         else:
             trusted = ssl.create_default_context(cafile=self._ca_file)
+        device = self._device
         self._http = httpx2.Client(
-            headers={"Authorization": f"Bearer {address.key}"},
+            headers={} if device is not None else {"Authorization": f"Bearer {address.key}"},
+            auth=device,
             verify=trusted,
             trust_env=not is_loopback(address.url),  # a proxy of the environment cannot reach this machine's loopback
         )

@@ -50,7 +50,10 @@ def problem_from(status: int, body: bytes, retry_after: str | None, url: str) ->
         text = " ".join(body[:200].decode("utf-8", "replace").split())
         detail = f"{url} answered HTTP {status}{f': {text}' if text else ''}; is this a hub?"
     code = members.get("code")
-    if status == 401 and isinstance(code, str):  # the hub's own words are about HTTP, which the caller does not see
+    if status == 401 and code in (
+        "unauthorized",
+        "invalid_api_key",
+    ):  # the hub's own words are about HTTP, which the caller does not see
         detail = (
             f"the hub at {url} does not know the key; was it copied whole? "
             "'autoglm console --print' on the hub's machine shows the first key"

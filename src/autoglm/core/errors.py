@@ -250,8 +250,8 @@ class Unauthorized(HubError):
 
 RefusalReason = Literal[
     "bad_signature", "challenge_over", "expired", "key_ended", "key_revoked", "malformed", "missing", "not_yet",
-    "replayed", "too_long_lived", "unknown_key", "wrong_algorithm", "wrong_audience", "wrong_body", "wrong_issuer",
-    "wrong_key", "wrong_request", "wrong_token", "wrong_type",
+    "replayed", "revoked", "too_long_lived", "unknown_key", "wrong_algorithm", "wrong_audience", "wrong_body",
+    "wrong_issuer", "wrong_key", "wrong_request", "wrong_token", "wrong_type",
 ]  # fmt: skip
 _REFUSALS: dict[RefusalReason, str] = {
     "bad_signature": "its signature does not verify",
@@ -263,6 +263,7 @@ _REFUSALS: dict[RefusalReason, str] = {
     "missing": "the request has none; send 'Authorization: DPoP TOKEN' and a proof in the header 'DPoP'",
     "not_yet": "it is not valid yet, or the clock of its maker is fast",
     "replayed": "it was used already; make a new one for each request",
+    "revoked": "it, its key or its holder was revoked",
     "too_long_lived": "it lives longer than this hub allows",
     "unknown_key": "this hub does not know the key that signed it",
     "wrong_algorithm": "it is signed by another algorithm than the one that this hub takes",

@@ -13,8 +13,9 @@ import msgspec
 from autoglm.auth.authenticator import Authenticator
 from autoglm.auth.occasion import Occasion, occasion
 from autoglm.auth.principal import Principal
+from autoglm.auth.tokens.proof import body_matches
 from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import HubError, InvalidField, PayloadTooLarge, UnsupportedMediaType
+from autoglm.core.errors import HubError, InvalidField, PayloadTooLarge, TokenRefused, UnsupportedMediaType
 from autoglm.gateway.head import Head
 from autoglm.gateway.problems import lacks_v1, openai_response, problem_response
 
@@ -101,6 +102,9 @@ class Exchange:
     """The instance that failed."""
     tokens_in = 0
     tokens_out = 0
+    _body_sha256: bytes | None = None
+    """Of the only body that the request's proof is for."""
+    _is_body_read = False
     _arrival: asyncio.Future[None] | None = None
     _is_chunked = False
     _is_discarding = False
@@ -133,9 +137,32 @@ class Exchange:
     def identify(self, auth: Authenticator) -> Principal:
         """Whose request it is; counts against the key's limit. Raises Unauthorized, RateLimited."""
         occasion.set(Occasion(self.request_id, ""))
-        principal = self.principal = auth.by_header(self.headers.get(b"authorization"))
+        authorization = self.headers.get(b"authorization")
+        if authorization is not None and authorization[:5].lower() == b"dpop ":
+            shown = auth.by_proof(authorization, self.headers.get(b"dpop"), self.method, self._target)
+            self._bind_body(shown.body_sha256)
+            principal = shown.principal
+        else:
+            principal = auth.by_header(authorization)
+        self.principal = principal
         principal.take()
         return principal
+
+    def hold_key(self, auth: Authenticator, jkt: str, *, shared: bytes) -> None:
+        """Raises Unauthorized unless the header `DPoP` proves that who asks holds the key with this thumbprint."""
+        dpop = self.headers.get(b"dpop")
+        self._bind_body(auth.check_holds(dpop, self.method, self._target, jkt=jkt, shared=shared))
+
+    @property
+    def _target(self) -> str:
+        """The path as it came, percent signs and all."""
+        return self.head.raw_path.decode("ascii", "replace")
+
+    def _bind_body(self, sha256: bytes | None) -> None:
+        """From now on a body with another digest is refused. Raises TokenRefused where it was read already."""
+        self._body_sha256 = sha256
+        if self._is_body_read:
+            self.whole_body()
 
     @property
     def method(self) -> str:
@@ -180,9 +207,13 @@ class Exchange:
             raise PayloadTooLarge(limit_bytes)
 
     def whole_body(self) -> bytes:
-        """The body, once `has_whole_body`."""
+        """The body, once `has_whole_body`. Raises TokenRefused when the request's proof is for another one."""
         parts = self._parts
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._is_body_read = True
+        if self._body_sha256 is not None and not body_matches(self._body_sha256, body):
+            raise TokenRefused("wrong_body", "proof")
+        return body
 
     async def _rest(self, limit_bytes: int, on_part: Callable[[int], object] | None) -> None:
         if self.head.expects_continue and not self._size_bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from autoglm.core.envelope import Envelope, envelope_schema
-from autoglm.gateway.operations import KNOWN, OPEN, OPERATIONS, Operation, Parameter, rule_of
+from autoglm.gateway.operations import KNOWN, OPEN, OPERATIONS, PROOF, Operation, Parameter, rule_of
 from autoglm.gateway.problems import PROBLEMS
 from autoglm.version import __version__
 
@@ -48,7 +48,13 @@ def openapi() -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "The first key is in admin.key in the hub's data folder.",
-                }
+                },
+                "proof": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "DPoP",
+                    "description": "RFC 9449: a proof by the key that the request is about.",
+                },
             },
         },
     }
@@ -69,7 +75,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
     rule = rule_of(operation)
     # Of a scheme that has no scopes of its own, the list names what the caller must be allowed (OpenAPI 3.1, "Security
     # Requirement Object").
-    described["security"] = [] if rule == OPEN else [{"key": [] if rule == KNOWN else [rule]}]
+    if rule == PROOF:
+        described["security"] = [{"proof": []}]
+    else:
+        described["security"] = [] if rule == OPEN else [{"key": [] if rule == KNOWN else [rule]}]
     return described
 
 

@@ -62,6 +62,23 @@ class RequestVerifier:
         self._check_fresh(proof, now_ms, is_clock_trusted=is_clock_trusted)
         return Verified(claims, proof.body_sha256)
 
+    def verify_key(
+        self, dpop: bytes | None, target: RequestTarget, now_ms: int, *, jkt: str, shared: bytes,
+        is_clock_trusted: bool = True,
+    ) -> VerifiedProof:  # fmt: skip
+        """Whether who asks over HTTP holds the key with this thumbprint, without a token yet. Raises as `verify` does.
+
+        shared: stands in the place of the token (`ath`), such as the code of an enrolment.
+        """
+        if dpop is None:
+            raise TokenRefused("missing", "proof")
+        proof = verify_proof(
+            dpop, target=target, token=shared, jkt=jkt, now_ms=now_ms, skew_ms=self.tokens.skew_ms,
+            window_ms=self._window_ms,
+        )  # fmt: skip
+        self._check_fresh(proof, now_ms, is_clock_trusted=is_clock_trusted)
+        return proof
+
     def verify_answer(self, token: bytes, proof: bytes, challenge: Challenge, now_ms: int) -> Verified:
         """Whose connection it is that answers its own challenge. Raises TokenRefused."""
         challenge.take()

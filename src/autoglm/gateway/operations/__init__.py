@@ -2,15 +2,16 @@
 
 from autoglm.gateway.operations.channels import CHANNELS, PUSH
 from autoglm.gateway.operations.choice import DECISIONS, INTENTS
+from autoglm.gateway.operations.devices import DEVICES
 from autoglm.gateway.operations.events import EVENTS, INTEROP
 from autoglm.gateway.operations.keys import KEYS
 from autoglm.gateway.operations.messages import MESSAGES, QUESTIONS
 from autoglm.gateway.operations.operation import Operation, Parameter
-from autoglm.gateway.operations.rules import KNOWN, OPEN, RULES, rule_of
+from autoglm.gateway.operations.rules import KNOWN, OPEN, PROOF, RULES, rule_of
 from autoglm.gateway.operations.state import STATE
 from autoglm.gateway.operations.work import MODELS, TASKS
 
-__all__ = ["KNOWN", "OPEN", "OPERATIONS", "RULES", "Operation", "Parameter", "rule_of"]
+__all__ = ["KNOWN", "OPEN", "OPERATIONS", "PROOF", "RULES", "Operation", "Parameter", "rule_of"]
 
 OPERATIONS: tuple[Operation, ...] = (
     *MODELS,
@@ -24,5 +25,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *DECISIONS,
     *INTENTS,
     *KEYS,
+    *DEVICES,
     *STATE,
 )

@@ -7,6 +7,8 @@ from autoglm.gateway.operations.operation import Operation
 
 OPEN = "open"
 """Anybody, without a key."""
+PROOF = "proof"
+"""Whoever proves that he holds the key that the request is about."""
 KNOWN = "known"
 """Whoever is known; what is shown or changed is the caller's own."""
 
@@ -89,6 +91,17 @@ RULES: dict[str, str] = {
     "listKeys": "admin:keys",
     "issueKey": "admin:keys",
     "revokeKey": "admin:keys",
+    "listDevices": "admin:devices",
+    "inviteDevice": "admin:devices",
+    "enrolDevice": PROOF,
+    "removeDevice": "admin:devices",
+    "issueToken": "admin:devices",
+    "renewToken": PROOF,
+    "verifyToken": "admin:devices",
+    "rotateSiteKey": "admin:devices",
+    "listRevocations": "admin:devices",
+    "revoke": "admin:devices",
+    "takeBackRevocation": "admin:devices",
 }
 
 

@@ -1,0 +1,144 @@
+"""A device as its hub knows it: a key that never leaves its file, and a token that is renewed before it ends.
+
+Source: RFC 9449 (DPoP), in the form of docs/security.md: the proof covers the body, too.
+"""
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+
+from autoglm.auth.issuer import write_private
+from autoglm.auth.tokens.proof import make_proof
+from autoglm.auth.tokens.signing import SigningKey
+from autoglm.client.errors import HubProblem
+from autoglm.core.clock import now_ms
+from autoglm.core.errors import SettingsError
+
+_RENEW_BEFORE_MS = 30_000
+_MAX_FILE_BYTES = 64 * 1024
+_NONCE = "dpop-nonce"
+
+
+class Device(httpx2.Auth):
+    """Proves who sends each request of an httpx2 client: `httpx2.Client(auth=device)` works, as `Client(...)` does."""
+
+    requires_request_body = True
+
+    def __init__(self, file: Path, key: SigningKey, *, url: str, name: str) -> None:
+        """url: the hub's, as its origin is named in proofs."""
+        self._file = file
+        self._key = key
+        self.url = url.rstrip("/")
+        self.name = name
+        self._token = ""
+        self._ends_at_ms = 0
+        self._nonce: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Device({self.name!r} at {self.url})"
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Raises SettingsError."""
+        try:
+            with file.open("rb") as opened:
+                kept = json.loads(opened.read(_MAX_FILE_BYTES))
+            device = cls(file, SigningKey.from_pem(kept["key"].encode()), url=str(kept["url"]), name=str(kept["name"]))
+            device._keep(str(kept["token"]), int(kept["ends_at"]))
+        except FileNotFoundError:
+            raise SettingsError([f"there is no {file}; enrol first: autoglm devices join CODE --url URL"]) from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SettingsError([f"{file} is no device's file: {type(error).__name__}"]) from None
+        return device
+
+    @classmethod
+    def enrol(cls, file: Path, code: str, *, url: str, http: httpx2.Client) -> Self:
+        """Make a key, redeem the code with it, and keep both in `file` (mode 0600). Raises HubProblem, httpx2's errors.
+
+        The file is written before the hub is asked: an answer that is lost on the way leaves no device without its key.
+        """
+        key = SigningKey.generate()
+        device = cls(file, key, url=url, name="")
+        device._write()
+        body = json.dumps({"code": code, "public_key": key.public.x}).encode()
+        enrolled = device._ask(http, "/api/devices/enrol", body, shared=code)
+        device.name = enrolled["device"]["name"]
+        device._keep(enrolled["token"]["token"], enrolled["token"]["ends_at"])
+        device._write()
+        return device
+
+    def token(self) -> str:
+        """The token that it has; it may have ended."""
+        return self._token
+
+    def proof(self, method: str, url: str, body: bytes = b"", *, nonce: str | None = None) -> str:
+        """For a connection that is no HTTP: method `WEBSOCKET` or `MQTT`, url the hub's site name."""
+        return make_proof(self._key, method=method, url=url, token=self._token, body=body, now_ms=now_ms(), nonce=nonce)
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        if now_ms() >= self._ends_at_ms - _RENEW_BEFORE_MS:
+            yield from self._renewed()
+        response = yield self._signed(request)
+        if self._took_nonce(response):
+            response = yield self._signed(request)
+        if response.status_code == 401 and "invalid_token" in response.headers.get("www-authenticate", ""):
+            yield from self._renewed()  # the hub's clock is ahead of ours
+            yield self._signed(request)
+
+    def _signed(self, request: httpx2.Request) -> httpx2.Request:
+        url = str(request.url.copy_with(query=None, fragment=None))
+        request.headers["Authorization"] = f"DPoP {self._token}"
+        request.headers["DPoP"] = self.proof(request.method, url, request.content, nonce=self._nonce)
+        return request
+
+    def _took_nonce(self, response: httpx2.Response) -> bool:
+        """Whether the hub wants the proof again, with the nonce that it gave."""
+        nonce = response.headers.get(_NONCE)
+        if response.status_code != 401 or nonce is None or nonce == self._nonce:
+            return False
+        self._nonce = nonce
+        return True
+
+    def _renewed(self) -> Generator[httpx2.Request, httpx2.Response, None]:
+        """Ask for the next token by a proof of the key alone. A hub that says no is believed at the next request."""
+        body = json.dumps({"device": self.name}).encode()
+        for _ in range(2):
+            response = yield self._request("/api/tokens/renew", body, shared="")
+            response.read()
+            if not self._took_nonce(response):
+                break
+        if response.status_code == 201:
+            issued = response.json()
+            self._keep(issued["token"], issued["ends_at"])
+            self._write()
+
+    def _ask(self, http: httpx2.Client, path: str, body: bytes, *, shared: str) -> dict[str, Any]:
+        response = http.send(self._request(path, body, shared=shared))
+        if self._took_nonce(response):
+            response = http.send(self._request(path, body, shared=shared))
+        members: dict[str, Any] = response.json()
+        if response.status_code != 201:
+            raise HubProblem(response.status_code, str(members.get("code")), str(members.get("detail")))
+        return members
+
+    def _request(self, path: str, body: bytes, *, shared: str) -> httpx2.Request:
+        url = self.url + path
+        proof = make_proof(
+            self._key, method="POST", url=url, token=shared, body=body, now_ms=now_ms(), nonce=self._nonce
+        )  # fmt: skip
+        return httpx2.Request("POST", url, content=body, headers={"DPoP": proof, "Content-Type": "application/json"})
+
+    def _keep(self, token: str, ends_at_ms: int) -> None:
+        self._token = token
+        self._ends_at_ms = ends_at_ms
+
+    def _write(self) -> None:
+        kept = {
+            "url": self.url, "name": self.name, "key": self._key.pem().decode(), "token": self._token,
+            "ends_at": self._ends_at_ms,
+        }  # fmt: skip
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        write_private(self._file, json.dumps(kept).encode())
