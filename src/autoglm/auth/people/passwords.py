@@ -6,6 +6,7 @@ Sources: RFC 9106, section 4 (parameters); OWASP ASVS 5, V6.2 (length, no compos
 import secrets
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -79,8 +80,9 @@ class Passwords:
             self._check, stored.hash if stored and is_own else "", password, is_known_device=is_known_device
         )
         if is_right and is_outdated and account is not None:
-            await self.keep(account, await self._run(self._hash, password))
-            log.info("password_rehashed", person=account.name)
+            with suppress(LoginThrottled):  # another login will do it
+                await self.keep(account, await self._run(self._hash, password))
+                log.info("password_rehashed", person=account.name)
         return is_right
 
     async def has(self, account: Account) -> bool:
