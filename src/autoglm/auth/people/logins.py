@@ -10,16 +10,17 @@ import structlog
 
 from autoglm.auth.people.accounts import Account, Accounts, typed_name
 from autoglm.auth.people.devices import KnownDevices
+from autoglm.auth.people.oidc import Oidc
 from autoglm.auth.people.passkeys import Passkeys
 from autoglm.auth.people.passwords import Passwords, check_password
-from autoglm.auth.people.sessions import Method, Sessions
+from autoglm.auth.people.sessions import Method, Session, Sessions
 from autoglm.auth.people.throttle import Attempt, Throttle, block_of
-from autoglm.core.errors import LoginRefused, LoginThrottled
+from autoglm.core.errors import LoginRefused, LoginThrottled, SessionEnded
 
 log = structlog.get_logger(part="auth")
 
-_PASSKEY = "*passkey"
-"""No account has this name."""
+_PASSKEY, _OIDC = "*passkey", "*oidc"
+"""No account has these names."""
 _AT_A_TIME = 4
 """Passwords of one address that are checked at a time, so that one caller does not fill the queue."""
 
@@ -51,10 +52,11 @@ class Logins:
 
     def __init__(
         self, *, accounts: Accounts, passwords: Passwords, sessions: Sessions, devices: KnownDevices,
-        throttle: Throttle, passkeys: Passkeys | None = None,
+        throttle: Throttle, passkeys: Passkeys | None = None, oidc: Oidc | None = None,
     ) -> None:  # fmt: skip
         self._accounts, self._passwords, self._sessions = accounts, passwords, sessions
         self._devices, self._throttle, self._passkeys = devices, throttle, passkeys
+        self._oidc = oidc
         self._underway: Counter[str] = Counter()
 
     async def with_password(self, name: str, password: str, caller: Caller) -> LoggedIn:
@@ -75,6 +77,28 @@ class Logins:
         account = await self._passkeys.finish_login(answer)
         attempt.succeeded()
         return await self.enter(account, "passkey", caller)
+
+    async def with_oidc(self, transaction: str, answer: Mapping[str, str], caller: Caller) -> LoggedIn:
+        """Raises LoginRefused, LoginThrottled, ProviderUnreachable. transaction, answer: see Oidc.finish."""
+        if self._oidc is None:
+            raise LoginRefused
+        attempt = self._throttle.begin(_OIDC, caller.client)
+        account = await self._oidc.finish(transaction, answer)
+        attempt.succeeded()
+        return await self.enter(account, "oidc", caller)
+
+    async def check(self, session_id: str) -> tuple[Session, Account]:
+        """Whose request it is. Raises SessionEnded. Asks the provider now and then for those whom it let in."""
+        session, account = await self._sessions.check(session_id)
+        if session.method == "oidc":
+            try:
+                if self._oidc is None:  # it was switched off
+                    raise SessionEnded
+                await self._oidc.recheck(account)
+            except SessionEnded:
+                await self._sessions.end(session_id)
+                raise
+        return session, account
 
     async def change_password(self, account: Account, current: str, new: str, caller: Caller) -> LoggedIn:
         """Ends all sessions and known devices of the person, and begins one here. Raises as `with_password` does, and
@@ -105,6 +129,8 @@ class Logins:
         await self._passwords.forget(name)
         if self._passkeys is not None:
             await self._passkeys.forget(name)
+        if self._oidc is not None:
+            await self._oidc.forget(name)
 
     async def enter(self, account: Account, method: Method, caller: Caller) -> LoggedIn:
         """A new session for somebody who has been proven."""

@@ -10,7 +10,7 @@ from autoglm.auth.people.roles import Role
 
 _LEAST_COST_KIB = 35_840
 """Memory times passes of the weakest parameters that OWASP's Password Storage Cheat Sheet names: 7 MiB, 5 passes."""
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class PasswordSettings(BaseModel, frozen=True, extra="forbid"):
@@ -106,7 +106,7 @@ class OidcSettings(BaseModel, frozen=True, extra="forbid"):
     client_secret: SecretStr | None = Field(default=None, min_length=1, description="Its secret, if it has one")
     redirect_uri: str = Field(max_length=500, description="The hub's callback address, as registered at the provider")
     scopes: tuple[str, ...] = Field(default=("openid", "profile"), description="Must have openid")
-    algorithms: tuple[str, ...] = Field(default=("RS256", "ES256", "EdDSA"), description="That ID tokens may have")
+    algorithms: tuple[str, ...] = Field(default=("RS256", "ES256"), description="That ID tokens may have")
     creates_accounts: bool = Field(default=True, description="The first login makes an account")
     default_roles: tuple[Role, ...] = Field(default=("member",), description="Roles of an account that is made so")
     roles_claim: str = Field(default="groups", max_length=100, description="Claim whose values roles_by_value maps")
@@ -118,11 +118,8 @@ class OidcSettings(BaseModel, frozen=True, extra="forbid"):
     @field_validator("issuer", "redirect_uri")
     @classmethod
     def _is_safe(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme != "https" and not (parts.scheme == "http" and _host(url) in _LOOPBACK):
-            raise ValueError("must be https, or http on this machine")
-        if parts.query or parts.fragment or parts.username or not parts.hostname:
-            raise ValueError("must have a host, and no query, fragment or user")
+        if not is_safe_url(url) or urlsplit(url).query:
+            raise ValueError("must be https, or http on this machine, without a query, fragment or user")
         return url
 
     @field_validator("scopes")
@@ -135,7 +132,7 @@ class OidcSettings(BaseModel, frozen=True, extra="forbid"):
     @field_validator("algorithms")
     @classmethod
     def _are_asymmetric(cls, algorithms: tuple[str, ...]) -> tuple[str, ...]:
-        known = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"}
+        known = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519"}
         if not algorithms or not set(algorithms) <= known:
             raise ValueError(f"must be some of {', '.join(sorted(known))}")
         return algorithms
@@ -150,6 +147,18 @@ class PeopleSettings(BaseModel, frozen=True, extra="forbid"):
     passkey: PasskeySettings = PasskeySettings()
     oidc: OidcSettings | None = None
     invitation_h: int = Field(default=72, ge=1, le=720, description="Hours that an invitation or a reset link is valid")
+
+
+def is_safe_url(url: str) -> bool:
+    """https, or http that does not leave this machine; with a host, and no fragment or user."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        return False
+    if not host or parts.fragment or parts.username is not None:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)
 
 
 def _host(origin: str) -> str:

@@ -1,0 +1,250 @@
+"""Logins by an OpenID provider, and going on without it.
+
+Authorization code with PKCE, state and nonce, all three derived from one transaction that the browser keeps as a
+cookie: a callback that another browser began, or that came before, opens nothing. Sources: OpenID Connect Core 1.0;
+RFC 7636 (PKCE); RFC 9207 (`iss`, against mix-up); RFC 9700, section 2.1.
+
+Offline grace: whoever logged in by the provider goes on for `grace_h` after its last yes while it cannot be reached.
+Its no is kept on disk and outlives every grace; only a new login there ends it.
+"""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlencode
+
+import msgspec
+import structlog
+
+from autoglm.auth.people.accounts import Account, Accounts, known_roles
+from autoglm.auth.people.challenges import Challenges
+from autoglm.auth.people.id_token import Claims, check_claims, header_of, key_for, texts, verified_claims
+from autoglm.auth.people.provider import Fetch, Provider, Tokens, fetch
+from autoglm.auth.people.roles import Role
+from autoglm.auth.people.settings import OidcSettings
+from autoglm.core.clock import monotonic_s
+from autoglm.core.errors import InvalidField, LoginRefused, ProviderUnreachable, SessionEnded
+from autoglm.core.ports import KeyValue
+
+log = structlog.get_logger(part="auth")
+
+PREFIX = "auth/oidc/"
+_TRANSACTION_S = 600.0
+_PURPOSE = "oidc"
+_MAX_CODE = 4096
+_ASK_AGAIN_S = 60.0
+
+
+@dataclass(frozen=True)
+class Redirect:
+    """Where to send the browser, and the cookie it keeps meanwhile (HttpOnly, SameSite=Lax, of this hub's origin)."""
+
+    url: str
+    transaction: str = field(repr=False)
+
+
+class _Link(msgspec.Struct, frozen=True, kw_only=True, tag="oidc", tag_field="type"):
+    """Whose account a subject of the provider has."""
+
+    version: int = 1
+    name: str
+    account_id: str
+    confirmed_ms: int
+    """The provider's last yes."""
+    is_refused: bool = False
+
+
+class Oidc:
+    """`open` before use. Refresh tokens stay in memory: no secret of a person at the provider is on the disk."""
+
+    def __init__(
+        self, settings: OidcSettings, keyvalue: KeyValue, accounts: Accounts, now_ms: Callable[[], int], *,
+        fetch: Fetch = fetch, monotonic_s: Callable[[], float] = monotonic_s,
+    ) -> None:  # fmt: skip
+        self._settings, self._keyvalue, self._accounts, self._now_ms = settings, keyvalue, accounts, now_ms
+        self._monotonic_s = monotonic_s
+        self._provider = Provider(settings, fetch=fetch, monotonic_s=monotonic_s)
+        self._challenges = Challenges(_TRANSACTION_S, monotonic_s)
+        self._links: dict[str, _Link] = {}
+        self._by_account: dict[str, str] = {}
+        self._refresh_tokens: dict[str, str] = {}
+        self._asked_s: dict[str, float] = {}
+
+    async def open(self) -> None:
+        for entry in await self._keyvalue.list(PREFIX):
+            self._keep(entry.key.removeprefix(PREFIX), msgspec.json.decode(entry.value, type=_Link))
+
+    async def begin(self) -> Redirect:
+        """Raises ProviderUnreachable."""
+        endpoint = (await self._provider.metadata())["authorization_endpoint"]
+        transaction = self._challenges.make(_PURPOSE)
+        verifier = self._derived(transaction, "verifier")
+        query = urlencode({
+            "response_type": "code", "client_id": self._settings.client_id, "scope": " ".join(self._settings.scopes),
+            "redirect_uri": self._settings.redirect_uri, "state": self._derived(transaction, "state"),
+            "nonce": self._derived(transaction, "nonce"), "code_challenge_method": "S256",
+            "code_challenge": _b64(hashlib.sha256(verifier.encode()).digest()),
+        })  # fmt: skip
+        return Redirect(f"{endpoint}{'&' if '?' in endpoint else '?'}{query}", _b64(transaction))
+
+    async def finish(self, transaction: str, answer: Mapping[str, str]) -> Account:
+        """Whom the provider sent back. transaction: the cookie. answer: the callback's query.
+
+        Raises LoginRefused, whatever was wrong, and ProviderUnreachable.
+        """
+        began = _unb64(transaction)
+        state = answer.get("state", "")
+        # The state first: a callback that was not begun here must not spend the transaction of one that was.
+        if not hmac.compare_digest(state.encode("utf-8", "surrogatepass"), self._derived(began, "state").encode()):
+            raise LoginRefused
+        if not self._challenges.use(began, _PURPOSE):
+            raise LoginRefused
+        metadata = await self._provider.metadata()
+        needs_iss = metadata.get("authorization_response_iss_parameter_supported") is True
+        if answer.get("iss", None if needs_iss else self._settings.issuer) != self._settings.issuer:
+            raise LoginRefused
+        code = answer.get("code", "")
+        if "error" in answer or not 0 < len(code) <= _MAX_CODE:
+            raise LoginRefused
+        tokens = await self._provider.exchange(code, self._derived(began, "verifier"))
+        claims = await self._claims_of(tokens, self._derived(began, "nonce"))
+        digest = _digest(self._settings.issuer, claims["sub"])
+        account = await self._account_of(digest, claims)
+        await self._confirm(digest, account, tokens)
+        return account
+
+    async def recheck(self, account: Account) -> None:
+        """For a request of a session that began here. Asks the provider when its last yes is `recheck_min` old.
+
+        Raises SessionEnded: it said no, or was silent for longer than the grace.
+        """
+        digest, link = self._link_of(account)
+        if link.is_refused:
+            raise SessionEnded
+        age_ms = self._now_ms() - link.confirmed_ms
+        if 0 <= age_ms < self._settings.recheck_min * 60_000:
+            return
+        asked_s = self._asked_s.get(digest)
+        if asked_s is None or self._monotonic_s() - asked_s >= _ASK_AGAIN_S:
+            self._asked_s[digest] = self._monotonic_s()  # before the first await: others go on meanwhile
+            if await self._ask(digest, account):
+                return
+        if age_ms >= self._settings.grace_h * 3_600_000:
+            raise SessionEnded
+
+    async def forget(self, name: str) -> None:
+        """All of a person."""
+        for digest in [digest for digest, link in self._links.items() if link.name == name]:
+            self._refresh_tokens.pop(digest, None)
+            self._by_account.pop(self._links.pop(digest).account_id, None)
+            await self._keyvalue.delete(PREFIX + digest)
+
+    async def _ask(self, digest: str, account: Account) -> bool:
+        """True for a yes, False for silence. Raises SessionEnded for a no."""
+        refresh_token = self._refresh_tokens.get(digest)
+        try:
+            if refresh_token is None:
+                await self._provider.metadata(is_fresh=True)
+                raise SessionEnded  # it is there: let it say yes itself
+            tokens = await self._provider.refresh(refresh_token)
+            if tokens.id_token is not None:
+                claims = await self._claims_of(tokens, None)
+                if _digest(self._settings.issuer, claims["sub"]) != digest:
+                    raise LoginRefused
+        except ProviderUnreachable as error:
+            log.warning("oidc_provider_unreachable", person=account.name, reason=str(error))
+            return False
+        except LoginRefused:
+            link = self._links[digest]
+            self._refresh_tokens.pop(digest, None)
+            await self._put(digest, msgspec.structs.replace(link, is_refused=True))
+            log.warning("oidc_provider_refused", person=account.name)
+            raise SessionEnded from None
+        await self._confirm(digest, account, tokens)
+        return True
+
+    async def _claims_of(self, tokens: Tokens, nonce: str | None) -> Claims:
+        token = tokens.id_token or ""
+        alg, kid = header_of(token)
+        if alg not in self._settings.algorithms:
+            raise LoginRefused
+        key = key_for(await self._provider.keys(), alg, kid) or key_for(
+            await self._provider.keys(lacking=True), alg, kid
+        )
+        if key is None:
+            raise LoginRefused
+        claims = verified_claims(token, key, alg)
+        check_claims(
+            claims, issuer=self._settings.issuer, client_id=self._settings.client_id, nonce=nonce, now_ms=self._now_ms()
+        )
+        return claims
+
+    async def _account_of(self, digest: str, claims: Claims) -> Account:
+        link = self._links.get(digest)
+        account = self._accounts.find(link.name) if link else None
+        if link is not None and account is not None and account.id == link.account_id:
+            if account.is_disabled:
+                raise LoginRefused
+            wanted = self._roles_of(claims)
+            if self._settings.roles_by_value and account.roles != wanted:
+                account = await self._accounts.change(account.name, roles=wanted)
+            return account
+        name = next(iter(texts(claims, "preferred_username")), claims["sub"])
+        if not self._settings.creates_accounts:
+            raise LoginRefused
+        try:
+            return await self._accounts.create(name, self._roles_of(claims))
+        except InvalidField as error:
+            # A name proves nothing: who has this account is somebody else until an admin says otherwise.
+            log.warning("oidc_account_not_made", reason=str(error))
+            raise LoginRefused from None
+
+    def _roles_of(self, claims: Claims) -> tuple[Role, ...]:
+        mapped = [
+            self._settings.roles_by_value[value]
+            for value in texts(claims, self._settings.roles_claim)
+            if value in self._settings.roles_by_value
+        ]
+        return known_roles(mapped or self._settings.default_roles)
+
+    def _link_of(self, account: Account) -> tuple[str, _Link]:
+        digest = self._by_account.get(account.id)
+        if digest is None:
+            raise SessionEnded
+        return digest, self._links[digest]
+
+    async def _confirm(self, digest: str, account: Account, tokens: Tokens) -> None:
+        if tokens.refresh_token is not None:
+            self._refresh_tokens[digest] = tokens.refresh_token
+        self._asked_s.pop(digest, None)
+        await self._put(digest, _Link(name=account.name, account_id=account.id, confirmed_ms=self._now_ms()))
+
+    async def _put(self, digest: str, link: _Link) -> None:
+        self._keep(digest, link)
+        await self._keyvalue.put(PREFIX + digest, msgspec.json.encode(link))
+
+    def _keep(self, digest: str, link: _Link) -> None:
+        self._links[digest] = link
+        self._by_account[link.account_id] = digest
+
+    def _derived(self, transaction: bytes, label: str) -> str:
+        return _b64(self._challenges.derive(transaction, label))
+
+
+def _digest(issuer: str, subject: str) -> str:
+    return hashlib.sha256(f"{issuer}\0{subject}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _unb64(text: str) -> bytes:
+    if len(text) > 200:
+        raise LoginRefused
+    try:
+        return base64.b64decode(text.encode("ascii") + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise LoginRefused from None
