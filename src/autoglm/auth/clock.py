@@ -35,6 +35,7 @@ import msgspec
 import structlog
 from pydantic import BaseModel, Field
 
+from autoglm.auth.scopes import ALL, any_covers
 from autoglm.core.clock import now_ms as wall_now_ms
 from autoglm.core.errors import InvalidField
 
@@ -45,6 +46,11 @@ Reason = Literal["ok", "behind", "ahead", "boots", "lost", "unwritable"]
 time. lost: the file was. unwritable: what is given now would be forgotten by a crash."""
 
 RECOVERY_SCOPE = "admin:clock"
+_ALL_BUT_ADMIN = (
+    "model:use:*", "send:message", "read:message", "publish:topic", "subscribe:topic", "read:sensor", "read:metrics",
+    "read:audit", "tenant:*",
+)  # fmt: skip
+"""What admin:* covers beside administering."""
 _EARLIEST_MS = 1_767_225_600_000  # 2026-01-01: no hub ran before, so an earlier wall clock is wrong
 _RESERVE_MS = 45_000
 """The file is this far ahead of what was given, so that a crash forgets nothing; the skew has to cover it."""
@@ -64,8 +70,7 @@ class ClockSettings(BaseModel, frozen=True, extra="forbid"):
         default=50, ge=1, le=100_000, description="Boots since the last signed time, where there ever was one"
     )
     withheld_actions: tuple[str, ...] = Field(
-        default=("admin", "grant", "issue", "token"),
-        description="First words of the scopes that an untrusted clock withholds",
+        default=("admin",), description="First words of the scopes that an untrusted clock withholds"
     )
 
 
@@ -187,11 +192,13 @@ class TrustedClock:
         held = tuple(scopes)
         if self.is_trusted:
             return held
-        left = tuple(scope for scope in held if scope.split(":", 1)[0] not in self._settings.withheld_actions)
-        if not has_expiry and ("admin:*" in held or RECOVERY_SCOPE in held) and RECOVERY_SCOPE not in left:
+        withheld = self._settings.withheld_actions
+        spelled_out = _ALL_BUT_ADMIN if ALL in held and "admin" in withheld else ()
+        left = [scope for scope in (*held, *spelled_out) if scope.split(":", 1)[0] not in withheld]
+        if not has_expiry and any_covers(held, *RECOVERY_SCOPE.split(":")):
             # Never for one that expires: a lost file may have made its time come again.
-            left += (RECOVERY_SCOPE,)
-        return left
+            left.append(RECOVERY_SCOPE)
+        return tuple(dict.fromkeys(left))
 
     def saw(self, signed_ms: int, *, is_fresh: bool = False) -> None:
         """A time whose signature the caller has checked: it is not earlier. On the disk when this returns.

@@ -13,8 +13,8 @@ _SCOPES: dict[Role, tuple[str, ...]] = {
         "admin:channels", "admin:devices", "admin:pool", "read:metrics", "model:use:*", f"send:message:user:{_SELF}",
         f"read:message:user:{_SELF}",
     ),
-    # No admin:people or admin:policy: whoever reads what happened should have no hand in it.
-    "auditor": ("admin:audit", "read:metrics", f"read:message:user:{_SELF}"),
+    # No admin: whoever reads what happened should have no hand in it.
+    "auditor": ("read:audit", "read:metrics", f"read:message:user:{_SELF}"),
     "member": ("model:use:*", f"send:message:user:{_SELF}", f"read:message:user:{_SELF}"),
     "observer": ("read:metrics", f"read:message:user:{_SELF}"),
 }  # fmt: skip
