@@ -55,6 +55,7 @@ from autoglm.gateway.questions import QuestionsGateway
 from autoglm.gateway.router import Route, Router
 from autoglm.gateway.server import Server, bind, make_server
 from autoglm.gateway.settings import GatewaySettings
+from autoglm.gateway.standing import Standing
 from autoglm.gateway.state import StateGateway
 from autoglm.gateway.tasks import TasksGateway
 from autoglm.gateway.tokens import TokensGateway
@@ -228,6 +229,7 @@ class Hub:
                     tasks.start_soon(self._budgets.ledger.run)
                 tasks.start_soon(self._trim, store)
                 tasks.start_soon(trust.clock.keep)
+                tasks.start_soon(self._standing.run)
                 writing = anyio.CancelScope()
                 tasks.start_soon(self._correspond, writing)
                 async with self._serving(listener):
@@ -261,6 +263,7 @@ class Hub:
     def _compose(self, store: Store, trust: Trust) -> None:
         settings, limit = self.settings, self.settings.gateway.max_body_bytes
         self._keys, self._auth = trust.keys, trust.authenticator
+        self._standing = Standing(self._auth)
         elsewhere = data_option(self.data_dir)
         pull = f"{PULL}{elsewhere}"
         self._scheduler = Scheduler(settings.scheduler, pool=settings.pool, pull=pull)
@@ -323,7 +326,8 @@ class Hub:
             admission=None if budgets is None and cache is None else Admission(budgets, cache),
         )  # fmt: skip
         self._messages = MessagesGateway(
-            self._auth, self._mailbox, deltas, owner_of=partial(owner_of_pushed, directory), max_body_bytes=limit
+            self._auth, self._mailbox, deltas, owner_of=partial(owner_of_pushed, directory),
+            standing=self._standing, max_body_bytes=limit,
         )  # fmt: skip
         self._events = EventsGateway(self._auth, self._notifier, max_body_bytes=limit)
         self._compose_questions(store)
@@ -381,7 +385,7 @@ class Hub:
             *channels.routes(),
             *PushGateway(self._auth, store.keyvalue, directory, max_body_bytes=limit).routes(),
         ]
-        self._sockets = SocketGateway(self._auth, self._mailbox, self._messages)
+        self._sockets = SocketGateway(self._auth, self._mailbox, self._messages, self._standing)
         self._front = Front(
             openai=openai, messages=self._messages, router=Router(routes), page=Page(PAGE),
             metrics=metrics, access=self._access, tracing=self._tracing,

@@ -7,6 +7,8 @@ from typing import Any
 
 import httpx2
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from autoglm.auth.tokens.proof import make_proof
 from autoglm.auth.tokens.signing import SigningKey
@@ -15,7 +17,7 @@ from autoglm.client.device import Device
 from autoglm.core.clock import now_ms
 from autoglm.gateway.settings import GatewaySettings
 from gateway.inside import Inside, hub_inside, settings
-from gateway.wire import Reply, call
+from gateway.wire import Reply, Wire, call
 
 SCOPES = ["send:message:device:*", "read:message:device:*"]
 
@@ -122,6 +124,91 @@ def test_a_token_may_be_narrower_than_its_device_and_never_wider(hub: Inside, tm
     for wider in ("send:message", "admin:*"):
         wish = {"device": "narrow", "scopes": [wider]}
         assert call(hub.port, hub.key, "POST", "/api/tokens", wish).status == 403
+
+
+# --- connections that stay open ---
+
+
+def url_of(hub: Inside) -> str:
+    return f"ws://127.0.0.1:{hub.port}/api/ws"
+
+
+def take(ws: ClientConnection) -> dict[str, Any]:
+    frame: dict[str, Any] = json.loads(ws.recv(timeout=20))
+    return frame
+
+
+def greet(ws: ClientConnection, raw: Raw, **changes: Any) -> dict[str, Any]:
+    ws.send(json.dumps({"type": "hello", "token": raw.token}))
+    challenge = take(ws)
+    assert (challenge["type"], challenge["audience"]) == ("challenge", "hub")
+    wanted: dict[str, Any] = {
+        "key": raw.key, "method": "WEBSOCKET", "url": "hub", "token": raw.token, "now_ms": now_ms(),
+        "nonce": challenge["nonce"], **changes,
+    }  # fmt: skip
+    ws.send(json.dumps({"type": "proof", "proof": make_proof(wanted.pop("key"), **wanted)}))
+    return take(ws)
+
+
+def test_a_device_answers_the_challenge_of_its_websocket(hub: Inside, tmp_path: Path) -> None:
+    raw = Raw(hub, enrol(hub, tmp_path, "socket-1"))
+    with connect(url_of(hub), proxy=None) as ws:
+        assert greet(ws, raw)["address"] == "device:socket-1"
+        ws.send(json.dumps({"type": "send", "message": {"to": "device:socket-1", "content": "hot"}}))
+        assert take(ws)["type"] == "accepted"
+        ws.send(json.dumps({"type": "send", "message": {"to": "user:x", "content": "hot", "from": "user:boss"}}))
+        assert take(ws)["problem"]["code"] == "forbidden"
+
+
+@pytest.mark.attack("an answer to another connection's challenge")
+def test_an_answer_fits_its_own_connection_and_key_only(hub: Inside, tmp_path: Path) -> None:
+    raw = Raw(hub, enrol(hub, tmp_path, "socket-2"))
+    nonce = raw.nonce
+    for changes in ({"nonce": nonce}, {"key": SigningKey.generate()}, {"method": "MQTT"}, {"url": "other"}):
+        with connect(url_of(hub), proxy=None) as ws:
+            assert greet(ws, raw, **changes)["problem"]["code"] == "token_refused", changes
+            with pytest.raises(ConnectionClosed):
+                take(ws)
+
+
+@pytest.mark.attack("a revoked device goes on")
+def test_a_revoked_device_hears_nothing_more_by_what_it_has_open(hub: Inside, tmp_path: Path) -> None:
+    raw = Raw(hub, enrol(hub, tmp_path, "socket-3"))
+    path = "/api/messages/stream"
+    with connect(url_of(hub), proxy=None) as ws, Wire(hub.port) as wire:
+        assert greet(ws, raw)["type"] == "welcome"
+        ws.send(json.dumps({"type": "subscribe", "to": "device:socket-3"}))
+        assert take(ws)["type"] == "subscribed"
+        wire.request(
+            "GET", f"{path}?to=device:socket-3", authorization=f"DPoP {raw.token}", dpop=raw.proof("GET", path)
+        )
+        assert wire.start().status == 200
+        assert call(hub.port, hub.key, "DELETE", "/api/devices/socket-3").status == 204
+        with pytest.raises(ConnectionClosed) as closed:
+            take(ws)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1008
+        assert list(wire.events())[1:] == []
+    assert hub.count(lambda: len(hub.hub._standing._held)) == 0
+
+
+@pytest.mark.attack("a revoked key goes on")
+def test_a_revoked_key_hears_nothing_more_either(hub: Inside) -> None:
+    key = call(hub.port, hub.key, "POST", "/api/keys", {"name": "ears", "scopes": ["read:message"]}).json()["key"]
+    with connect(url_of(hub), proxy=None, additional_headers={"Authorization": f"Bearer {key}"}) as ws:
+        assert take(ws)["type"] == "welcome"
+        assert call(hub.port, hub.key, "DELETE", "/api/keys/ears").status == 204
+        with pytest.raises(ConnectionClosed):
+            take(ws)
+
+
+def test_a_token_s_connection_ends_with_the_token(hub: Inside, tmp_path: Path) -> None:
+    raw = Raw(hub, enrol(hub, tmp_path, "socket-4"))
+    raw.token = call(hub.port, hub.key, "POST", "/api/tokens", {"device": "socket-4", "ttl_s": 1}).json()["token"]
+    with connect(url_of(hub), proxy=None) as ws:
+        assert greet(ws, raw)["type"] == "welcome"
+        with pytest.raises(ConnectionClosed):
+            take(ws)
 
 
 # --- what thieves do ---

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from autoglm.auth.authenticator import Authenticator
+from autoglm.auth.authenticator import Authenticator, Shown
 from autoglm.auth.occasion import Occasion, occasion
 from autoglm.auth.principal import Principal
 from autoglm.auth.tokens.proof import body_matches
@@ -87,6 +87,8 @@ class Exchange:
     """True once the client has closed the connection."""
     on_leave: Callable[[], object] | None = None
     principal: Principal | None = None
+    shown: Shown | None = None
+    """What the principal is known by, where it is no key."""
     model = ""
     instance = ""
     code = ""
@@ -141,6 +143,7 @@ class Exchange:
         if authorization is not None and authorization[:5].lower() == b"dpop ":
             shown = auth.by_proof(authorization, self.headers.get(b"dpop"), self.method, self._target)
             self._bind_body(shown.body_sha256)
+            self.shown = shown
             principal = shown.principal
         else:
             principal = auth.by_header(authorization)

@@ -21,6 +21,7 @@ from autoglm.gateway.follower import Deliver, Event, Follower
 from autoglm.gateway.groups import GroupsGateway
 from autoglm.gateway.posting import Posting, accept
 from autoglm.gateway.router import Route
+from autoglm.gateway.standing import Standing
 
 MAX_WAIT_S = 60.0
 MAX_LIMIT = 1000
@@ -49,11 +50,12 @@ class Receipts(msgspec.Struct, frozen=True):
 class MessagesGateway:
     def __init__(
         self, auth: Authenticator, mailbox: Mailbox, deltas: Deltas, *, owner_of: Callable[[str], str | None],
-        max_body_bytes: int,
+        standing: Standing, max_body_bytes: int,
     ) -> None:  # fmt: skip
         """owner_of: of a channel's address, the person or device at whose own screens it ends, if there is one."""
         self._auth = auth
         self._owner_of = owner_of
+        self._standing = standing
         self._mailbox = mailbox
         self._deltas = deltas
         self._max_body_bytes = max_body_bytes
@@ -250,24 +252,34 @@ class MessagesGateway:
         exchange.start(200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")])
         if not exchange.is_head:
             await exchange.write(b": connected\n\n")
-            await self._stream(exchange, address, after)
+            await self._stream(exchange, principal, address, after)
         exchange.end()
 
-    async def _stream(self, exchange: Exchange, address: str, after: int) -> None:
-        """Returns at a drain."""
+    async def _stream(self, exchange: Exchange, principal: Principal, address: str, after: int) -> None:
+        """Returns at a drain, and when the principal may not go on."""
         if self._draining.is_set():
             return
-
-        async def deliver(event: Event) -> None:
-            await exchange.write(_sse(event))
-
         task = asyncio.current_task()
         assert task is not None
+        is_over = False
+
+        def end() -> None:
+            nonlocal is_over
+            is_over = True
+            task.cancel()
+
+        async def deliver(event: Event) -> None:
+            if principal.allows("read:message", address):  # a policy that came meanwhile may say no
+                await exchange.write(_sse(event))
+            elif not is_over:
+                end()
+
         self._waiting.add(task)
         try:
-            await self.follower(address, deliver).run(after)
+            with self._standing.held(exchange.shown or self._auth.of_key(principal), end):
+                await self.follower(address, deliver).run(after)
         except asyncio.CancelledError:
-            if not self._draining.is_set() or exchange.has_left:
+            if exchange.has_left or not (is_over or self._draining.is_set()):
                 raise
             task.uncancel()
         finally:

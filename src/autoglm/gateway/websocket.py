@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from anyio.abc import TaskGroup
 from uvicorn.protocols.utils import ClientDisconnected
 
-from autoglm.auth.authenticator import Authenticator
+from autoglm.auth.authenticator import Authenticator, Shown
+from autoglm.auth.occasion import Occasion, occasion
 from autoglm.auth.principal import Principal
+from autoglm.auth.tokens.challenge import Challenge
 from autoglm.channels.deltas import Delta
 from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
 from autoglm.channels.receipts import AckState
@@ -22,6 +25,7 @@ from autoglm.gateway.exchange import next_request_id
 from autoglm.gateway.follower import Event, Follower
 from autoglm.gateway.messages import MessagesGateway, require_send
 from autoglm.gateway.problems import problem, problem_response
+from autoglm.gateway.standing import Standing
 
 HELLO_S = 10.0
 MAX_SUBSCRIPTIONS = 100
@@ -29,10 +33,12 @@ STRANGER_BYTES = 256 * 1024
 """The longest message of a connection that has not said hello; afterwards the limit is that of bodies."""
 ADMIT = "autoglm.admit"
 """Key of the scope's state under which the server is told that the client is known."""
+_PATH = "/api/ws"
 _POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
 _GOING_AWAY = 1001
 _encode = msgspec.json.Encoder().encode
 
+Read = TypeVar("Read")
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -41,7 +47,14 @@ Position = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello", forbid_unknown_fields=True):
-    key: str
+    key: str = ""
+    token: str = ""
+    """In place of a key: the hub answers with a challenge, and the client with a proof that has its nonce."""
+    ref: Ref | None = None
+
+
+class ProofFrame(msgspec.Struct, frozen=True, kw_only=True, tag="proof", forbid_unknown_fields=True):
+    proof: str
     ref: Ref | None = None
 
 
@@ -66,14 +79,18 @@ class AckFrame(msgspec.Struct, frozen=True, kw_only=True, tag="ack", forbid_unkn
 Frame = Hello | Subscribe | SendFrame | AckFrame
 _frames: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Frame)
 # Anybody may send the first frame: a decoder that knows nothing else reads nothing else.
-_first_frame: msgspec.json.Decoder[Frame] = msgspec.json.Decoder(Hello)
+_first_frame: msgspec.json.Decoder[Hello] = msgspec.json.Decoder(Hello)
+_second_frame: msgspec.json.Decoder[ProofFrame] = msgspec.json.Decoder(ProofFrame)
 
 
 class SocketGateway:
     """Accepts WebSockets; each gets its own Conversation."""
 
-    def __init__(self, auth: Authenticator, mailbox: Mailbox, messages: MessagesGateway) -> None:
+    def __init__(
+        self, auth: Authenticator, mailbox: Mailbox, messages: MessagesGateway, standing: Standing
+    ) -> None:  # fmt: skip
         self.auth = auth
+        self.standing = standing
         self.mailbox = mailbox
         self.messages = messages
 
@@ -81,16 +98,23 @@ class SocketGateway:
         """An ASGI application. Who names a wrong key in the header is refused before the handshake, as everywhere."""
         await receive()  # websocket.connect
         try:
-            if scope["path"] != "/api/ws":
+            if scope["path"] != _PATH:
                 raise UnknownPath(scope["path"][:200])
             self.messages.check_open()
-            header = dict(scope["headers"]).get(b"authorization")
-            principal = None if header is None else self.auth.by_header(header)
+            headers = dict(scope["headers"])
+            header = headers.get(b"authorization")
+            shown = None if header is None else self._shown(header, headers.get(b"dpop"))
         except HubError as error:
             await _refuse(error, send)
             raise ClientDisconnected from None  # to return would be an error of ours in uvicorn's log
         await send({"type": "websocket.accept"})
-        await _Conversation(self, principal, receive, send, scope["state"][ADMIT]).run()
+        await _Conversation(self, shown, receive, send, scope["state"][ADMIT]).run()
+
+    def _shown(self, header: bytes, dpop: bytes | None) -> Shown:
+        """Raises Unauthorized."""
+        if header[:5].lower() == b"dpop ":
+            return self.auth.by_proof(header, dpop, "GET", _PATH)
+        return self.auth.of_key(self.auth.by_header(header))
 
 
 async def _refuse(error: HubError, send: Send) -> None:
@@ -112,12 +136,12 @@ class _Conversation:
     """
 
     def __init__(
-        self, gateway: SocketGateway, principal: Principal | None, receive: Receive, send: Send,
+        self, gateway: SocketGateway, shown: Shown | None, receive: Receive, send: Send,
         admit: Callable[[], None],
     ) -> None:  # fmt: skip
         self._admit = admit
         self._gateway = gateway
-        self._principal = principal
+        self._shown = shown
         self._receive = receive
         self._send_event = send
         self._followed: set[str] = set()
@@ -126,38 +150,52 @@ class _Conversation:
         async with one_task_group() as tasks:
             tasks.start_soon(self._end_at_drain)
             try:
-                principal = await self._greet()
-                while principal is not None:
-                    frame = await self._next()
-                    if frame is not None:
-                        await self._answer(frame, principal, tasks)
+                shown = await self._greet()
+                if shown is not None:
+                    with self._gateway.standing.held(shown, lambda: tasks.start_soon(self._end_refused)):
+                        while True:
+                            frame = await self._next(_frames)
+                            if frame is not None:
+                                await self._answer(frame, shown.principal, tasks)
             except _Gone:
                 pass
             tasks.cancel_scope.cancel()
 
-    async def _greet(self) -> Principal | None:
-        """Find out who this is: by header, or by the first frame within 10 s. None: it was turned away."""
-        principal = self._principal
-        if principal is None:
+    async def _greet(self) -> Shown | None:
+        """Find out who this is: by header, or by what comes within 10 s. None: it was turned away."""
+        shown = self._shown
+        if shown is None:
             try:
                 async with asyncio.timeout(HELLO_S):
-                    frame = await self._next(_first_frame)
+                    shown = await self._introduced()
             except TimeoutError:
                 await self._close(_POLICY_VIOLATION, "no hello came")
                 return None
-            try:
-                if not isinstance(frame, Hello):
-                    raise Unauthorized('the first frame must be {"type": "hello", "key": KEY}')
-                principal = self._gateway.auth.by_key(frame.key.encode())
             except Unauthorized as error:
                 await self._send({"type": "error", "problem": problem(error)})
                 await self._close(_POLICY_VIOLATION, "unauthorized")
                 return None
         self._admit()
+        principal = shown.principal
         await self._send({"type": "welcome", "principal": principal.name, "address": principal.address})
-        return principal
+        return shown
 
-    async def _next(self, decoder: msgspec.json.Decoder[Frame] = _frames) -> Frame | None:
+    async def _introduced(self) -> Shown:
+        """Raises Unauthorized."""
+        auth = self._gateway.auth
+        hello = await self._next(_first_frame)
+        if hello is None or not (hello.key or hello.token):
+            raise Unauthorized('the first frame must be {"type": "hello", "key": KEY}')
+        if not hello.token:
+            return auth.of_key(auth.by_key(hello.key.encode()))
+        challenge = Challenge("WEBSOCKET")
+        await self._send({"type": "challenge", "nonce": challenge.nonce, "audience": auth.issuer.site}, hello.ref)
+        answer = await self._next(_second_frame)
+        if answer is None:
+            raise Unauthorized('the answer to a challenge must be {"type": "proof", "proof": PROOF}')
+        return auth.by_answer(hello.token.encode(), answer.proof.encode(), challenge)
+
+    async def _next(self, decoder: msgspec.json.Decoder[Read]) -> Read | None:
         """The next frame; None when it was wrong (the client was told). Raises _Gone."""
         event: MutableMapping[str, Any] = await self._receive()
         if event["type"] == "websocket.disconnect":
@@ -173,6 +211,7 @@ class _Conversation:
 
     async def _answer(self, frame: Frame, principal: Principal, tasks: TaskGroup) -> None:
         try:
+            occasion.set(Occasion(next_request_id(), ""))
             principal.take()
             match frame:
                 case Hello():
@@ -195,7 +234,8 @@ class _Conversation:
             raise InvalidField("to", f"one connection follows at most {MAX_SUBSCRIPTIONS} addresses")
         self._followed.add(frame.to)
         await self._send({"type": "subscribed", "to": frame.to, "after": frame.after}, frame.ref)
-        tasks.start_soon(self._follow, self._gateway.messages.follower(frame.to, self._deliver), frame.after)
+        deliver = partial(self._deliver_allowed, principal, frame.to)
+        tasks.start_soon(self._follow, self._gateway.messages.follower(frame.to, deliver), frame.after)
 
     async def _follow(self, follower: Follower, after: int) -> None:
         try:
@@ -215,6 +255,11 @@ class _Conversation:
         acked = await self._gateway.messages.acknowledge(principal, frame.id, frame.state, frame.by)
         await self._send({"type": "acked", "id": acked.id, "state": acked.state, "seq": acked.seq}, frame.ref)
 
+    async def _deliver_allowed(self, principal: Principal, address: str, event: Event) -> None:
+        """What a policy that came meanwhile forbids is not delivered any more."""
+        if principal.allows("read:message", address):
+            await self._deliver(event)
+
     async def _deliver(self, event: Event) -> None:
         if event is None:
             return  # the server pings
@@ -223,6 +268,10 @@ class _Conversation:
             return
         kind = "receipt" if is_receipt(event) else "message"
         await self._send({"type": kind, kind: msgspec.Raw(with_seq(event))})
+
+    async def _end_refused(self) -> None:
+        with contextlib.suppress(_Gone):
+            await self._close(_POLICY_VIOLATION, "the token or key has ended, or was revoked")
 
     async def _end_at_drain(self) -> None:
         await self._gateway.messages.drained()
