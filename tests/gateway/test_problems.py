@@ -9,7 +9,16 @@ import pytest
 
 import autoglm
 from autoglm.core import errors
-from autoglm.core.errors import DuplicateId, HubError, InvalidField, MethodNotAllowed, RateLimited, Unauthorized
+from autoglm.core.errors import (
+    DuplicateId,
+    HubError,
+    InvalidField,
+    MethodNotAllowed,
+    NonceWanted,
+    RateLimited,
+    TokenRefused,
+    Unauthorized,
+)
 from autoglm.gateway.problems import PROBLEMS, openai_error, openai_response, problem, problem_response
 
 
@@ -86,6 +95,10 @@ def test_a_fact_never_takes_the_place_of_a_member() -> None:
         (RateLimited(2.1), (b"retry-after", b"3")),
         (MethodNotAllowed("PUT", "/x", ["GET", "HEAD"]), (b"allow", b"GET, HEAD")),
         (Unauthorized("no"), (b"www-authenticate", b'Bearer realm="autoglm"')),
+        (TokenRefused("expired"), (b"www-authenticate", b'DPoP error="invalid_token", algs="Ed25519"')),
+        (TokenRefused("expired", "proof"), (b"www-authenticate", b'DPoP error="invalid_dpop_proof", algs="Ed25519"')),
+        (NonceWanted("abc"), (b"www-authenticate", b'DPoP error="use_dpop_nonce", algs="Ed25519"')),
+        (NonceWanted("abc"), (b"dpop-nonce", b"abc")),
     ],
 )
 def test_headers_go_with_the_error(error: HubError, header: tuple[bytes, bytes]) -> None:
