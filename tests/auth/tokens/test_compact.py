@@ -157,7 +157,8 @@ def test_names_that_look_like_ours_are_not_ours(name: str) -> None:
 
 NOT_OBJECTS = {
     "list": b"[]", "string": b'"x"', "number": b"1", "null": b"null", "nothing": b" ", "half": b'{"a":', "two": b"{}{}",
-    "rest": b"{}x", "BOM": b"\xef\xbb\xbf{}", "UTF-16": "{}".encode("utf-16"), "single quotes": b"{'a':1}",
+    "rest": b"{}x", "BOM": b"\xef\xbb\xbf{}",
+    "float": b'{"x":1.5}', "power": b'{"x":1e2}', "UTF-16": "{}".encode("utf-16"), "single quotes": b"{'a':1}",
     "comment": b"{/**/}", "comma": b'{"a":1,}', "NaN": b'{"iat":NaN}', "infinity": b'{"iat":-Infinity}',
     "UTF-8 of a surrogate": b'{"sub":"\xed\xa0\x80"}', "broken UTF-8": b'{"sub":"\xff"}', "control": b'{"sub":"\x01"}',
 }  # fmt: skip

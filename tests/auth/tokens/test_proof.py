@@ -182,7 +182,17 @@ def test_the_default_port_may_be_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["hub.example", "ftp://hub", "https://", "https://a/b", "https://a?b", "https://a#b", "x" * 3000]
+    "text",
+    [
+        "hub.example",
+        "ftp://hub",
+        "https://",
+        "https://a/b",
+        "https://a?b",
+        "https://a#b",
+        "https://user@hub",
+        "x" * 3000,
+    ],
 )
 def test_what_is_no_origin_is_told(text: str) -> None:
     with pytest.raises(InvalidField, match="origin"):

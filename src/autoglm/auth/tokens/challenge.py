@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Callable
 from typing import NamedTuple
 
-from autoglm.auth.tokens.compact import MAX_BYTES
 from autoglm.auth.tokens.target import ConnectionMethod
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import TokenRefused
@@ -59,7 +58,8 @@ def is_password(text: bytes) -> bool:
 
 
 def parse_password(text: bytes) -> Password:
-    """Raises TokenRefused. What the parts are worth is not looked at."""
-    if len(text) > 2 * MAX_BYTES + 1 or len(parts := text.split(_BETWEEN.encode(), 2)) != 2:
+    """Raises TokenRefused. What the parts are worth, and their size, is looked at when they are verified."""
+    parts = text.split(_BETWEEN.encode(), 2)
+    if len(parts) != 2:
         raise TokenRefused("malformed")
     return Password(*parts)
