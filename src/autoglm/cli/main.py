@@ -24,6 +24,7 @@ COMMANDS = {
     "mcp": "Serve the hub's tools to agents",
     "budgets": "Show what is used of the budgets",
     "token": "What programs and devices prove with who they are",
+    "devices": "Devices that keep a key of their own",
     "config": "Check and show settings",
     "backup": "Save everything into one file",
     "restore": "Bring a backup back",

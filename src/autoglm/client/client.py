@@ -256,6 +256,49 @@ class Client:
         """Not repeated by itself: a second time there would be no such key."""
         self._connection.call("DELETE", f"/api/keys/{_quoted(name)}", is_repeatable=False)
 
+    # --- devices ---
+
+    def devices(self) -> list[Json]:
+        """The devices that have enrolled. Needs `admin:devices`, as the rest here."""
+        return list(self._get("/api/devices")["devices"])
+
+    def invite_device(
+        self, name: str, scopes: Sequence[str], *, ttl_s: int | None = None, token_ttl_s: int | None = None,
+        tenant: str | None = None, rate_per_minute: int | None = None,
+    ) -> Json:  # fmt: skip
+        """A code by which the device enrols, once: `{"code", "name", "ends_at"}`. Not repeated by itself."""
+        wanted = {"ttl_s": ttl_s, "token_ttl_s": token_ttl_s, "tenant": tenant, "rate_per_minute": rate_per_minute}
+        body = {"name": name, "scopes": list(scopes), **{key: wish for key, wish in wanted.items() if wish is not None}}
+        return self._connection.call("POST", "/api/devices/enrolments", body=body, is_repeatable=False)[1]
+
+    def remove_device(self, name: str) -> None:
+        """Not repeated by itself: a second time there would be no such device."""
+        self._connection.call("DELETE", f"/api/devices/{_quoted(name)}", is_repeatable=False)
+
+    def verify_token(self, token: str) -> Json:
+        """Would this token count, and for what? `{"is_good", "reason", "subject", "scopes", "ends_at", ...}`."""
+        return self._connection.call("POST", "/api/tokens/verify", body={"token": token})[1]
+
+    def issue_token(self, device: str, *, scopes: Sequence[str] = (), ttl_s: int | None = None) -> Json:
+        """A token for a device that has enrolled: `{"token", "ends_at", "scopes"}`; worth nothing without its key."""
+        body = {"device": device, "scopes": list(scopes), **({} if ttl_s is None else {"ttl_s": ttl_s})}
+        return self._connection.call("POST", "/api/tokens", body=body)[1]
+
+    def rotate_site_key(self) -> str:
+        """A new key signs this site's tokens from now on; returns its id."""
+        return str(self._connection.call("POST", "/api/tokens/rotate", is_repeatable=False)[1]["kid"])
+
+    def revocations(self) -> list[Json]:
+        """What was revoked at this hub: `{"id", "at", "by", "reason"}`."""
+        return list(self._get("/api/revocations")["revocations"])
+
+    def revoke(self, id: str, *, reason: str = "") -> Json:
+        """`jti:ID`, `jkt:THUMBPRINT`, `kid:THUMBPRINT`, or an address. Again is once."""
+        return self._connection.call("POST", "/api/revocations", body={"id": id, "reason": reason})[1]
+
+    def take_back_revocation(self, id: str) -> None:
+        self._connection.call("DELETE", f"/api/revocations/{_quoted(id)}", is_repeatable=False)
+
     # --- questions to people ---
 
     def ask_person(

@@ -4,6 +4,7 @@ Source: RFC 9449 (DPoP), in the form of docs/security.md: the proof covers the b
 """
 
 import json
+import ssl
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Self
@@ -13,12 +14,14 @@ import httpx2
 from autoglm.auth.issuer import write_private
 from autoglm.auth.tokens.proof import make_proof
 from autoglm.auth.tokens.signing import SigningKey
-from autoglm.client.errors import HubProblem
+from autoglm.client.errors import HubProblem, problem_from
 from autoglm.core.clock import now_ms
-from autoglm.core.errors import SettingsError
+from autoglm.core.errors import HubError, SettingsError
+from autoglm.rendezvous import NoHub, is_loopback
 
 _RENEW_BEFORE_MS = 30_000
 _MAX_FILE_BYTES = 64 * 1024
+_TIMEOUT_S = 30.0
 _NONCE = "dpop-nonce"
 
 
@@ -55,20 +58,28 @@ class Device(httpx2.Auth):
         return device
 
     @classmethod
-    def enrol(cls, file: Path, code: str, *, url: str, http: httpx2.Client) -> Self:
-        """Make a key, redeem the code with it, and keep both in `file` (mode 0600). Raises HubProblem, httpx2's errors.
+    def enrol(cls, file: Path, code: str, *, url: str, ca_file: Path | None = None) -> Self:
+        """Make a key, redeem the code with it, and keep both in `file` (mode 0600). Raises HubProblem, NoHub.
 
         The file is written before the hub is asked: an answer that is lost on the way leaves no device without its key.
         """
         key = SigningKey.generate()
         device = cls(file, key, url=url, name="")
         device._write()
-        body = json.dumps({"code": code, "public_key": key.public.x}).encode()
-        enrolled = device._ask(http, "/api/devices/enrol", body, shared=code)
-        device.name = enrolled["device"]["name"]
-        device._keep(enrolled["token"]["token"], enrolled["token"]["ends_at"])
-        device._write()
+        try:
+            device._redeem(code, ca_file)
+        except HubError as error:
+            if isinstance(error, HubProblem) and not error.retryable:  # it said no: the key is nobody's
+                file.unlink()
+            raise
         return device
+
+    def _redeem(self, code: str, ca_file: Path | None) -> None:
+        body = json.dumps({"code": code, "public_key": self._key.public.x}).encode()
+        enrolled = self._ask("/api/devices/enrol", body, shared=code, ca_file=ca_file)
+        self.name = enrolled["device"]["name"]
+        self._keep(enrolled["token"]["token"], enrolled["token"]["ends_at"])
+        self._write()
 
     def token(self) -> str:
         """The token that it has; it may have ended."""
@@ -115,13 +126,18 @@ class Device(httpx2.Auth):
             self._keep(issued["token"], issued["ends_at"])
             self._write()
 
-    def _ask(self, http: httpx2.Client, path: str, body: bytes, *, shared: str) -> dict[str, Any]:
-        response = http.send(self._request(path, body, shared=shared))
-        if self._took_nonce(response):
-            response = http.send(self._request(path, body, shared=shared))
-        members: dict[str, Any] = response.json()
+    def _ask(self, path: str, body: bytes, *, shared: str, ca_file: Path | None) -> dict[str, Any]:
+        trusted = ssl.create_default_context(cafile=ca_file)
+        try:
+            with httpx2.Client(verify=trusted, trust_env=not is_loopback(self.url), timeout=_TIMEOUT_S) as http:
+                response = http.send(self._request(path, body, shared=shared))
+                if self._took_nonce(response):
+                    response = http.send(self._request(path, body, shared=shared))
+        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            raise NoHub(self.url, str(error) or type(error).__name__) from error
         if response.status_code != 201:
-            raise HubProblem(response.status_code, str(members.get("code")), str(members.get("detail")))
+            raise problem_from(response.status_code, response.content, None, self.url)
+        members: dict[str, Any] = response.json()
         return members
 
     def _request(self, path: str, body: bytes, *, shared: str) -> httpx2.Request:

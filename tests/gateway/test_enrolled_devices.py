@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -36,8 +35,7 @@ def invite(hub: Inside, name: str, scopes: list[str] = SCOPES, **fields: Any) ->
 
 
 def enrol(hub: Inside, folder: Path, name: str, **fields: Any) -> Device:
-    with httpx2.Client() as http:
-        return Device.enrol(folder / f"{name}.json", invite(hub, name, **fields), url=hub.hub.url, http=http)
+    return Device.enrol(folder / f"{name}.json", invite(hub, name, **fields), url=hub.hub.url)
 
 
 class Raw:
