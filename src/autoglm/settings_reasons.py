@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autoglm.auth.settings import TENANT_PATTERN
+from autoglm.auth.tokens.settings import SITE_PATTERN
 from autoglm.channels.broker_settings import BROKER_USER_PATTERN
 from autoglm.channels.settings import CHANNEL_NAME_PATTERN, CLOCK_PATTERN
 from autoglm.core.address import MEMBER_PATTERN
@@ -13,6 +14,7 @@ from autoglm.inference.settings import MODEL_NAME_PATTERN, NAME_PATTERN
 _MARKS = "letters, digits and"
 PATTERN_WORDS: Mapping[str, str] = {
     NAME_PATTERN: f"may have {_MARKS} . _ -, and begins with a letter or a digit",
+    SITE_PATTERN: f"may have up to 64 {_MARKS} . _ -, and begins with a letter or a digit",
     TENANT_PATTERN: f"may have up to 128 {_MARKS} . _ : @ + -, and begins with a letter or a digit",
     MODEL_NAME_PATTERN: f"may have up to 256 {_MARKS} . _ : / @ + -, and begins with a letter or a digit",
     INTENT_PATTERN: "may have up to 64 of a-z, 0-9, _ and -, and begins with a letter or a digit",
