@@ -61,13 +61,15 @@ class BrokerSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docst
     port: int = Field(default=1883, ge=0, le=65_535)
     """Its port; 0: a free one."""
     tls_certificate_file: Path | None = None
-    """Certificate (PEM) by which devices know the broker; with mosquitto only."""
+    """Certificate (PEM) by which devices know the broker; with mosquitto, or with tokens = true."""
     tls_key_file: Path | None = None
     """Its key (PEM), without a password."""
     tls_ca_file: Path | None = None
     """Authority (PEM) of the devices' certificates: when given, each device needs one."""
     user: tuple[BrokerUser, ...] = Field(default=(), max_length=1000)
     """Who may connect beside the hub: tables [[mqtt_broker.user]]."""
+    tokens: bool = False
+    """Whether devices may log in with tokens of the hub, too: it then stands between them and the broker."""
     max_connections: int = Field(default=1000, ge=1, le=100_000)
     """Devices at a time."""
     max_packet_bytes: int = Field(default=2_097_152, ge=1024, le=67_108_864)
@@ -90,8 +92,8 @@ class BrokerSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docst
         if not self.is_loopback and self.tls_certificate_file is None:
             raise ValueError(f"host = {self.host!r} is open to others, and passwords would be in plain text: set "
                              "tls_certificate_file and tls_key_file")  # fmt: skip
-        if self.program == "nats-server" and self.tls_certificate_file is not None:
-            raise ValueError('certificates need program = "mosquitto"')
+        if self.program == "nats-server" and self.tls_certificate_file is not None and not self.tokens:
+            raise ValueError('certificates need program = "mosquitto", or tokens = true')
         if len({user.name for user in self.user}) < len(self.user):
             raise ValueError("two users have the same name")
         return self

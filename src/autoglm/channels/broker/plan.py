@@ -23,7 +23,7 @@ class Ports(NamedTuple):
     device: int
     """Where devices connect."""
     hub: int
-    """Where the hub connects, on 127.0.0.1; the same where there is no TLS."""
+    """Where the hub connects, on 127.0.0.1; the same where there is neither TLS nor a gate."""
 
 
 class Plan(NamedTuple):
@@ -48,7 +48,7 @@ def choose_program(settings: BrokerSettings) -> tuple[str, str]:
     """(name, path). Raises SettingsError when none fits."""
     wanted = ("mosquitto", "nats-server") if settings.program == "auto" else (settings.program,)
     for name in wanted:
-        if name == "nats-server" and settings.tls_certificate_file is not None:
+        if name == "nats-server" and settings.tls_certificate_file is not None and not settings.tokens:
             continue
         if (path := find_program(name)) is not None:
             return name, path
@@ -61,7 +61,8 @@ def choose_program(settings: BrokerSettings) -> tuple[str, str]:
 def choose_ports(settings: BrokerSettings) -> Ports:
     """Raises SettingsError when the port is taken."""
     device = settings.port or free_port(settings.host)
-    return Ports(device, device if settings.tls_certificate_file is None else free_port("127.0.0.1"))
+    is_one = settings.tls_certificate_file is None and not settings.tokens
+    return Ports(device, device if is_one else free_port("127.0.0.1"))
 
 
 def free_port(host: str) -> int:

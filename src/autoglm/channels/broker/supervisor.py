@@ -6,7 +6,7 @@ import secrets
 import subprocess
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -18,9 +18,11 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from autoglm.channels.broker import launch, mosquitto, nats
+from autoglm.channels.broker.gate import Authenticate, FixedUsers, Gate, Record, open_gate
+from autoglm.channels.broker.gate.connection import Behind
 from autoglm.channels.broker.plan import Login, Plan, Ports, choose_ports, choose_program, write
 from autoglm.channels.broker.probe import answers
-from autoglm.channels.broker_settings import HUB_USER, BrokerSettings
+from autoglm.channels.broker_settings import HUB_USER, BrokerSettings, BrokerUser
 from autoglm.core.errors import SettingsError
 from autoglm.core.tasks import one_task_group
 
@@ -34,6 +36,7 @@ _MAX_PAUSE_S = 30.0
 _STABLE_S = 60.0
 _STOP_S = 5.0
 _LINE_BYTES = 4096
+_GATE_USER = "autoglm-gate"
 _LIMITS = (
     "MQTT 3.1.1 only: no user properties, no reason codes, no shared subscriptions",
     "no blanks in topics: the connection is closed",
@@ -52,6 +55,8 @@ class Broker:
         self._tail: deque[str] = deque(maxlen=20)
         self.username = HUB_USER
         self.password = password
+        self.gate: Gate | None = None
+        """What stands between the devices and the program, where the settings want tokens."""
         self.starts = 0
         """How often the program was started."""
         self.is_up = False
@@ -210,28 +215,62 @@ class Broker:
 
 
 @asynccontextmanager
-async def open_broker(settings: BrokerSettings, folder: Path) -> AsyncIterator[Broker]:
+async def open_broker(
+    settings: BrokerSettings, folder: Path, *, authenticate: Authenticate | None = None, record: Record | None = None,
+    now_ms: Callable[[], int] | None = None,
+) -> AsyncIterator[Broker]:  # fmt: skip
     """Start the broker; it is gone on leaving. Let `Broker.run` watch it meanwhile.
 
     folder: for its configuration and its state, such as DATA/mqtt; made with mode 0700. Enter it in a thread that lives
     as long as the broker may, as the event loop's does: the kernel ends it when that thread ends (prctl(2)).
+    The others are for its gate, which there is with `tokens` of the settings. authenticate: None knows the fixed users
+    alone; another one takes their place. record: is told of each decision. now_ms: of the trusted clock.
     Raises SettingsError when no program is installed, or it does not come up.
     """
     program, path = choose_program(settings)
     password = await anyio.to_thread.run_sync(_hub_password, folder)
     ports = choose_ports(settings)
-    others = (
-        Login(user.name, user.password.get_secret_value(), user.publish, user.subscribe) for user in settings.user
-    )  # fmt: skip
     make = mosquitto.plan if program == "mosquitto" else nats.plan
-    broker = Broker(
-        settings, make(path, folder, settings, ports, [Login(HUB_USER, password), *others]), ports, password
-    )
+    hub = Login(HUB_USER, password)
+    if not settings.tokens:
+        users = (_login(user) for user in settings.user)
+        plan = make(path, folder, settings, ports, [hub, *users])
+    else:
+        gate = Login(_GATE_USER, secrets.token_urlsafe(32), subscribe=("#", "$SYS/#"))
+        plan = make(path, folder, _hidden(settings), Ports(ports.hub, ports.hub), [hub, gate])
+    broker = Broker(settings, plan, ports, password)
     try:
         await broker.start()
-        yield broker
+        if not settings.tokens:
+            yield broker
+            return
+        levels = frozenset((3, 4, 5)) if program == "mosquitto" else frozenset((4,))
+        behind = Behind(ports.hub, gate.name, gate.password, levels, settings.max_packet_bytes)
+        open_ = open_gate(
+            settings.model_copy(update={"port": ports.device}), behind, authenticate or FixedUsers(settings.user),
+            record=record, now_ms=now_ms,
+        )  # fmt: skip
+        async with open_ as broker.gate:
+            yield broker
     finally:
         await broker.stop()
+
+
+def _hidden(settings: BrokerSettings) -> BrokerSettings:
+    """For a broker that only the hub and its gate reach. A login is longer there by the device's name."""
+    return settings.model_copy(
+        update={
+            "host": "127.0.0.1",
+            "tls_certificate_file": None,
+            "tls_key_file": None,
+            "tls_ca_file": None,
+            "max_connections": settings.max_connections + 16,
+        }
+    )
+
+
+def _login(user: BrokerUser) -> Login:
+    return Login(user.name, user.password.get_secret_value(), user.publish, user.subscribe)
 
 
 def _hub_password(folder: Path) -> str:

@@ -1,0 +1,9 @@
+"""The door before the hub's own broker: who a device is, which topics are its, and until when."""
+
+from autoglm.channels.broker.gate.gate import Gate, open_gate
+from autoglm.channels.broker.gate.rights import Attempt, Authenticate, Challenge, Decision, Record, Rights
+from autoglm.channels.broker.gate.users import FixedUsers
+
+__all__ = [
+    "Attempt", "Authenticate", "Challenge", "Decision", "FixedUsers", "Gate", "Record", "Rights", "open_gate",
+]  # fmt: skip

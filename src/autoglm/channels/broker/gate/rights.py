@@ -1,0 +1,79 @@
+"""What the gate asks of those who know the devices: a login in, rights out."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol
+
+METHOD = "autoglm-pop"
+"""Authentication method of MQTT 5 for a token and a proof of its key."""
+
+
+class Attempt(NamedTuple):
+    """A login; nothing in it is verified."""
+
+    username: str
+    """Empty where the device gave none."""
+    password: bytes
+    """For devices of MQTT 3: a fixed user's password, or a token and its proof in one string."""
+    method: str
+    """METHOD, or empty where the device does without AUTH packets."""
+    data: bytes
+    """Authentication data of that method: of the CONNECT, or of the AUTH that answers `challenge`."""
+    challenge: bytes
+    """What the last `Challenge` on this connection said; empty before the first."""
+    client_id: str
+    address: str
+    """The device's IP address."""
+
+
+class Challenge(NamedTuple):
+    """The device shall answer this first; with METHOD only."""
+
+    data: bytes
+
+
+def _never() -> bool:
+    return False
+
+
+class Rights(NamedTuple):
+    """What a device may do. Topics that begin with $ need a filter that does so as well; nobody publishes there."""
+
+    name: str
+    """Who it is: an address such as `device:press-7`, or a fixed user. Sessions are kept apart by it."""
+    publish: tuple[str, ...]
+    """Filters of MQTT, without $share."""
+    subscribe: tuple[str, ...]
+    ends_at_ms: int | None = None
+    """By the gate's clock; None: never."""
+    is_revoked: Callable[[], bool] = _never
+    """Asked about four times a second for each connection: must be fast, and neither wait nor raise."""
+
+
+class Authenticate(Protocol):
+    async def __call__(self, attempt: Attempt, /) -> Rights | Challenge:
+        """Raises Unauthorized. Cancelled when it takes too long; at most 3 rounds for each login."""
+        ...
+
+
+Action = Literal["connect", "publish:topic", "subscribe:topic", "read:topic"]
+
+
+class Decision(NamedTuple):
+    """For the audit. Each login is one; of the topics each refused one is, once for each connection."""
+
+    action: Action
+    resource: str
+    """The topic or filter; empty for a login."""
+    is_allowed: bool
+    reason: str
+    """Such as `expired`, `will`, `scope`; of a login that was refused, what Authenticate said."""
+    name: str
+    """Of the rights, else the user name that was given."""
+    client_id: str
+    address: str
+
+
+class Record(Protocol):
+    def __call__(self, decision: Decision, /) -> None:
+        """Must neither wait nor raise."""
+        ...
