@@ -122,6 +122,11 @@ class Device:
             client.subscribe(self._filters)
 
     @property
+    def is_granted(self) -> bool:
+        """Whether it hears what it asked for."""
+        return self._granted.is_set()
+
+    @property
     def texts(self) -> list[str]:
         return [message.payload.decode() for message in self.heard]
 

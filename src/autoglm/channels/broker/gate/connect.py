@@ -60,12 +60,10 @@ class Connect(NamedTuple):
 
 
 def level_of(data: bytes, at: int) -> int:
-    """3 for MQTT 3.1, 4 for 3.1.1, 5; data: the packet, whose body begins at `at`.
+    """3 for MQTT 3.1, 4 for 3.1.1, 5; data: a CONNECT, whose body begins at `at`.
 
     Raises Violation: with UNSUPPORTED_VERSION for later versions.
     """
-    if data[0] != codec.CONNECT << 4:
-        raise Violation(codec.PROTOCOL_ERROR, "the first packet is no CONNECT")
     return _protocol(Fields(data, at, len(data)))
 
 
@@ -154,9 +152,7 @@ class Connack(NamedTuple):
 
 
 def read_connack(data: bytes, at: int, level: int) -> Connack:
-    """Raises Violation."""
-    if data[0] != codec.CONNACK << 4:
-        raise Violation(codec.PROTOCOL_ERROR, "the broker's first packet is no CONNACK")
+    """data: a CONNACK, whose body begins at `at`. Raises Violation."""
     fields = Fields(data, at, len(data))
     flags, code = fields.number(1), fields.number(1)
     return Connack(flags, code, fields.properties(_OF_CONNACK) if level == 5 else [])

@@ -89,7 +89,7 @@ class Connection:
         return False
 
     async def _log_in(self) -> None:
-        data, at = await self._device.packet(connect.CONNECT_BYTES)
+        data, at = await self._device.packet(codec.CONNECT << 4, connect.CONNECT_BYTES)
         level = connect.level_of(data, at)
         if level not in self._terms.behind.levels:
             self._level = level
@@ -135,7 +135,7 @@ class Connection:
                 break
             challenge = answer.data
             self._device.write(codec.auth(codec.CONTINUE_AUTHENTICATION, found.method, challenge))
-            reason, method, data = read_auth(*await self._device.packet(connect.CONNECT_BYTES))
+            reason, method, data = read_auth(*await self._device.packet(codec.AUTH << 4, connect.CONNECT_BYTES))
             if reason != codec.CONTINUE_AUTHENTICATION or method != found.method:
                 raise Violation(codec.PROTOCOL_ERROR, "this AUTH does not answer the challenge")
         raise Violation(codec.NOT_AUTHORIZED, "the login takes too many rounds")
@@ -163,7 +163,7 @@ class Connection:
             )
         )
         try:
-            data, at = await self._broker.packet(connect.CONNECT_BYTES)
+            data, at = await self._broker.packet(codec.CONNACK << 4, connect.CONNECT_BYTES)
         except OSError as error:
             raise Violation(codec.SERVER_UNAVAILABLE, "the broker has hung up") from error
         answer = connect.read_connack(data, at, self._level)

@@ -66,9 +66,14 @@ class Wire(asyncio.Protocol):
 
     # --- what the gate calls ---
 
-    async def packet(self, limit_bytes: int) -> tuple[bytes, int]:
-        """The next packet, before `relay`, and where its body begins. Raises Violation, and OSError at the end."""
+    async def packet(self, head: int, limit_bytes: int) -> tuple[bytes, int]:
+        """The next packet, before `relay`, and where its body begins. Raises Violation, and OSError at the end.
+
+        head: the first byte that it must have; who speaks another protocol, such as HTTP, is not waited for.
+        """
         while True:
+            if self._buffer and self._buffer[0] != head:
+                raise Violation(codec.PROTOCOL_ERROR, f"the packet is of type {self._buffer[0] >> 4}")
             if len(self._buffer) >= 2:
                 found = varint_at(bytes(self._buffer[:5]), 1)
                 if found is not None:
