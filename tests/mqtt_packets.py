@@ -87,11 +87,15 @@ class Answer(NamedTuple):
 class RawDevice:
     """A client that sends what it is told to: `async with RawDevice(port) as device`."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, local: str = "127.0.0.1") -> None:
+        """local: the address that it comes from."""
         self._port = port
+        self._local = local
 
     async def __aenter__(self) -> Self:
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self.reader, self.writer = await asyncio.open_connection(
+            "127.0.0.1", self._port, local_addr=(self._local, 0)
+        )  # fmt: skip
         return self
 
     async def __aexit__(self, *_: Any) -> None:

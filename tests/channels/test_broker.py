@@ -400,7 +400,7 @@ async def test_devices_use_tls_and_the_hub_a_door_of_its_own(program: str, tmp_p
     async with running(program, tmp_path / "mqtt", **fields) as broker, channel(broker) as (_, inbox):
         assert broker.device_url.startswith("mqtts://")
         assert broker.device_url.rpartition(":")[2] != broker.url.rpartition(":")[2]
-        login = {**device_fields(broker), "client_id": "p7", "topics": []}
+        login: dict[str, Any] = {**device_fields(broker), "client_id": "p7", "topics": []}
         async with device_channel(**login, **device, **(own_files if is_mutual else {})) as press:
             (parcel,) = press.compose(message("hot"), "plant/7/alarm")
             assert (await press.send(parcel, "k")).outcome == "accepted"

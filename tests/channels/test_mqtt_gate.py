@@ -22,6 +22,7 @@ from mqtt_packets import Answer, RawDevice, connect, packet, properties, publish
 from nats_server import needs_nats
 
 PROGRAMS = [pytest.param("mosquitto", marks=needs_mosquitto), pytest.param("nats-server", marks=needs_nats)]
+pytestmark = pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])  # as the hub runs
 BOTH = pytest.mark.parametrize("program", PROGRAMS)
 METHOD = "autoglm-pop"
 CONNACK, PUBLISH, PUBACK, SUBACK, DISCONNECT, AUTH = 2, 3, 4, 9, 14, 15
@@ -447,6 +448,37 @@ async def test_a_crowd_that_says_nothing_keeps_nobody_out(tmp_path: Path, monkey
         async with RawDevice(found.port) as device:
             assert is_welcome(await device.ask(found.login()))
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.attack("login flood")
+@needs_mosquitto
+async def test_who_comes_too_often_is_not_served_and_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strangers, "BURST", 20.0)
+    monkeypatch.setattr(strangers, "RATE_PER_S", 0.001)
+    async with scene("mosquitto", tmp_path) as found:
+        for _ in range(25):
+            async with RawDevice(found.port, local="127.0.0.2") as crowd:
+                crowd.send(packet(0x10))
+                assert await crowd.answer() is None
+        known = len(found.decisions)
+        async with RawDevice(found.port, local="127.0.0.2") as late:
+            assert await late.ask(found.login()) is None
+        assert len(found.decisions) == known
+        async with RawDevice(found.port) as device:
+            assert is_welcome(await device.ask(found.login()))
+
+
+@BOTH
+async def test_a_device_that_vanishes_is_noticed_by_its_silence(program: str, tmp_path: Path) -> None:
+    """By the broker, which gets its PINGREQs; where it keeps none, by TCP's own probes."""
+    async with scene(program, tmp_path) as found, RawDevice(found.port) as device:
+        with found.observer() as observer:
+            await until(lambda: observer.is_granted)
+            assert is_welcome(await device.ask(found.login(keepalive_s=1, will="plant/7/status")))
+            await until(lambda: observer.texts == ["gone"])
+            await until(lambda: found.gate.devices == 0)
 
 
 @needs_mosquitto

@@ -5,6 +5,7 @@ Raw asyncio: a message must not cost a task's turn. Measured in benchmarks/mqtt_
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from autoglm.channels.broker.gate import codec
 from autoglm.channels.broker.gate.codec import Violation, varint_at
@@ -34,9 +35,8 @@ class Wire(asyncio.Protocol):
     # --- what asyncio calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=HIGH_BYTES)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
+        self._transport.set_write_buffer_limits(high=HIGH_BYTES)
 
     def data_received(self, data: bytes) -> None:
         if self._relay is not None:
