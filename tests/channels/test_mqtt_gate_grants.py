@@ -70,6 +70,7 @@ def test_a_topic_is_granted_exactly_when_a_filter_matches_it(granted: list[str],
         (["plant/7/#"], "$share/g/plant/#"), (["plant/7/#"], "$share/g/#"), (["#"], "$share/g/$SYS/#"),
         (["plant/7/#"], "$share/g"), (["#"], "$share//a"), (["#"], "$share/g+/a"), (["#"], "$share/g/"),
         (["#"], "$share"), (["#"], "a/#/b"), (["#"], "a#"), (["#"], "a+"), (["#"], "a\0b"), ([], "a"),
+        ([], "/#"), ([], "#"), (["/"], "/#"), (["+", "+/+"], "#"), (["a", "a/+"], "a/#"),
         (["plant/7/#"], "plant/7x"),
     ],
 )  # fmt: skip

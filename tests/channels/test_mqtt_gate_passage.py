@@ -188,6 +188,7 @@ def test_in_mqtt_3_the_gate_ends_a_delivery_of_qos_2_that_it_dropped() -> None:
 def test_other_rights_hold_from_the_next_message_on() -> None:
     found = passage()
     assert found.from_device(publish(MINE))[0]
+    assert found.from_broker(publish(MINE))[1]
     found.regrant(Grants(["plant/8/#"], []))
     assert not found.from_device(publish(MINE))[0]
     assert found.from_device(publish(OTHER))[0]

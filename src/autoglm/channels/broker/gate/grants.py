@@ -55,7 +55,8 @@ def is_within(pattern: str, granted: Sequence[str]) -> bool:
         return _matches(tuple(granted), "/".join(levels))
     stem = levels[:-1]
     deepest = max((one.count("/") + 1 for one in granted), default=0)
-    topics = ("/".join([*stem, *[_FRESH] * more]) for more in range(max(1, deepest - len(stem) + 2)))
+    most = max(1, deepest + 1 - len(stem))
+    topics = ("/".join([*stem, *[_FRESH] * more]) for more in range(most + 1))
     return all(_matches(tuple(granted), topic) for topic in topics if topic)  # no topic is empty (4.7.3)
 
 
