@@ -494,6 +494,21 @@ async def test_no_more_devices_than_may_be(tmp_path: Path) -> None:
 
 
 @needs_mosquitto
+async def test_who_cannot_be_judged_any_more_is_out_and_the_others_are_not(tmp_path: Path) -> None:
+    def fault() -> bool:
+        raise RuntimeError("no policy")
+
+    async with scene("mosquitto", tmp_path) as found, RawDevice(found.port) as device, RawDevice(found.port) as other:
+        assert is_welcome(await device.ask(found.login()))
+        assert is_welcome(await other.ask(found.login(client_id="other")))
+        (ill,) = [one for one in found.gate._connections if one._client_id == "p7"]
+        assert ill._rights is not None
+        ill._rights = ill._rights._replace(is_revoked=fault)
+        assert await device.answer() is None
+        assert await other.ask(packet(0xC0)) == Answer(13, b"")
+
+
+@needs_mosquitto
 async def test_an_authenticate_that_fails_fails_for_one_device_only(tmp_path: Path) -> None:
     async with scene("mosquitto", tmp_path) as found:
         async with RawDevice(found.port) as device:

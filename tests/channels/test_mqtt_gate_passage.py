@@ -263,6 +263,16 @@ def test_a_packet_is_refused_before_it_comes(data: bytes, code: int) -> None:
     assert found.value.code == code
 
 
+@pytest.mark.attack("packet bomb")
+def test_only_so_many_refusals_wait_behind_a_message_that_the_device_does_not_read() -> None:
+    found = passage()
+    found.from_broker(publish(MINE, b"x" * 1000)[:500])
+    with pytest.raises(Violation, match="too many refusals"):
+        found.from_device(publish(OTHER, qos=1) * 70_000)
+    with pytest.raises(Violation, match="too many refusals"):
+        found.from_device(subscribe("#"))
+
+
 def test_only_so_many_subscribes_wait_for_the_broker() -> None:
     found = passage()
     for number in range(1, 101):

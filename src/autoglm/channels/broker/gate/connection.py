@@ -82,7 +82,8 @@ class Connection:
                 self._record("connect", "", str(refusal))
                 self._device.write(connect.refusal(self._level, refusal.code))
         except (TimeoutError, OSError) as error:  # slow, or gone
-            log.info("mqtt_device_not_admitted", address=self._address, reason=type(error).__name__)
+            if self._connect is not None:
+                self._record("connect", "", f"it did not end: {type(error).__name__}")
         else:
             return True
         self.close()

@@ -1,7 +1,6 @@
 """Listens where devices connect, lets in whom Authenticate knows, and ends what has no right any more."""
 
 import asyncio
-import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -35,15 +34,14 @@ class Gate:
 
     def __init__(
         self, tasks: TaskGroup, settings: BrokerSettings, behind: Behind, authenticate: Authenticate, *,
-        record: Record, now_ms: Callable[[], int],
+        record: Record, now_ms: Callable[[], int], port: int,
     ) -> None:  # fmt: skip
         self._tasks = tasks
         self._settings = settings
         self._tls = _context(settings)
         self._strangers = Strangers()
         self._connections: set[Connection] = set()
-        self._listener: socket.socket | None = None
-        self.port = 0
+        self.port = port
         self._terms = Terms(behind, authenticate, record, now_ms, self._has_room, self._start)
 
     @property
@@ -59,30 +57,18 @@ class Gate:
     def review(self) -> None:
         """End all whose rights have ended; done four times a second, and for who cannot wait so long."""
         for connection in list(self._connections):
-            connection.review()
+            try:
+                connection.review()
+            except Exception:  # who cannot be judged is not let through
+                log.exception("mqtt_gate_failed")
+                connection.close()
 
-    async def listen(self) -> None:
-        """Raises SettingsError when the port is taken."""
-        host, port = self._settings.host, self._settings.port
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setblocking(False)
-            listener.bind((host, port))
-            listener.listen(_BACKLOG)
-        except OSError as error:
-            listener.close()
-            raise SettingsError([f"mqtt_broker: nothing can listen at {host}:{port}: {error.strerror}"]) from error
-        self._listener = listener
-        self.port = listener.getsockname()[1]
+    def begin(self, listener: socket.socket) -> None:
         self._tasks.start_soon(self._accept, listener)
         self._tasks.start_soon(self._watch)
 
-    def close(self) -> None:
-        """The listener; and each device is told."""
-        if self._listener is not None:
-            self._listener.close()
+    def end(self) -> None:
+        """Each device is told."""
         for connection in list(self._connections):
             connection.end(codec.SERVER_SHUTTING_DOWN, "the hub ends")
             connection.close()
@@ -93,8 +79,6 @@ class Gate:
             try:
                 accepted, address = await loop.sock_accept(listener)
             except OSError as error:
-                if error.errno == errno.EBADF:
-                    return
                 log.warning("mqtt_gate_not_accepting", reason=error.strerror)  # such as no file left
                 await anyio.sleep(0.1)
                 continue
@@ -171,16 +155,32 @@ async def open_gate(
     record: for the audit; None: the log. now_ms: the trusted clock's; None: the machine's.
     Raises SettingsError when the port is taken, or the certificates cannot be read.
     """
-    async with one_task_group() as tasks:
-        gate = Gate(
-            tasks, settings, behind, authenticate, record=record or logged, now_ms=now_ms or wall_clock_ms
-        )  # fmt: skip
-        await gate.listen()
-        try:
-            yield gate
-        finally:
-            gate.close()
-            tasks.cancel_scope.cancel()
+    with _listening(settings.host, settings.port) as listener:
+        async with one_task_group() as tasks:
+            gate = Gate(
+                tasks, settings, behind, authenticate, record=record or logged, now_ms=now_ms or wall_clock_ms,
+                port=listener.getsockname()[1],
+            )  # fmt: skip
+            gate.begin(listener)
+            try:
+                yield gate
+            finally:
+                gate.end()
+                tasks.cancel_scope.cancel()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Raises SettingsError."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise SettingsError([f"mqtt_broker: nothing can listen at {host}:{port}: {error.strerror}"]) from error
+    return listener
 
 
 def logged(decision: Decision) -> None:

@@ -26,6 +26,8 @@ _REMEMBERED_BYTES = 512
 _TOLD = 100
 """Refused topics of one connection that are told; the others are counted."""
 _SUBSCRIPTIONS_OPEN = 100
+_ANSWERS_BYTES = 262_144
+"""Of the gate's own packets that wait for the end of a message on its way to the device."""
 
 Refused = Callable[[Literal["publish:topic", "subscribe:topic", "read:topic"], str], None]
 OnAuth = Callable[[int, str, bytes], None]
@@ -156,12 +158,17 @@ class Passage:
         number = packet_id.to_bytes(2, "big")
         is_twice = head & 0x06 == 0x04
         kind = codec.PUBREC if is_twice else codec.PUBACK
+        self._check_waiting()
         if self._level == 5:
             self._for_device += packet(kind << 4, number + bytes((codec.NOT_AUTHORIZED,)))
             return
         if is_twice:
             self._sent_open.add(packet_id)
         self._for_device += packet(kind << 4, number)
+
+    def _check_waiting(self) -> None:
+        if len(self._for_device) > _ANSWERS_BYTES:
+            raise Violation(codec.QUOTA_EXCEEDED, "too many refusals wait behind a message that is not read")
 
     def _control_sent(self, data: bytes, at: int) -> bytes:
         kind = data[0] >> 4
@@ -182,6 +189,7 @@ class Passage:
         for pattern in found.refused:
             self._tell("subscribe:topic", pattern)
         if not found.onward:
+            self._check_waiting()
             self._for_device += subscription.suback(found.packet_id, self._level, found.refusals)
         else:
             if len(self._subscribing) >= _SUBSCRIPTIONS_OPEN:
