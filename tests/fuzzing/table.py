@@ -12,6 +12,7 @@ MODULES = (
     "fuzzing.post_targets",
     "fuzzing.upstream_targets",
     "fuzzing.file_targets",
+    "fuzzing.gate_targets",
 )
 """Each has TARGETS, a tuple of Target."""
 

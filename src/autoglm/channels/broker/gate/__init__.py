@@ -2,8 +2,10 @@
 
 from autoglm.channels.broker.gate.gate import Gate, open_gate
 from autoglm.channels.broker.gate.rights import Attempt, Authenticate, Challenge, Decision, Record, Rights
+from autoglm.channels.broker.gate.scopes import filters_of
 from autoglm.channels.broker.gate.users import FixedUsers
 
 __all__ = [
-    "Attempt", "Authenticate", "Challenge", "Decision", "FixedUsers", "Gate", "Record", "Rights", "open_gate",
+    "Attempt", "Authenticate", "Challenge", "Decision", "FixedUsers", "Gate", "Record", "Rights", "filters_of",
+    "open_gate",
 ]  # fmt: skip
