@@ -230,6 +230,21 @@ async def test_a_will_says_nothing_that_the_device_may_not(tmp_path: Path, level
         assert found.reasons("publish:topic") == ["will"]
 
 
+@pytest.mark.attack("will message outside of the scope")
+@needs_mosquitto
+async def test_a_will_does_not_wait_until_after_the_token(tmp_path: Path) -> None:
+    """Its delay of an hour ends with the token's two seconds."""
+    async with scene("mosquitto", tmp_path) as found:
+        with found.observer() as observer:
+            await until(lambda: observer.is_granted)
+            token = found.door.token(found.key, ttl_s=2)
+            expiry = b"\x11\0\0\x0e\x10"
+            async with RawDevice(found.port) as device:
+                login = found.login(5, token=token, will="plant/7/status", will_delay_s=3600, extra=expiry)
+                assert is_welcome(await device.ask(login))
+            await until(lambda: observer.texts == ["gone"])
+
+
 @pytest.mark.attack("session takeover")
 @BOTH
 async def test_no_device_takes_anothers_session(program: str, tmp_path: Path) -> None:
@@ -394,6 +409,15 @@ async def test_a_broker_that_is_killed_ends_the_connection_and_lets_in_again(pro
         await until(lambda: found.broker.is_up and found.broker.starts == 2)
         async with RawDevice(found.port) as late:
             assert is_welcome(await late.ask(found.login()))
+
+
+@BOTH
+async def test_a_broker_that_does_not_know_the_gate_is_not_there_for_devices(program: str, tmp_path: Path) -> None:
+    """It must not look as if the device's own password were wrong."""
+    async with scene(program, tmp_path) as found, RawDevice(found.port) as device:
+        terms = found.gate._terms
+        found.gate._terms = terms._replace(behind=terms.behind._replace(password="wrong"))
+        assert await device.ask(found.login()) == Answer(CONNACK, b"\0\3")
 
 
 @pytest.mark.attack("packet bomb")

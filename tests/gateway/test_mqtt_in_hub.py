@@ -121,11 +121,14 @@ async def test_a_broker_that_is_killed_between_two_devices_and_the_hub_loses_not
 @pytest.mark.skipif(
     shutil.which("mosquitto") is None and shutil.which("nats-server") is None, reason="no broker is installed"
 )
-def test_up_with_mqtt_serves_a_broker_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokens", ["false", "true"])
+def test_up_with_mqtt_serves_a_broker_of_its_own(tmp_path: Path, tokens: str) -> None:
+    """With tokens through its gate, which knows the fixed users, too."""
     port = free_port()
     tmp_path.joinpath("autoglm.toml").write_text(f"""
 [mqtt_broker]
 port = {port}
+tokens = {tokens}
 [[mqtt_broker.user]]
 name = "press"
 password = "press-password"
