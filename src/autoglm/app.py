@@ -15,6 +15,7 @@ import structlog
 
 from autoglm.auth.trust import Trust, open_trust
 from autoglm.channels.broker import Broker, open_broker
+from autoglm.channels.broker.gate import FixedUsers
 from autoglm.channels.broker.own import with_own_broker
 from autoglm.channels.channel import Inbox
 from autoglm.channels.deltas import Delta, Deltas
@@ -32,6 +33,7 @@ from autoglm.core.payer import Payer
 from autoglm.core.ports import Blobs
 from autoglm.core.preference import PreferenceName
 from autoglm.core.standard_error import StandardError
+from autoglm.device_logins import DeviceLogins
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
 from autoglm.gateway.admission import Admission
@@ -201,7 +203,7 @@ class Hub:
         async with (
             open_store(self.data_dir, settings.store) as store,
             open_trust(self.data_dir, settings.trust, settings.clock, store.keyvalue, settings.key) as trust,
-            self._own_broker(),
+            self._own_broker(trust),
         ):
             self._compose(store, trust)
             self.new_admin_key = await self._keys.open(self.admin_key_file)
@@ -252,12 +254,16 @@ class Hub:
         self._access.flush()
 
     @contextlib.asynccontextmanager
-    async def _own_broker(self) -> AsyncIterator[None]:
+    async def _own_broker(self, trust: Trust) -> AsyncIterator[None]:
         """The MQTT broker that the hub runs itself, where the settings want one."""
         if not self.settings.mqtt_broker.enabled:
             yield
             return
-        async with open_broker(self.settings.mqtt_broker, self.data_dir / "mqtt") as self.broker:
+        broker = self.settings.mqtt_broker
+        logins = DeviceLogins(trust.authenticator, FixedUsers(broker.user))
+        async with open_broker(
+            broker, self.data_dir / "mqtt", authenticate=logins, now_ms=trust.clock.now_ms
+        ) as self.broker:  # fmt: skip
             yield
 
     def _compose(self, store: Store, trust: Trust) -> None:

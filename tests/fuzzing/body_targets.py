@@ -1,6 +1,7 @@
 """Bodies of requests and frames of WebSockets: JSON, forms, and the words of other programs' clients."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import msgspec
@@ -14,7 +15,7 @@ from autoglm.gateway.interop.forms import read_form
 from autoglm.gateway.interop.notification import event_of, read_notification
 from autoglm.gateway.interop.publication import event_of as event_of_publication
 from autoglm.gateway.interop.publication import of_body, of_json
-from autoglm.gateway.websocket import SendFrame, _first_frame, _frames
+from autoglm.gateway.websocket import SendFrame, _first_frame, _frames, _second_frame
 from autoglm.inference.intent.features import read_request, skim
 from fuzzing.target import Target
 
@@ -38,10 +39,13 @@ def fuzz_frame(data: bytes) -> None:
     from autoglm.core.envelope import decode_body
 
     text = data.decode("utf-8", "replace").encode()
-    for decoder in (_first_frame, _frames):
-        frame = decode_body(text, decoder)
-        if isinstance(frame, SendFrame):
-            check_texts(frame.message, prefix="message.")
+    with suppress(InvalidJson, InvalidField):
+        decode_body(text, _first_frame)
+    with suppress(InvalidJson, InvalidField):
+        decode_body(text, _second_frame)
+    frame = decode_body(text, _frames)
+    if isinstance(frame, SendFrame):
+        check_texts(frame.message, prefix="message.")
 
 
 def fuzz_request(data: bytes) -> None:

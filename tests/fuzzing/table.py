@@ -13,6 +13,7 @@ MODULES = (
     "fuzzing.upstream_targets",
     "fuzzing.file_targets",
     "fuzzing.gate_targets",
+    "fuzzing.token_targets",
 )
 """Each has TARGETS, a tuple of Target."""
 

@@ -24,10 +24,12 @@ class Challenge:
     """Belongs to one connection, which holds it; so an answer fits no other."""
 
     def __init__(
-        self, method: ConnectionMethod, ttl_s: float = CHALLENGE_TTL_S, monotonic_s: Callable[[], float] = monotonic_s
+        self, method: ConnectionMethod, ttl_s: float = CHALLENGE_TTL_S, monotonic_s: Callable[[], float] = monotonic_s,
+        nonce: str = "",
     ) -> None:  # fmt: skip
+        """nonce: of one that was given before, where somebody else sees to it that it is answered once and in time."""
         self.method = method
-        self.nonce = secrets.token_urlsafe(16)
+        self.nonce = nonce or secrets.token_urlsafe(16)
         self._monotonic_s = monotonic_s
         self._ends_at_s = monotonic_s() + ttl_s
         self._is_used = False
