@@ -28,7 +28,13 @@ _MAX_WAITING = 20_000
 _RETRY_AFTER_S = 1.0
 _COLUMN_NAMES = "seq, digest, at_ms, kind, action, outcome, body, who, salt, personal"
 _INSERT = RowInsert(f"INSERT INTO journal ({_COLUMN_NAMES}) VALUES", 10)
-_SELECT = f"SELECT {_COLUMN_NAMES} FROM journal"  # noqa: S608  # ours
+# A file that somebody changed may hold values of any type in any column, and has to be read to be found out.
+_SELECT = """
+    SELECT seq, CAST(coalesce(digest, '') AS BLOB), CAST(coalesce(at_ms, 0) AS INTEGER),
+        CAST(coalesce(kind, '') AS TEXT), CAST(coalesce(action, '') AS TEXT), CAST(coalesce(outcome, '') AS TEXT),
+        CAST(coalesce(body, '') AS BLOB), CAST(who AS TEXT), CAST(salt AS BLOB), CAST(personal AS BLOB)
+    FROM journal
+"""
 _ERASE = "UPDATE journal SET who = NULL, salt = NULL, personal = NULL WHERE seq BETWEEN ? AND ? AND salt IS NOT NULL"
 
 _Row = tuple[int, bytes, int, str, str, str, bytes, str | None, bytes | None, bytes | None]
@@ -71,7 +77,7 @@ class JournalWriter:
                 seq, digest, entry.at_ms, entry.kind, entry.action, entry.outcome, body, entry.who, entry.salt,
                 entry.personal,
             )  # fmt: skip
-            runs += erases
+            runs += [(first, min(last, seq - 1)) for first, last in erases]
         if rows:
             _INSERT.run(db, rows)
         if runs:
@@ -270,6 +276,7 @@ def open_journal(data_dir: Path) -> Iterator[JournalReader]:
     if not path.exists():
         raise NotFound("store", str(data_dir))
     db = open_reader(path)
+    db.text_factory = partial(str, encoding="utf-8", errors="replace")
     try:
         reader = JournalReader(db, path)
         found = reader._run(schema_version)

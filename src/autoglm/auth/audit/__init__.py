@@ -1,0 +1,1 @@
+"""Writes down who was let do what, so that nobody can change it unnoticed."""
