@@ -1,5 +1,6 @@
 """A site that keeps an audit: a real store, a key of its own, and a clock that the test turns."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -10,11 +11,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from autoglm.auth.audit.chain import Finding, Summary, Verification
 from autoglm.auth.audit.entry import Entry, Personal, read_entry, read_personal
 from autoglm.auth.audit.heads import HEAD_FILE_NAME, HeadFile, HeadKeys, thumbprint
+from autoglm.auth.audit.places import Place, Shipping
 from autoglm.auth.audit.recorder import Audit
 from autoglm.auth.audit.settings import AuditSettings
 from autoglm.auth.principal import Principal
 from autoglm.core.ports import JournalEntry
 from autoglm.store import Store, StoreSettings, open_journal, open_store
+from eventually import until
 
 ALICE = Principal("alice", "user:alice", ("admin:*",), credential="session:a1")
 PRESS = Principal("press-7", "device:press-7", ("send:message",), credential="jkt:press")
@@ -94,3 +97,23 @@ async def act_times(site: Site, count: int) -> None:
     async with site.running() as (_, audit):
         for n in range(count):
             audit.act(f"act-{n}", ALICE)
+
+
+@asynccontextmanager
+async def shipping(site: Site, place: Place) -> AsyncIterator[tuple[Store, Audit, Shipping]]:
+    """A run that brings all to a second place, too."""
+    async with site.running() as (store, audit):
+        ship = Shipping(place, store.journal, store.keyvalue, audit)
+        task = asyncio.create_task(ship.run())
+        try:
+            yield store, audit, ship
+            await arrived(store, audit, ship)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def arrived(store: Store, audit: Audit, ship: Shipping) -> None:
+    """Wait until all that was recorded is there."""
+    await audit.written()
+    await until(lambda: ship.position == store.journal.last().seq)

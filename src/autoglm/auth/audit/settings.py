@@ -13,7 +13,7 @@ class FilePlaceSettings(BaseModel, frozen=True, extra="forbid"):
 
     kind: Literal["file"] = "file"
     name: PlaceName = Field(default="file", description="Unique name")
-    folder: Path = Field(description="Made where it is missing, readable by its owner alone")
+    folder: Path = Field(description="Made where it is missing, but not the one that it lies in")
     max_file_bytes: int = Field(default=64 << 20, ge=4096, le=1 << 40, description="A new file begins then")
 
 
