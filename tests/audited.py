@@ -6,30 +6,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from autoglm.auth.audit.chain import Finding, Summary, Verification
 from autoglm.auth.audit.entry import Entry, Personal, read_entry, read_personal
-from autoglm.auth.audit.heads import HEAD_FILE_NAME, HeadFile, HeadKeys, thumbprint
+from autoglm.auth.audit.heads import HEAD_FILE_NAME, HeadFile, HeadKeys
 from autoglm.auth.audit.places import Place, Shipping
 from autoglm.auth.audit.recorder import Audit
 from autoglm.auth.audit.settings import AuditSettings
 from autoglm.auth.principal import Principal
+from autoglm.auth.tokens.signing import SigningKey
 from autoglm.core.ports import JournalEntry
 from autoglm.store import Store, StoreSettings, open_journal, open_store
 from eventually import until
 
 ALICE = Principal("alice", "user:alice", ("admin:*",), credential="session:a1")
 PRESS = Principal("press-7", "device:press-7", ("send:message",), credential="jkt:press")
-
-
-class SiteKey:
-    def __init__(self) -> None:
-        self.private = Ed25519PrivateKey.generate()
-        self.kid = thumbprint(self.private.public_key())
-
-    def sign(self, message: bytes) -> bytes:
-        return self.private.sign(message)
 
 
 class TurnedClock:
@@ -47,7 +37,7 @@ class Site:
 
     def __init__(self, folder: Path, settings: AuditSettings | None = None) -> None:
         self.folder = folder
-        self.key, self.clock = SiteKey(), TurnedClock()
+        self.key, self.clock = SigningKey.generate(), TurnedClock()
         self.settings = settings or AuditSettings()
         self.head_file = HeadFile(folder / "trust" / HEAD_FILE_NAME)
 
@@ -74,9 +64,9 @@ class Site:
     def entries(self) -> list[tuple[Entry, Personal]]:
         return [(read_entry(row.body), read_personal(row)) for row in self.rows()]
 
-    def verify(self, *others: SiteKey) -> tuple[Summary, list[Finding]]:
+    def verify(self, *others: SigningKey) -> tuple[Summary, list[Finding]]:
         kept = self.head_file.load()
-        keys = HeadKeys(key.private.public_key() for key in (self.key, *others))
+        keys = HeadKeys(key.public for key in (self.key, *others))
         verification = Verification(keys, () if kept is None else kept.all())
         findings = verification.take(self.rows())
         summary, last = verification.end()

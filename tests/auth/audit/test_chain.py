@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from audited import ALICE, PRESS, Site, SiteKey, act_times
+from audited import ALICE, PRESS, Site, act_times
 from autoglm.auth.audit.chain import Verification
 from autoglm.auth.audit.entry import Personal, read_entry
 from autoglm.auth.audit.heads import HeadKeys, KeptHeads, sign_head
+from autoglm.auth.tokens.signing import SigningKey
 from autoglm.core.ports import JournalEnd, JournalEntry
 
 
@@ -37,7 +38,7 @@ def chained_anew(rows: list[JournalEntry], changed: JournalEntry, body: bytes) -
 
 
 def verify(site: Site, rows: list[JournalEntry]) -> list[tuple[int, str]]:
-    verification = Verification(HeadKeys([site.key.private.public_key()]))
+    verification = Verification(HeadKeys([site.key.public]))
     findings = verification.take(rows)
     return [(finding.seq, finding.problem) for finding in findings + verification.end()[1]]
 
@@ -50,10 +51,13 @@ async def test_a_chain_that_nobody_touched_verifies(site: Site) -> None:
 
 
 async def test_the_key_of_before_still_counts_when_it_is_given(site: Site) -> None:
-    before, site.key = site.key, SiteKey()
+    before, site.key = site.key, SigningKey.generate()
     await act_times(site, 1)
     assert site.problems()[0] == (11, "forged_head")
     assert site.verify(before)[1] == []
+    kept = site.head_file.load()
+    assert kept is not None
+    assert kept.public_keys() == [before.public, site.key.public]
 
 
 @pytest.mark.attack("audit: an entry is altered")
@@ -166,14 +170,13 @@ async def test_a_replaced_entry_breaks_the_link_to_it(site: Site) -> None:
 @pytest.mark.attack("audit: a head is forged")
 async def test_a_forged_head_is_found(site: Site) -> None:
     """By a key of the forger's, under the site's name and key id; and by one that bears its own."""
-    forger = SiteKey()
     rows = site.rows()
     entry = read_entry(rows[10].body)
     assert entry.head is not None
     end = JournalEnd(10, rows[9].digest)
-    for kid in (forger.kid, site.key.kid):
-        forger.kid = kid
-        forged = sign_head("site:ward-3", end, entry.head.at_ms, forger)
+    forged_by_other = sign_head("site:ward-3", end, entry.head.at_ms, SigningKey.generate())
+    for kid in (forged_by_other.kid, site.key.kid):
+        forged = msgspec.structs.replace(forged_by_other, kid=kid)
         body = rows[10].body.replace(msgspec.json.encode(entry.head), msgspec.json.encode(forged))
         assert body != rows[10].body
         assert verify(site, chained_anew(rows, rows[10], body)) == [(11, "forged_head"), (16, "rewritten")]
@@ -188,7 +191,7 @@ async def test_a_head_counts_only_where_it_belongs(site: Site) -> None:
     body = rows[16].body.replace(msgspec.json.encode(second), msgspec.json.encode(first))
     copied = chained_anew(rows, rows[16], body)
     assert verify(site, copied) == []  # a true word about entry 10, and no word about those behind it
-    verification = Verification(HeadKeys([site.key.private.public_key()]))
+    verification = Verification(HeadKeys([site.key.public]))
     verification.take(copied)
     assert verification.end()[0].signed_seq == 10
 
@@ -218,7 +221,7 @@ async def test_an_older_copy_of_the_database_is_found(site: Site, tmp_path: Path
 @pytest.mark.attack("audit: the head outside is forged or removed")
 async def test_the_head_outside_is_not_believed_blindly(site: Site) -> None:
     rows = site.rows()
-    forged = sign_head("site:ward-3", JournalEnd(16, rows[15].digest), 1, SiteKey())
+    forged = sign_head("site:ward-3", JournalEnd(16, rows[15].digest), 1, SigningKey.generate())
     site.head_file.save(KeptHeads(newest=forged))
     assert site.problems() == [(16, "forged_head")]
     for content, reason in (

@@ -66,7 +66,7 @@ async def test_all_entries_come_there_as_they_are(site: Site, folder: Path) -> N
     for _ in range(3):
         await run_once(site, folder)
     assert_equal_so_far(site, folder)
-    verification = Verification(HeadKeys([site.key.private.public_key()]))
+    verification = Verification(HeadKeys([site.key.public]))
     assert verification.take(in_files(folder)) == []
     assert verification.end()[0].heads == 2
     assert troubles(site) == []

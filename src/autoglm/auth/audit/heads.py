@@ -3,40 +3,30 @@
 Without one that lies elsewhere, a chain that was cut short or taken from an old copy looks like any other.
 """
 
-import base64
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
 
 from autoglm.auth.audit.entry import Head
+from autoglm.auth.tokens.compact import decode_base64url, encode_base64url
+from autoglm.auth.tokens.public_key import PublicKey
 from autoglm.core.errors import InvalidField, StateBroken
 from autoglm.core.ports import JournalEnd
 
 HEAD_FILE_NAME = "audit-head.json"
 _MAX_FILE_BYTES = 64 * 1024
 _MAX_LOST = 32
-_MAX_PEM_BYTES = 16 * 1024
+_MAX_KEYS = 256
 
 
 class Signer(Protocol):
-    """The site's key."""
+    """The site's key: a `SigningKey` is one."""
 
     @property
-    def kid(self) -> str:
-        """Its thumbprint (RFC 7638)."""
-        ...
+    def public(self) -> PublicKey: ...
 
     def sign(self, message: bytes) -> bytes:
         """Ed25519, 64 bytes."""
@@ -44,23 +34,17 @@ class Signer(Protocol):
 
 
 def sign_head(site: str, end: JournalEnd, at_ms: int, signer: Signer) -> Head:
-    unsigned = Head(site=site, kid=signer.kid, seq=end.seq, digest=end.digest.hex(), at_ms=at_ms, signature="")
-    signature = base64.urlsafe_b64encode(signer.sign(unsigned.signed_bytes())).rstrip(b"=").decode()
+    kid = signer.public.thumbprint
+    unsigned = Head(site=site, kid=kid, seq=end.seq, digest=end.digest.hex(), at_ms=at_ms, signature="")
+    signature = encode_base64url(signer.sign(unsigned.signed_bytes()))
     return msgspec.structs.replace(unsigned, signature=signature)
-
-
-def thumbprint(key: Ed25519PublicKey) -> str:
-    """RFC 7638, of a key of Ed25519 as RFC 8037, appendix A.3, has it."""
-    x = base64.urlsafe_b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).rstrip(b"=").decode()
-    digest = hashlib.sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 class HeadKeys:
     """The keys whose heads are believed: the site's, and those it had before."""
 
-    def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
-        self._by_kid = {thumbprint(key): key for key in keys}
+    def __init__(self, keys: Iterable[PublicKey]) -> None:
+        self._by_kid = {key.thumbprint: key for key in keys}
 
     def flaw(self, head: Head) -> str | None:
         """What is wrong with the head; None when one of the keys signed it."""
@@ -68,31 +52,10 @@ class HeadKeys:
         if key is None:
             return f"it names the key {head.kid[:64]!r}, which is not one of the site's"
         try:
-            signature = base64.b64decode(head.signature + "==", altchars=b"-_", validate=True)
-            key.verify(signature, head.signed_bytes())
-        except (ValueError, InvalidSignature):
-            return "its signature is wrong"
-        return None
-
-
-def read_public_key(path: Path) -> Ed25519PublicKey:
-    """Of a PEM file with a private or a public key. Raises InvalidField when it holds none of Ed25519."""
-    try:
-        with path.open("rb") as file:
-            pem = file.read(_MAX_PEM_BYTES)
-        if b"PRIVATE KEY" in pem:
-            private = load_pem_private_key(pem, password=None)
-            key = private.public_key() if isinstance(private, Ed25519PrivateKey) else None
-        else:
-            public = load_pem_public_key(pem)
-            key = public if isinstance(public, Ed25519PublicKey) else None
-    except OSError as error:
-        raise InvalidField("key", f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if key is None:
-        raise InvalidField("key", f"{path} holds no key of Ed25519 in PEM")
-    return key
+            is_right = key.has_signed(head.signed_bytes(), decode_base64url(head.signature.encode()))
+        except ValueError:
+            is_right = False
+        return None if is_right else "its signature is wrong"
 
 
 class KeptHeads(msgspec.Struct, frozen=True, kw_only=True, tag="audit-heads", tag_field="type"):
@@ -102,17 +65,25 @@ class KeptHeads(msgspec.Struct, frozen=True, kw_only=True, tag="audit-heads", ta
     newest: Head | None = None
     lost: tuple[Head, ...] = ()
     """Heads that the chain did not have any more when a hub began to work on it: it is not the one they were under."""
+    keys: tuple[str, ...] = ()
+    """The public keys that have signed heads, the last one last: base64url of 32 bytes. Tokens forget those that signed
+    them as soon as the tokens have ended; heads are for ever."""
 
     def all(self) -> tuple[Head, ...]:
         return self.lost if self.newest is None else (*self.lost, self.newest)
 
-    def with_newest(self, head: Head) -> "KeptHeads":
-        return msgspec.structs.replace(self, newest=head)
+    def public_keys(self) -> list[PublicKey]:
+        """Raises InvalidField when one is none."""
+        return [PublicKey.from_text(key) for key in self.keys]
+
+    def with_newest(self, head: Head, key: PublicKey) -> "KeptHeads":
+        keys = (*(other for other in self.keys if other != key.x), key.x)[-_MAX_KEYS:]
+        return msgspec.structs.replace(self, newest=head, keys=keys)
 
     def with_newest_lost(self) -> "KeptHeads":
         """The oldest goes where there are too many."""
         lost = self.all()[-_MAX_LOST:]
-        return KeptHeads(lost=lost)
+        return msgspec.structs.replace(self, newest=None, lost=lost)
 
 
 class HeadFile:
@@ -128,10 +99,12 @@ class HeadFile:
                 content = file.read(_MAX_FILE_BYTES + 1)
             if len(content) > _MAX_FILE_BYTES:
                 raise StateBroken(str(self.path), "it is too large")
-            return msgspec.json.decode(content, type=KeptHeads)
+            kept = msgspec.json.decode(content, type=KeptHeads)
+            kept.public_keys()
+            return kept
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, InvalidField) as error:  # msgspec's DecodeError is a ValueError
             raise StateBroken(str(self.path), str(error)) from error
 
     def save(self, kept: KeptHeads) -> None:

@@ -206,7 +206,7 @@ class Audit:
         )  # fmt: skip
         self._journal.hand_in(draft(fact))
         await self._journal.flush()
-        kept = self._kept.with_newest(head)
+        kept = self._kept.with_newest(head, self._signer.public)
         await anyio.to_thread.run_sync(self._head_file.save, kept)
         self._kept, self._signed_s = kept, monotonic_s()
         return head
