@@ -320,6 +320,30 @@ class Forbidden(HubError):
         super().__init__(f"this key lacks the scope {scope!r}", scope=scope)
 
 
+class PolicyRefused(HubError):
+    """A policy, or the metadata that signs it, is not taken: forged, rolled back, expired, damaged, or wrong in itself.
+
+    The one that held before goes on holding.
+    """
+
+    code = "policy_refused"
+
+    def __init__(self, what: str, reason: str) -> None:
+        """what: the file or the role, such as `snapshot.json`."""
+        super().__init__(f"{what}: {reason}", what=what)
+        self.what, self.reason = what, reason
+
+
+class PolicyUnreachable(HubError):
+    """The place that a policy is pulled from gave no answer, or not all of it."""
+
+    code = "policy_unreachable"
+    retryable = True
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place}: {reason}; the policy that held before goes on holding", place=place)
+
+
 class RateLimited(HubError):
     """The key sent more requests than its limit allows."""
 

@@ -48,6 +48,8 @@ PROBLEMS: dict[str, Row] = {
     "use_nonce": Row(401, "Nonce wanted", "authentication_error"),
     "too_many_proofs": Row(503, "Too many proofs", _SERVER),
     "forbidden": Row(403, "Forbidden", "permission_error"),
+    "policy_refused": Row(400, "Policy refused", _BAD),
+    "policy_unreachable": Row(502, "Policy cannot be had", _SERVER),
     "rate_limited": Row(429, "Rate limited", "rate_limit_error"),
     "login_refused": Row(401, "Login refused", "authentication_error"),
     "login_throttled": Row(429, "Too many logins", "rate_limit_error"),
