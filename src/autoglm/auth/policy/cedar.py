@@ -37,7 +37,7 @@ class CedarVerdict:
     errors: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Policy:
     id: str
     text: str
@@ -61,6 +61,8 @@ class CedarPolicies:
     def decide(
         self, principal: Entity, action: Entity, resource: Entity, context: Mapping[str, object]
     ) -> CedarVerdict:
+        if principal.uid == resource.uid:  # who writes to himself: one entity, with what both ways lead to
+            principal = resource = Entity(principal.uid, principal.parents | resource.parents)
         keys = tuple(
             key for key in itertools.product(*map(_heads_of, (principal, action, resource))) if key in self._files
         )
@@ -72,8 +74,6 @@ class CedarPolicies:
             "context": json.dumps(context),
         }  # fmt: skip
         entities = {entity.uid: entity.as_json() for entity in (principal, action, resource)}
-        if principal.uid == resource.uid:  # who writes to himself: one entity, with what both ways lead to
-            entities[principal.uid] = Entity(principal.uid, principal.parents | resource.parents).as_json()
         answer = cedarpy.is_authorized(request, policies, json.dumps(list(entities.values())))
         reasons = tuple(names[int(reason.removeprefix("policy"))] for reason in answer.diagnostics.reasons)
         errors = tuple(str(error) for error in answer.diagnostics.errors)
@@ -87,7 +87,8 @@ class CedarPolicies:
         """The policies under these keys as Cedar takes them, and their ids by place."""
         found = self._slices.get(keys)
         if found is None:
-            chosen = [policy for key in keys for policy in self._files[key]]
+            # Once each: one that names several actions is filed under each of them.
+            chosen = list(dict.fromkeys(policy for key in keys for policy in self._files[key]))
             found = cedarpy.PolicySet.from_str("\n".join(p.text for p in chosen)), [p.id for p in chosen]
             if len(self._slices) >= _MAX_SLICES:
                 self._slices.clear()

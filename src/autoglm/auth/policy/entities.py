@@ -45,7 +45,8 @@ class Entity(NamedTuple):
 
 def principal_of(address: str, groups: Iterable[str], roles: Iterable[str]) -> Entity:
     uid = _of_address(address)
-    return Entity(uid, frozenset({*_sites(uid), *map(_of_address, groups), *(Uid("Role", role) for role in roles)}))
+    above = {*_sites(uid), *map(_of_address, groups), *(Uid("Role", role) for role in roles)}
+    return Entity(uid, frozenset(above - {uid}))
 
 
 def resource_of(action: str, resource: str, groups: Iterable[str]) -> Entity:
@@ -55,7 +56,7 @@ def resource_of(action: str, resource: str, groups: Iterable[str]) -> Entity:
     if action in _BY_ACTION:
         return Entity(Uid(_BY_ACTION[action], resource), frozenset())
     uid = _of_address(resource)
-    return Entity(uid, frozenset({*_sites(uid), *map(_of_address, groups)}))
+    return Entity(uid, frozenset({*_sites(uid), *map(_of_address, groups)} - {uid}))
 
 
 def action_of(action: str) -> Entity:
