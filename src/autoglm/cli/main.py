@@ -25,6 +25,7 @@ COMMANDS = {
     "budgets": "Show what is used of the budgets",
     "token": "What programs and devices prove with who they are",
     "devices": "Devices that keep a key of their own",
+    "policy": "Who may do what: sign, publish, pull and explain it",
     "config": "Check and show settings",
     "backup": "Save everything into one file",
     "restore": "Bring a backup back",
