@@ -3,7 +3,7 @@
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TextIO, cast
@@ -13,7 +13,8 @@ import anyio.to_thread
 import msgspec
 import structlog
 
-from autoglm.auth.trust import Trust, open_trust
+from autoglm.audit_places import open_places
+from autoglm.auth.trust import Trust, TrustParts, open_trust
 from autoglm.channels.broker import Broker, open_broker
 from autoglm.channels.broker.gate import FixedUsers
 from autoglm.channels.broker.own import with_own_broker
@@ -28,6 +29,7 @@ from autoglm.channels.outbox.outbox import Outbox
 from autoglm.channels.question_counts import QuestionCounts
 from autoglm.channels.questions import Questions
 from autoglm.channels.routes.notifier import Notifier
+from autoglm.core.clock import now_ms
 from autoglm.core.errors import PULL, NotFound, QueueFull, SettingsError, StorageFull, StoreBroken
 from autoglm.core.payer import Payer
 from autoglm.core.ports import Blobs
@@ -79,6 +81,7 @@ from autoglm.inference.scheduler import Scheduler
 from autoglm.inference.settings import EngineSettings
 from autoglm.instances import add_instances, missing_models, model_folder
 from autoglm.invocation import data_option
+from autoglm.policy_fetch import http_fetch
 from autoglm.rendezvous import ADMIN_KEY_FILE, STATE_FILE
 from autoglm.settings import Settings, check_start
 from autoglm.store import Store, open_store
@@ -124,6 +127,10 @@ def listen(gateway: GatewaySettings) -> socket.socket:
         raise SettingsError([f"cannot listen on {place}: {error.strerror}; --port 0 takes a free one"]) from error
 
 
+def _trust_parts(settings: Settings) -> TrustParts:
+    return TrustParts(settings.trust, settings.clock, settings.policy, settings.audit, settings.key)
+
+
 def _budgets(settings: Settings, store: Store) -> Budgets | None:
     """None where there is no `[[budget]]`."""
     if not settings.budget:
@@ -148,9 +155,14 @@ class Hub:
     """
 
     def __init__(
-        self, settings: Settings, data_dir: Path, *, access_log: Sink | None = None, is_terminal: bool = False
-    ) -> None:
-        """access_log: where a line for each request goes; standard error when absent."""
+        self, settings: Settings, data_dir: Path, *, access_log: Sink | None = None, is_terminal: bool = False,
+        wall_ms: Callable[[], int] = now_ms,
+    ) -> None:  # fmt: skip
+        """access_log: where a line for each request goes; standard error when absent.
+
+        wall_ms: the machine's clock, for programs that try what time does; messages keep the real one.
+        """
+        self._wall_ms = wall_ms
         if not structlog.is_configured():
             # structlog's default prints local variables in tracebacks when rich is there: keys and messages.
             plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
@@ -202,7 +214,16 @@ class Hub:
         check_start(settings)
         async with (
             open_store(self.data_dir, settings.store) as store,
-            open_trust(self.data_dir, settings.trust, settings.clock, store.keyvalue, settings.key) as trust,
+            open_places(settings.audit.place, settings.trust.site) as places,
+            open_trust(
+                self.data_dir,
+                _trust_parts(settings),
+                store.keyvalue,
+                store.journal,
+                fetching=http_fetch,
+                places=places,
+                wall_ms=self._wall_ms,
+            ) as trust,
             self._own_broker(trust),
         ):
             self._compose(store, trust)
@@ -230,7 +251,7 @@ class Hub:
                 if self._budgets is not None:
                     tasks.start_soon(self._budgets.ledger.run)
                 tasks.start_soon(self._trim, store)
-                tasks.start_soon(trust.clock.keep)
+                tasks.start_soon(trust.run)
                 tasks.start_soon(self._standing.run)
                 writing = anyio.CancelScope()
                 tasks.start_soon(self._correspond, writing)

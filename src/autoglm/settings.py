@@ -15,7 +15,9 @@ from typing import Any, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 
+from autoglm.auth.audit.settings import AuditSettings
 from autoglm.auth.clock import ClockSettings
+from autoglm.auth.policy.settings import PolicySettings
 from autoglm.auth.settings import FIRST_KEY_NAME, KeySettings
 from autoglm.auth.tokens.settings import TrustSettings
 from autoglm.channels.broker_settings import BrokerSettings
@@ -69,6 +71,8 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     store: StoreSettings = StoreSettings()
     trust: TrustSettings = TrustSettings()
     clock: ClockSettings = ClockSettings()
+    policy: PolicySettings = PolicySettings()
+    audit: AuditSettings = AuditSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     pool: PoolSettings = PoolSettings()
     engine: EngineSettings = EngineSettings()

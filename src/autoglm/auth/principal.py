@@ -15,6 +15,11 @@ _MAX_CACHED = 4096
 _is_tenant = re.compile(TENANT_PATTERN).fullmatch
 
 
+Labels = frozenset[str]
+"""Of the message that a decision is about, as `name=value`; `kind=alert` makes it an alarm."""
+NO_LABELS: Labels = frozenset()
+
+
 class Judge(Protocol):
     """Decides, and is told of each decision that somebody acts upon."""
 
@@ -23,13 +28,15 @@ class Judge(Protocol):
         """Changes when decisions may have changed: what was decided in another epoch is decided anew."""
         ...
 
-    def allows(self, principal: "Principal", action: str, resource: str) -> bool: ...
+    def allows(self, principal: "Principal", action: str, resource: str, labels: Labels) -> bool: ...
 
-    def decided(self, principal: "Principal", action: str, resource: str, *, is_allowed: bool) -> None:
+    def decided(
+        self, principal: "Principal", action: str, resource: str, labels: Labels, *, is_allowed: bool
+    ) -> None:  # fmt: skip
         """Somebody asked to do it, and was or was not let. Raises StorageFull where that cannot be written down."""
         ...
 
-    def refusal(self, principal: "Principal", action: str, resource: str) -> Forbidden:
+    def refusal(self, principal: "Principal", action: str, resource: str, labels: Labels) -> Forbidden:
         """Why not."""
         ...
 
@@ -39,13 +46,15 @@ class ScopesAlone:
 
     epoch = 0
 
-    def allows(self, principal: "Principal", action: str, resource: str) -> bool:
+    def allows(self, principal: "Principal", action: str, resource: str, labels: Labels) -> bool:
         return any_covers(principal.scopes, action, resource)
 
-    def decided(self, principal: "Principal", action: str, resource: str, *, is_allowed: bool) -> None:
+    def decided(
+        self, principal: "Principal", action: str, resource: str, labels: Labels, *, is_allowed: bool
+    ) -> None:  # fmt: skip
         """Nobody asks later."""
 
-    def refusal(self, principal: "Principal", action: str, resource: str) -> Forbidden:
+    def refusal(self, principal: "Principal", action: str, resource: str, labels: Labels) -> Forbidden:
         return Forbidden(f"{action}:{resource}" if resource else action)
 
 
@@ -82,35 +91,37 @@ class Principal:
         self._level = float(rate_per_minute or 0)
         self._refilled_s = monotonic_s()
 
-    def allows(self, action: str, resource: str = "") -> bool:
+    def allows(self, action: str, resource: str = "", labels: Labels = NO_LABELS) -> bool:
         """True when `action` (such as `model:use`) on `resource` (such as `glm-4`) is allowed. Notes nothing."""
         if self._epoch != self._judge.epoch:
             self._allowed.clear()
             self._epoch = self._judge.epoch
+        if labels:  # rare, and of many kinds
+            return self._judge.allows(self, action, resource, labels)
         known = self._allowed.get((action, resource))
         if known is None:
-            known = self._judge.allows(self, action, resource)
+            known = self._judge.allows(self, action, resource, labels)
             if len(self._allowed) < _MAX_CACHED:  # names come from outside: bound the memory
                 self._allowed[action, resource] = known
         return known
 
-    def require(self, action: str, resource: str = "") -> None:
+    def require(self, action: str, resource: str = "", labels: Labels = NO_LABELS) -> None:
         """The decision on something that is about to be done. Raises Forbidden, naming what is missing."""
-        if not self.decide(action, resource):
-            raise self.refusal(action, resource)
+        if not self.decide(action, resource, labels):
+            raise self._judge.refusal(self, action, resource, labels)
 
     def refusal(self, action: str, resource: str = "") -> Forbidden:
-        return self._judge.refusal(self, action, resource)
+        return self._judge.refusal(self, action, resource, NO_LABELS)
 
-    def decide(self, action: str, resource: str = "") -> bool:
+    def decide(self, action: str, resource: str = "", labels: Labels = NO_LABELS) -> bool:
         """As `require`, for whoever says no in words of his own: the decision is written down."""
-        is_allowed = self.allows(action, resource)
-        self._judge.decided(self, action, resource, is_allowed=is_allowed)
+        is_allowed = self.allows(action, resource, labels)
+        self._judge.decided(self, action, resource, labels, is_allowed=is_allowed)
         return is_allowed
 
     def decided(self, action: str, resource: str, *, is_allowed: bool) -> None:
         """Write down a decision that took more than one question."""
-        self._judge.decided(self, action, resource, is_allowed=is_allowed)
+        self._judge.decided(self, action, resource, NO_LABELS, is_allowed=is_allowed)
 
     def act_for(self, tenant: bytes) -> str:
         """The tenant that a header names. Raises InvalidField, and Forbidden for one that is not the key's to name."""

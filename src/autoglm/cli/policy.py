@@ -76,7 +76,7 @@ def pull(source: str, root_file: Path | None, *, ca_file: Path | None, data_dir:
       autoglm policy pull /media/stick/policy.zip --json
     """
     from autoglm.auth.policy.sources import source_of
-    from autoglm.cli.policy_fetch import http_fetch
+    from autoglm.policy_fetch import http_fetch
 
     client = _client(data_dir)
     if root_file is not None:

@@ -312,12 +312,14 @@ class TooManyProofs(HubError):
 
 
 class Forbidden(HubError):
-    """The key is known, but lacks the scope."""
+    """Who asks is known, but lacks the scope, or a policy says no."""
 
     code = "forbidden"
 
-    def __init__(self, scope: str) -> None:
-        super().__init__(f"this key lacks the scope {scope!r}", scope=scope)
+    def __init__(self, scope: str, reason: str = "no_scope", detail: str = "") -> None:
+        """reason: a code such as `revoked`, `stale`, `forbidden` (by a policy), with a sentence for people."""
+        said = f"{scope!r} is not allowed: {detail}" if detail else f"this key lacks the scope {scope!r}"
+        super().__init__(said, scope=scope, reason=reason)
 
 
 class PolicyRefused(HubError):

@@ -14,7 +14,7 @@ from tuf.api.metadata import Metadata, MetaFile
 from autoglm.auth.policy.client import PolicyClient
 from autoglm.auth.policy.repository import Holders, Repository
 from autoglm.auth.policy.sources import Fetch, FolderSource, HttpSource
-from autoglm.cli.policy_fetch import http_fetch
+from autoglm.policy_fetch import http_fetch
 
 DAY_MS = 86_400_000
 START_MS = 1_790_000_000_000

@@ -15,7 +15,7 @@ from tuf.api.metadata import TargetFile
 
 from autoglm.auth.policy.client import PolicyClient
 from autoglm.auth.policy.sources import HttpSource
-from autoglm.cli.policy_fetch import http_fetch
+from autoglm.policy_fetch import http_fetch
 from autoglm.core.errors import HubError
 
 KEY_TYPES = frozenset({"ed25519", "ecdsa", "rsa"})

@@ -1,4 +1,4 @@
-"""Fetches files of a policy repository for the command line; the running hub has its own way out."""
+"""Fetches the files of a policy repository by HTTP: for the hub, and for the command line."""
 
 import ssl
 import time

@@ -1,0 +1,76 @@
+"""The judge of a running hub: clock, then policy; what was decided goes to the audit before anything is done."""
+
+from typing import NamedTuple
+
+from autoglm.auth.audit.recorder import Audit
+from autoglm.auth.clock import ClockSettings, TrustedClock
+from autoglm.auth.policy.decider import Decider, Verdict
+from autoglm.auth.principal import Labels, Principal
+from autoglm.auth.scopes import any_covers
+from autoglm.core.errors import Forbidden
+
+
+class _Asker(NamedTuple):
+    address: str
+    credential: str
+    scopes: tuple[str, ...]
+
+
+class HubJudge:
+    """Satisfies `principal.Judge`."""
+
+    def __init__(self, decider: Decider, audit: Audit, clock: TrustedClock, settings: ClockSettings) -> None:
+        self._decider = decider
+        self._audit = audit
+        self._clock = clock
+        self._withheld = frozenset(settings.withheld_actions)
+        self._is_clock_trusted = clock.is_trusted
+        self._turns = 0
+
+    @property
+    def epoch(self) -> int:
+        return self._decider.epoch + self._turns
+
+    def look(self) -> None:
+        """See whether the clock can still be believed; to be called every second."""
+        if self._clock.is_trusted is not self._is_clock_trusted:
+            self._is_clock_trusted = not self._is_clock_trusted
+            self._turns += 1
+            self._audit.act(
+                "clock:trusted" if self._is_clock_trusted else "clock:untrusted", None, kind="clock",
+                reason=self._clock.reason,
+            )  # fmt: skip
+
+    def allows(self, principal: Principal, action: str, resource: str, labels: Labels) -> bool:
+        return self._verdict(principal, action, resource, labels) is None
+
+    def decided(
+        self, principal: Principal, action: str, resource: str, labels: Labels, *, is_allowed: bool
+    ) -> None:  # fmt: skip
+        reason = "" if is_allowed else self._verdict(principal, action, resource, labels) or ""
+        self._audit.decision(principal, action, resource, is_allowed=is_allowed, reason=reason)
+
+    def refusal(self, principal: Principal, action: str, resource: str, labels: Labels) -> Forbidden:
+        scope = f"{action}:{resource}" if resource else action
+        if self._is_withheld(principal, action, resource):
+            return Forbidden(scope, "clock_untrusted", "the hub's clock cannot be trusted now")
+        verdict = self._decide(principal, action, resource, labels)
+        return Forbidden(scope) if verdict.reason == "no_scope" else Forbidden(scope, verdict.reason, verdict.detail)
+
+    def _verdict(self, principal: Principal, action: str, resource: str, labels: Labels) -> str | None:
+        """Why not; None when it is allowed."""
+        if self._is_withheld(principal, action, resource):
+            return "clock_untrusted"
+        verdict = self._decide(principal, action, resource, labels)
+        return None if verdict.allowed else verdict.reason
+
+    def _decide(self, principal: Principal, action: str, resource: str, labels: Labels) -> Verdict:
+        asker = _Asker(principal.address, principal.credential, principal.scopes)
+        return self._decider.decide(asker, action, resource, labels=labels)
+
+    def _is_withheld(self, principal: Principal, action: str, resource: str) -> bool:
+        """By an untrusted clock: neither scopes nor roles of the policy give it back."""
+        if self._is_clock_trusted or action not in self._withheld:
+            return False
+        has_expiry = principal.ends_at_ms is not None or not principal.credential.startswith("key:")
+        return not any_covers(self._clock.scopes_for(principal.scopes, has_expiry=has_expiry), action, resource)
