@@ -26,6 +26,7 @@ COMMANDS = {
     "token": "What programs and devices prove with who they are",
     "devices": "Devices that keep a key of their own",
     "policy": "Who may do what: sign, publish, pull and explain it",
+    "audit": "What was allowed and done here, and whether that record is whole",
     "config": "Check and show settings",
     "backup": "Save everything into one file",
     "restore": "Bring a backup back",

@@ -14,8 +14,9 @@ _BAR_COLUMNS = 30
 class Bar:
     """On standard error. A context manager; leaving it ends the line."""
 
-    def __init__(self, title: str) -> None:
-        self._title = title
+    def __init__(self, title: str, *, unit: str = "") -> None:
+        """unit: of what is counted, where that is not bytes."""
+        self._title, self._unit = title, unit
         self._is_terminal = sys.stderr.isatty()
         self._step: str | None = None
         self._percent = -1
@@ -34,7 +35,12 @@ class Bar:
 
     def _draw(self, step: str, percent: int, done_bytes: int, total_bytes: int) -> None:
         filled = _BAR_COLUMNS * percent // 100
-        figures = f"{percent:3d} %  {size(done_bytes)} of {size(total_bytes)}" if total_bytes > 0 else ""
+        amounts = (
+            f"{done_bytes} of {total_bytes} {self._unit}"
+            if self._unit
+            else f"{size(done_bytes)} of {size(total_bytes)}"
+        )
+        figures = f"{percent:3d} %  {amounts}" if total_bytes > 0 else ""
         line = f"{self._title} [{'█' * filled}{'·' * (_BAR_COLUMNS - filled)}] {figures}  {step}"
         click.echo(f"\r\033[K{fitting(line)}", nl=False, err=True)
 

@@ -100,7 +100,8 @@ class Verification:
         seq = row.seq
         is_behind_gap = seq != self._seq + 1
         if seq > self._seq + 1:
-            findings.append(Finding(self._seq + 1, "missing", f"{_named((self._seq + 1, seq - 1))} are missing"))
+            gap = (self._seq + 1, seq - 1)
+            findings.append(Finding(gap[0], "missing", f"{_named(gap)} {'is' if gap[0] == gap[1] else 'are'} missing"))
             self._recent.clear()
         elif is_behind_gap:
             findings.append(Finding(seq, "reordered", f"entry {seq} comes behind entry {self._seq}"))

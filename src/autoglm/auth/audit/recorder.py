@@ -77,7 +77,9 @@ class Audit:
         self.is_offline = False
         """Likewise, when the centre can no longer be reached, or can again."""
         self._journal, self._clock = journal, clock
-        self._site, self._signer, self._head_file = site, signer, heads
+        self.signer = signer
+        """Likewise, when the site's key is another."""
+        self._site, self._head_file = site, heads
         self._settings = settings
         self._summed = frozenset(settings.summed_actions)
         self._sums: dict[_SumKey, _Sum] = {}
@@ -199,14 +201,14 @@ class Audit:
     async def sign(self) -> Head:
         """Sign what is on disk; the head is kept in the chain and outside. Raises StorageFull, StoreBroken, OSError."""
         await self._journal.flush()
-        head = sign_head(self._site, self._journal.last(), self._clock.now_ms(), self._signer)
+        head = sign_head(self._site, self._journal.last(), self._clock.now_ms(), self.signer)
         fact = Fact(
             version=VERSION, kind="head", action="audit:head", outcome="allowed", at_ms=head.at_ms,
             is_clock_trusted=self._clock.is_trusted, boot=self._clock.boots, head=head,
         )  # fmt: skip
         self._journal.hand_in(draft(fact))
         await self._journal.flush()
-        kept = self._kept.with_newest(head, self._signer.public)
+        kept = self._kept.with_newest(head, self.signer.public)
         await anyio.to_thread.run_sync(self._head_file.save, kept)
         self._kept, self._signed_s = kept, monotonic_s()
         return head
