@@ -170,6 +170,16 @@ def test_rights_shrink_as_time_passes() -> None:
     ]  # fmt: skip
 
 
+def test_time_that_is_put_right_counts_again() -> None:
+    """The clock was days ahead, and an administrator said so."""
+    clock = Clock()
+    clock.now_ms += 90 * DAY_MS
+    decider = deciding(clock=clock)
+    assert brief(decider.decide(SENDER, "send:message", "")) == (False, "stale")
+    clock.now_ms = START_MS
+    assert brief(decider.decide(SENDER, "send:message", "")) == (True, "scope")
+
+
 def test_a_new_policy_counts_at_once() -> None:
     decider = deciding()
     epoch = decider.epoch

@@ -74,7 +74,7 @@ def compile_policy(snapshot: Snapshot) -> CompiledPolicy:
 class Decider:
     """Decides by the policy that holds, and keeps what it decided for as long as that holds.
 
-    now_ms: the trusted clock, which never goes back. The other two are for `context` in policies.
+    now_ms: the trusted clock. The other two are for `context` in policies.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Decider:
         self._problem = ""
         self._epoch = 0
         self._stage: Stage = "none"
-        self._holds_until_ms = 0
+        self._since_ms = self._holds_until_ms = 0
         self._flags = (False, True)
         self._cached: dict[tuple[object, ...], Verdict] = {}
 
@@ -146,9 +146,10 @@ class Decider:
         flags = self._flags
         if self._policy is not None and self._policy.cedar is not None and self._policy.cedar.reads_context:
             flags = (self._is_offline(), self._is_clock_trusted())
-        if now_ms < self._holds_until_ms and flags == self._flags:
+        # Back as well: an administrator may say what time it is after all.
+        if self._since_ms <= now_ms < self._holds_until_ms and flags == self._flags:
             return
-        self._flags = flags
+        self._since_ms, self._flags = now_ms, flags
         self._cached.clear()
         self._epoch += 1
         if self._policy is None:

@@ -58,13 +58,9 @@ def changes(past: Iterable[PastDecision], policy: CompiledPolicy, time_zone: str
     """Those that would go the other way. Each is judged at its own time of day; staleness is not looked at."""
     at_ms = 0
     fresh = msgspec.structs.replace(policy.snapshot, expires_ms=MAX_TIME_MS)
-    policy = CompiledPolicy(fresh, policy.cedar)
     decider = Decider(lambda: at_ms, time_zone=time_zone)
-    decider.swap(policy)
+    decider.swap(CompiledPolicy(fresh, policy.cedar))
     for decision in past:
-        if decision.at_ms < at_ms:
-            at_ms = decision.at_ms
-            decider.swap(policy)  # its clock never goes back, and what it keeps counts on that
         at_ms = decision.at_ms
         verdict = decider.decide(decision, decision.action, decision.resource, labels=decision.labels)
         if verdict.allowed is not decision.allowed:
