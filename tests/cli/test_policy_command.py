@@ -44,6 +44,8 @@ def test_a_policy_gets_from_its_authority_to_a_site(folder: Path, tmp_path: Path
     site = tmp_path / "site"
     root = folder / "metadata" / "1.root.json"
     assert "policy 1 holds; it is fresh until" in done("pull", folder, "--root", root, data=site)
+    clock = json.loads((site / "trust" / "clock.json").read_bytes())
+    assert (clock["is_lost"], clock["floor_ms"] > 0) == (False, True)  # it knows what was signed
     shown = json.loads(done("--json", data=site))
     assert (shown["version"], shown["roles"]) == (1, 1)
     explain = ("explain", "device:press-7", "send:message", "group:all", "--scope", "send:message")

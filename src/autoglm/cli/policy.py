@@ -1,6 +1,7 @@
 """`autoglm policy`: who may do what, by signed snapshots. Here a site's side; policy_authority.py has the other."""
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,15 +76,20 @@ def pull(source: str, root_file: Path | None, *, ca_file: Path | None, data_dir:
       autoglm policy pull https://policy.example.org/site
       autoglm policy pull /media/stick/policy.zip --json
     """
+    from autoglm.auth.clock import ClockSettings, TrustedClock
+    from autoglm.auth.policy.client import PolicyClient
     from autoglm.auth.policy.sources import source_of
+    from autoglm.auth.trust import CLOCK_FILE, TRUST_FOLDER
     from autoglm.policy_fetch import http_fetch
 
-    client = _client(data_dir)
-    if root_file is not None:
-        client.init(root_file.read_bytes())
-    elif not client.is_initialised:
+    if root_file is None and not _client(data_dir).is_initialised:
         raise click.UsageError("this hub trusts no authority yet; name its first root with --root FILE")
-    with http_fetch(ca_file) as fetch:
+    trust = data_dir / TRUST_FOLDER
+    trust.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with closing(TrustedClock.open(trust / CLOCK_FILE, ClockSettings())) as clock, http_fetch(ca_file) as fetch:
+        client = PolicyClient(trust, data_dir / "policy", clock.now_ms, clock.saw)
+        if root_file is not None:
+            client.init(root_file.read_bytes())
         snapshot = client.pull(source_of(source, fetch))
     if as_json:
         click.echo(json.dumps(_brief(snapshot)))
