@@ -39,9 +39,11 @@ from autoglm.device_logins import DeviceLogins
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
 from autoglm.gateway.admission import Admission
+from autoglm.gateway.audit import AuditGateway
 from autoglm.gateway.budgets import BudgetsGateway, budget_metrics, cache_metrics
 from autoglm.gateway.channel_metrics import ChannelMetrics, MessageTimes
 from autoglm.gateway.channels import ChannelsGateway
+from autoglm.gateway.clock import ClockGateway
 from autoglm.gateway.decisions import DecisionsGateway
 from autoglm.gateway.devices import DevicesGateway
 from autoglm.gateway.events import EventsGateway
@@ -54,6 +56,7 @@ from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
 from autoglm.gateway.openapi import openapi
 from autoglm.gateway.page import Page
+from autoglm.gateway.policy import PolicyGateway
 from autoglm.gateway.push import PushGateway, owner_of_pushed
 from autoglm.gateway.questions import QuestionsGateway
 from autoglm.gateway.router import Route, Router
@@ -408,6 +411,9 @@ class Hub:
                 max_body_bytes=limit,
             ).routes(),
             *TokensGateway(self._auth, trust, max_body_bytes=limit).routes(),
+            *PolicyGateway(self._auth, trust.policy, trust.decider, max_body_bytes=limit).routes(),
+            *ClockGateway(self._auth, trust.clock, trust.audit, max_body_bytes=limit).routes(),
+            *AuditGateway(self._auth, trust, max_body_bytes=limit).routes(),
             *BudgetsGateway(self._auth, budgets).routes(),
             *channels.routes(),
             *PushGateway(self._auth, store.keyvalue, directory, max_body_bytes=limit).routes(),

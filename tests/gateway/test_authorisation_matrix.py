@@ -48,6 +48,9 @@ BODIES: dict[str, Any] = {
     "renewToken": {"device": "nobody"},
     "verifyToken": {"token": "x"},
     "revoke": {"id": "device:nobody"},
+    "explainPolicy": {"address": "user:nobody", "action": "send:message"},
+    "confirmTime": {"now": 1},
+    "settleConflict": {"verdict": "accept", "why": "tried"},
     "issueKey": {"name": "made", "scopes": ["admin:keys"]},
     "publishJson": {"topic": "x", "message": "hi"},
     "publishJsonByPut": {"topic": "x", "message": "hi"},
@@ -81,7 +84,7 @@ def ask(hub: Inside, operation: str, method: str, path: str, key: str, address: 
         for parameter in described.get("parameters", ())
         if parameter["in"] == "query" and parameter["required"]
     )
-    target = path.replace("{name}", "group-x" if "groups" in path else "x").replace("{id}", "x")
+    target = path.replace("{name}", "group-x" if "groups" in path else "x").replace("{id}", "1")
     target = f"{target}?{query}" if query else target
     if operation == "streamMessages":  # it has no end
         with Wire(hub.port, key) as wire:

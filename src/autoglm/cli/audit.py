@@ -323,11 +323,9 @@ def _recorded(data_dir: Path, config_file: Path | None, act: "Callable[[Store, A
     """Do it in a run of its own, which the site signs. Raises StoreBroken while a hub has the folder."""
     import anyio
 
-    from autoglm.auth.audit.heads import HEAD_FILE_NAME, HeadFile
-    from autoglm.auth.audit.recorder import Audit
-    from autoglm.auth.audit.settings import AuditSettings
-    from autoglm.auth.trust import open_trust
+    from autoglm.auth.trust import TrustParts, open_trust
     from autoglm.cli.logs import quiet_logs
+    from autoglm.policy_fetch import http_fetch
     from autoglm.settings import load_settings
     from autoglm.store import open_store
 
@@ -335,18 +333,11 @@ def _recorded(data_dir: Path, config_file: Path | None, act: "Callable[[Store, A
     settings = load_settings(config_file_or_default(config_file, data_dir)).settings
 
     async def run() -> Any:
+        parts = TrustParts(settings.trust, settings.clock, settings.policy, settings.audit, settings.key)
         async with (
             open_store(data_dir, settings.store) as store,
-            open_trust(data_dir, settings.trust, settings.clock, store.keyvalue, settings.key) as trust,
+            open_trust(data_dir, parts, store.keyvalue, store.journal, fetching=http_fetch) as trust,
         ):
-            recorder = Audit(
-                store.journal, trust.clock, site=settings.trust.site, signer=trust.issuer.key,
-                heads=HeadFile(trust.folder / HEAD_FILE_NAME), settings=AuditSettings(),
-            )  # fmt: skip
-            await recorder.start()
-            try:
-                return await act(store, recorder)
-            finally:
-                await recorder.stop()
+            return await act(store, trust.audit)
 
     return anyio.run(run)

@@ -15,8 +15,8 @@ from tuf.api.metadata import TargetFile
 
 from autoglm.auth.policy.client import PolicyClient
 from autoglm.auth.policy.sources import HttpSource
-from autoglm.policy_fetch import http_fetch
 from autoglm.core.errors import HubError
+from autoglm.policy_fetch import http_fetch
 
 KEY_TYPES = frozenset({"ed25519", "ecdsa", "rsa"})
 

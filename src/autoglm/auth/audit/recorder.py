@@ -130,6 +130,11 @@ class Audit:
         fact = self._fact(kind, action, outcome, reason=reason, moment=moment, about=about, erased=erases)
         self._journal.hand_in(draft(fact, self._personal(actor, resource, moment, text)), erases=erases)
 
+    @property
+    def kept_heads(self) -> KeptHeads:
+        """The heads that lie outside of the database."""
+        return self._kept
+
     async def written(self) -> None:
         """Returns when all that was recorded is on disk. Raises StorageFull, StoreBroken."""
         await self._journal.flush()

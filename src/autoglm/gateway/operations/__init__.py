@@ -9,6 +9,7 @@ from autoglm.gateway.operations.messages import MESSAGES, QUESTIONS
 from autoglm.gateway.operations.operation import Operation, Parameter
 from autoglm.gateway.operations.rules import KNOWN, OPEN, PROOF, RULES, rule_of
 from autoglm.gateway.operations.state import STATE
+from autoglm.gateway.operations.trust import TRUST
 from autoglm.gateway.operations.work import MODELS, TASKS
 
 __all__ = ["KNOWN", "OPEN", "OPERATIONS", "PROOF", "RULES", "Operation", "Parameter", "rule_of"]
@@ -26,5 +27,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *INTENTS,
     *KEYS,
     *DEVICES,
+    *TRUST,
     *STATE,
 )

@@ -102,6 +102,15 @@ RULES: dict[str, str] = {
     "listRevocations": "admin:devices",
     "revoke": "admin:devices",
     "takeBackRevocation": "admin:devices",
+    "policyState": "admin:policy",
+    "pullPolicy": "admin:policy",
+    "explainPolicy": "admin:policy",
+    "clockState": "admin:clock",
+    "confirmTime": "admin:clock",
+    "searchAudit": "read:audit",
+    "verifyAudit": "read:audit",
+    "listConflicts": "read:audit",
+    "settleConflict": "admin:audit",
 }
 
 
