@@ -38,6 +38,7 @@ from autoglm.core.standard_error import StandardError
 from autoglm.device_logins import DeviceLogins
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
+from autoglm.gateway.acts import Acts
 from autoglm.gateway.admission import Admission
 from autoglm.gateway.audit import AuditGateway
 from autoglm.gateway.budgets import BudgetsGateway, budget_metrics, cache_metrics
@@ -292,7 +293,7 @@ class Hub:
 
     def _compose(self, store: Store, trust: Trust) -> None:
         settings, limit = self.settings, self.settings.gateway.max_body_bytes
-        self._keys, self._auth = trust.keys, trust.authenticator
+        self._trust, self._keys, self._auth = trust, trust.keys, trust.authenticator
         self._standing = Standing(self._auth)
         elsewhere = data_option(self.data_dir)
         pull = f"{PULL}{elsewhere}"
@@ -421,7 +422,7 @@ class Hub:
         self._sockets = SocketGateway(self._auth, self._mailbox, self._messages, self._standing)
         self._front = Front(
             openai=openai, messages=self._messages, router=Router(routes), page=Page(PAGE),
-            metrics=metrics, access=self._access, tracing=self._tracing,
+            metrics=metrics, access=self._access, acts=Acts(trust.audit), tracing=self._tracing,
         )  # fmt: skip
 
     def _compose_questions(self, store: Store) -> None:

@@ -102,17 +102,20 @@ class Authenticator:
         """Whether one who was let in may go on."""
         if shown.ends_at_ms is not None and self._clock.now_ms() >= shown.ends_at_ms:
             return False
-        if self._revocations.of(shown.ids) is not None or self._is_revoked(shown.ids):
+        if self.is_revoked(shown.ids):
             return False
         principal = shown.principal
         if principal.credential.startswith("key:"):
             return self._keys.is_current(principal)
         return not shown.is_of_this_site or self._devices.by_jkt(principal.credential[4:]) is not None
 
+    def is_revoked(self, ids: tuple[str, ...]) -> bool:
+        """By this hub, or by the policy."""
+        return self._revocations.of(ids) is not None or self._is_revoked(ids)
+
     def is_refused(self, claims: Claims) -> bool:
         """Whether a token that verifies was revoked, or its holder has not enrolled at this site, which issued it."""
-        ids = _ids(claims)
-        if self._revocations.of(ids) is not None or self._is_revoked(ids):
+        if self.is_revoked(_ids(claims)):
             return True
         if not self._is_of_this_site(claims):
             return False

@@ -1,7 +1,7 @@
 """Who sent a request, and what he may do."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from autoglm.auth.scopes import any_covers
@@ -18,6 +18,13 @@ _is_tenant = re.compile(TENANT_PATTERN).fullmatch
 Labels = frozenset[str]
 """Of the message that a decision is about, as `name=value`; `kind=alert` makes it an alarm."""
 NO_LABELS: Labels = frozenset()
+
+
+def labels_of(kind: str, labels: Mapping[str, str] | None) -> Labels:
+    """What policies may look at in a message of that kind; of a plain one nothing."""
+    if kind == "chat" and not labels:
+        return NO_LABELS
+    return frozenset({f"kind={kind}", *(f"{name}={value}" for name, value in (labels or {}).items())})
 
 
 class Judge(Protocol):

@@ -299,6 +299,33 @@ class Client:
     def take_back_revocation(self, id: str) -> None:
         self._connection.call("DELETE", f"/api/revocations/{_quoted(id)}", is_repeatable=False)
 
+    # --- policy and audit ---
+
+    def policy(self) -> Json:
+        """Which policy is in force: `{"version", "stage", "expires_at", "pull", "problem"}`. Needs `admin:policy`."""
+        return self._get("/api/policy")
+
+    def pull_policy(self) -> Json:
+        """Bring the newest policy into force; returns what `policy` does."""
+        return self._connection.call("POST", "/api/policy/pull")[1]
+
+    def audit(self, **filters: str | int) -> Json:
+        """`{"entries", "next"}`, the newest first. filters: `kind`, `who`, `action`, `since`... Needs `read:audit`."""
+        return self._get("/api/audit", filters)
+
+    def verify_audit(self) -> Json:
+        """Is the whole record as it was written? `{"is_whole", "summary", "findings"}`."""
+        return self._connection.call("GET", "/api/audit/verify", timeout_s=600.0)[1]
+
+    def conflicts(self, *, settled: bool = False) -> list[Json]:
+        """What was allowed while the site was cut off, and would not be now. settled: also those that were settled."""
+        return list(self._get("/api/audit/conflicts", {"settled": int(settled)})["conflicts"])
+
+    def settle_conflict(self, operation: int, verdict: str, *, why: str) -> Json:
+        """verdict: `accept` or `reject`. The operation stays as it was done. Needs `admin:audit`."""
+        body = {"verdict": verdict, "why": why}
+        return self._connection.call("POST", f"/api/audit/conflicts/{operation}", body=body, is_repeatable=False)[1]
+
     # --- questions to people ---
 
     def ask_person(

@@ -5,7 +5,7 @@ Source: RFC 9449 (DPoP), in the form of docs/security.md: the proof covers the b
 
 import json
 import ssl
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,8 +30,11 @@ class Device(httpx2.Auth):
 
     requires_request_body = True
 
-    def __init__(self, file: Path, key: SigningKey, *, url: str, name: str) -> None:
-        """url: the hub's, as its origin is named in proofs."""
+    def __init__(
+        self, file: Path, key: SigningKey, *, url: str, name: str, wall_ms: Callable[[], int] = now_ms
+    ) -> None:  # fmt: skip
+        """url: the hub's, as its origin is named in proofs. wall_ms: the device's own clock."""
+        self._wall_ms = wall_ms
         self._file = file
         self._key = key
         self.url = url.rstrip("/")
@@ -44,12 +47,13 @@ class Device(httpx2.Auth):
         return f"Device({self.name!r} at {self.url})"
 
     @classmethod
-    def load(cls, file: Path) -> Self:
+    def load(cls, file: Path, *, wall_ms: Callable[[], int] = now_ms) -> Self:
         """Raises SettingsError."""
         try:
             with file.open("rb") as opened:
                 kept = json.loads(opened.read(_MAX_FILE_BYTES))
-            device = cls(file, SigningKey.from_pem(kept["key"].encode()), url=str(kept["url"]), name=str(kept["name"]))
+            key = SigningKey.from_pem(kept["key"].encode())
+            device = cls(file, key, url=str(kept["url"]), name=str(kept["name"]), wall_ms=wall_ms)
             device._keep(str(kept["token"]), int(kept["ends_at"]))
         except FileNotFoundError:
             raise SettingsError([f"there is no {file}; enrol first: autoglm devices join CODE --url URL"]) from None
@@ -58,13 +62,15 @@ class Device(httpx2.Auth):
         return device
 
     @classmethod
-    def enrol(cls, file: Path, code: str, *, url: str, ca_file: Path | None = None) -> Self:
+    def enrol(
+        cls, file: Path, code: str, *, url: str, ca_file: Path | None = None, wall_ms: Callable[[], int] = now_ms
+    ) -> Self:  # fmt: skip
         """Make a key, redeem the code with it, and keep both in `file` (mode 0600). Raises HubProblem, NoHub.
 
         The file is written before the hub is asked: an answer that is lost on the way leaves no device without its key.
         """
         key = SigningKey.generate()
-        device = cls(file, key, url=url, name="")
+        device = cls(file, key, url=url, name="", wall_ms=wall_ms)
         device._write()
         try:
             device._redeem(code, ca_file)
@@ -87,16 +93,18 @@ class Device(httpx2.Auth):
 
     def proof(self, method: str, url: str, body: bytes = b"", *, nonce: str | None = None) -> str:
         """For a connection that is no HTTP: method `WEBSOCKET` or `MQTT`, url the hub's site name."""
-        return make_proof(self._key, method=method, url=url, token=self._token, body=body, now_ms=now_ms(), nonce=nonce)
+        return make_proof(
+            self._key, method=method, url=url, token=self._token, body=body, now_ms=self._wall_ms(), nonce=nonce
+        )  # fmt: skip
 
     def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        if now_ms() >= self._ends_at_ms - _RENEW_BEFORE_MS:
-            yield from self._renewed()
+        if self._wall_ms() >= self._ends_at_ms - _RENEW_BEFORE_MS and not (yield from self._renewed()):
+            return  # the refusal is the answer to the request
         response = yield self._signed(request)
         if self._took_nonce(response):
             response = yield self._signed(request)
-        if response.status_code == 401 and "invalid_token" in response.headers.get("www-authenticate", ""):
-            yield from self._renewed()  # the hub's clock is ahead of ours
+        is_over = response.status_code == 401 and "invalid_token" in response.headers.get("www-authenticate", "")
+        if is_over and (yield from self._renewed()):  # the hub's clock is ahead of ours
             yield self._signed(request)
 
     def _signed(self, request: httpx2.Request) -> httpx2.Request:
@@ -113,18 +121,20 @@ class Device(httpx2.Auth):
         self._nonce = nonce
         return True
 
-    def _renewed(self) -> Generator[httpx2.Request, httpx2.Response, None]:
-        """Ask for the next token by a proof of the key alone. A hub that says no is believed at the next request."""
+    def _renewed(self) -> Generator[httpx2.Request, httpx2.Response, bool]:
+        """Ask for the next token by a proof of the key alone. False when the hub says no."""
         body = json.dumps({"device": self.name}).encode()
         for _ in range(2):
             response = yield self._request("/api/tokens/renew", body, shared="")
             response.read()
             if not self._took_nonce(response):
                 break
-        if response.status_code == 201:
-            issued = response.json()
-            self._keep(issued["token"], issued["ends_at"])
-            self._write()
+        if response.status_code != 201:
+            return False
+        issued = response.json()
+        self._keep(issued["token"], issued["ends_at"])
+        self._write()
+        return True
 
     def _ask(self, path: str, body: bytes, *, shared: str, ca_file: Path | None) -> dict[str, Any]:
         trusted = ssl.create_default_context(cafile=ca_file)
@@ -143,7 +153,7 @@ class Device(httpx2.Auth):
     def _request(self, path: str, body: bytes, *, shared: str) -> httpx2.Request:
         url = self.url + path
         proof = make_proof(
-            self._key, method="POST", url=url, token=shared, body=body, now_ms=now_ms(), nonce=self._nonce
+            self._key, method="POST", url=url, token=shared, body=body, now_ms=self._wall_ms(), nonce=self._nonce
         )  # fmt: skip
         return httpx2.Request("POST", url, content=body, headers={"DPoP": proof, "Content-Type": "application/json"})
 

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from autoglm.auth.authenticator import Authenticator
+from autoglm.auth.principal import labels_of
 from autoglm.channels.routes.decision import Decision
 from autoglm.channels.routes.event import Event, decode_event
 from autoglm.channels.routes.notices import told_text
@@ -102,7 +103,7 @@ class EventsGateway:
         if self.is_draining:
             raise Draining
         event = decode_event(await exchange.body(self._max_body_bytes))
-        principal.require("send:message", event.from_ or principal.address)
+        principal.require("send:message", event.from_ or principal.address, labels_of(event.kind, event.labels))
         event = msgspec.structs.replace(event, from_=event.from_ or principal.address)
         sent = await self._notifier.submit(event, sender=principal.address)
         warning = _warning(event, self._notifier.decide(event))

@@ -80,6 +80,10 @@ class Exchange:
     """The path with its variables' names, for metrics: `/api/messages/{id}`."""
     status = 0
     """Of the response; 0 until that has begun."""
+    variables: dict[str, str] = {}  # noqa: RUF012  # a default that is replaced, never changed
+    """Of the path."""
+    client = ""
+    """The client's address."""
     has_whole_body = False
     is_complete = False
     """True once the whole response is out."""

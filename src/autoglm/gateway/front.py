@@ -9,6 +9,7 @@ import structlog
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import HubError, UnknownPath
 from autoglm.gateway.access import AccessLog
+from autoglm.gateway.acts import Acts
 from autoglm.gateway.exchange import LEFT, ClientLeft, Exchange, raising
 from autoglm.gateway.messages import MessagesGateway
 from autoglm.gateway.metrics import Metrics
@@ -30,7 +31,7 @@ class Front:
 
     def __init__(
         self, *, openai: OpenAIGateway, messages: MessagesGateway, router: Router, page: Page, metrics: Metrics,
-        access: AccessLog, tracing: "Tracing | None" = None,
+        access: AccessLog, acts: Acts, tracing: "Tracing | None" = None,
     ) -> None:  # fmt: skip
         self._openai = openai
         self._prompt = {**dict.fromkeys(APIS, openai.begin), "/api/messages": messages.begin_post}
@@ -39,6 +40,7 @@ class Front:
         self._page = page
         self._metrics = metrics
         self._access = access
+        self._acts = acts
         self._tracing = tracing
 
     def begin(self, exchange: Exchange, refusal: HubError | None) -> None:
@@ -84,6 +86,7 @@ class Front:
         took_s = monotonic_s() - exchange.started_s
         self._metrics.observe(exchange, took_s)
         self._access.add(exchange, took_s)
+        self._acts.note(exchange)
         if self._tracing is not None:
             self._tracing.record(exchange, took_s)
 
@@ -110,4 +113,5 @@ class Front:
         if exchange.status:
             return  # the response has begun; nothing can be said any more
         exchange.route = exchange.route or "(none)"
+        self._acts.turned_away(exchange, error)
         exchange.respond_problem(error)

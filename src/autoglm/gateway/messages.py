@@ -8,7 +8,7 @@ import anyio
 import msgspec
 
 from autoglm.auth.authenticator import Authenticator
-from autoglm.auth.principal import Principal
+from autoglm.auth.principal import Principal, labels_of
 from autoglm.channels.deltas import Delta, Deltas
 from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
 from autoglm.channels.receipts import AckState, Receipt
@@ -291,7 +291,7 @@ class MessagesGateway:
 
 def require_send(principal: Principal, envelope: Envelope) -> None:
     """Raises Forbidden when the principal may not send as this sender, or may not use the model that it writes to."""
-    principal.require("send:message", envelope.from_ or principal.address)
+    principal.require("send:message", envelope.from_ or principal.address, labels_of(envelope.kind, envelope.labels))
     if envelope.to.startswith("model:"):
         principal.require("model:use", envelope.to.removeprefix("model:"))
 

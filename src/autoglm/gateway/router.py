@@ -61,7 +61,8 @@ class Router:
             raise UnknownPath(exchange.path[:200])
         exchange.route = match.route
         handler = _pick(match.methods, exchange)
-        return handler, {name: _decoded(name, value) for name, value in match.variables.items()}
+        exchange.variables = {name: _decoded(name, value) for name, value in match.variables.items()}
+        return handler, exchange.variables
 
     def has(self, exchange: Exchange) -> bool:
         """True where an endpoint takes this very method at this path."""

@@ -108,7 +108,7 @@ class TokensGateway:
         except NotFound:
             raise TokenRefused("wrong_key", "proof") from None  # as for a key that is another's
         exchange.hold_key(self._auth, device.jkt, shared=b"")
-        if self._trust.revocations.of((f"jkt:{device.jkt}", device.address)) is not None:
+        if self._auth.is_revoked((f"jkt:{device.jkt}", device.address)):
             raise TokenRefused("revoked")
         self._answer(exchange, new)
 

@@ -1,0 +1,70 @@
+"""Tells the audit what was done by requests that change something, and who was turned away at the door."""
+
+from typing import NamedTuple
+
+import structlog
+
+from autoglm.auth.audit.recorder import Audit
+from autoglm.auth.occasion import Occasion, occasion
+from autoglm.core.errors import HubError, QueueFull, StorageFull, StoreBroken, Unauthorized
+from autoglm.gateway.exchange import Exchange
+from autoglm.gateway.operations import OPERATIONS, PROOF, rule_of
+
+log = structlog.get_logger(part="auth")
+
+_MAX_RESOURCE = 256
+
+
+class _Stranger(NamedTuple):
+    name: str = ""
+    address: str = ""
+    credential: str = ""
+
+
+class Acts:
+    """Decisions are written down before anything is done (see principal.require); this adds what came of them."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+        self._names = {
+            (operation.method, operation.path): operation.name
+            for operation in OPERATIONS
+            if operation.method != "GET" and (rule_of(operation).startswith("admin:") or rule_of(operation) == PROOF)
+        }
+        """What administers, by method and path."""
+
+    def note(self, exchange: Exchange) -> None:
+        """An exchange is over."""
+        name = self._names.get((exchange.method, exchange.route))
+        if name is None or exchange.status in (0, 401):
+            return
+        with _Noted(exchange):
+            self._audit.act(
+                name, exchange.principal, resource=" ".join(exchange.variables.values())[:_MAX_RESOURCE],
+                outcome="allowed" if exchange.status < 400 else "denied" if exchange.status == 403 else "failed",
+                reason=exchange.code,
+            )  # fmt: skip
+
+    def turned_away(self, exchange: Exchange, error: HubError) -> None:
+        """Whoever it was showed nothing that counts. Equal ones within a second are one entry."""
+        if isinstance(error, Unauthorized):
+            with _Noted(exchange):
+                reason = str(error.facts.get("reason") or error.code)
+                self._audit.decision(_Stranger(), "authenticate", exchange.route, is_allowed=False, reason=reason)
+
+
+class _Noted:
+    """For the request's own id; a full disk is the store's to tell, and the answer has gone out."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._occasion = Occasion(exchange.request_id, exchange.client)
+
+    def __enter__(self) -> None:
+        self._token = occasion.set(self._occasion)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+        occasion.reset(self._token)
+        if isinstance(error, (QueueFull, StorageFull, StoreBroken)):
+            log.warning("act_not_recorded", request_id=self._occasion.request_id, reason=str(error))
+            return True
+        return False
