@@ -147,6 +147,9 @@ def test_exporting_gives_lines_that_verify(site: Site, tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
     again = autoglm("audit", "export", file, data=site.folder)
     assert (again.status, "--force writes over it" in again.err) == (1, True)
+    forced = autoglm("audit", "export", file, "--force", "--outcome", "denied", "--json", data=site.folder)
+    assert json.loads(forced.out) == {"path": str(file), "entries": 2}
+    assert len(file.read_bytes().splitlines()) == 2
     bare = autoglm("audit", "export", "-", "--without-personal", "--kind", "act", data=site.folder).out
     assert "alice" not in bare
     assert from_line(bare.encode()).body == site.rows()[1].body

@@ -117,7 +117,10 @@ def search(data_dir: Path, limit: int, before: int | None, as_json: bool, **filt
 @filter_options
 @click.option("--force", is_flag=True, help="Write over a FILE that is there.")
 @click.option("--without-personal", is_flag=True, help="Leave out all that can be erased.")
-def export(file: Path, data_dir: Path, force: bool, without_personal: bool, **filters: Any) -> None:
+@json_option
+def export(
+    file: Path, *, data_dir: Path, force: bool, without_personal: bool, as_json: bool, **filters: Any
+) -> None:  # fmt: skip
     """Write the entries that fit into FILE, or to standard output for -, one line of JSON each, with the chained bytes.
 
     \b
@@ -134,7 +137,10 @@ def export(file: Path, data_dir: Path, force: bool, without_personal: bool, **fi
         for row in matching(journal, JournalFilter(**filters), before=end + 1):
             output.write(to_line(row, with_personal=not without_personal))
             count += 1
-    click.echo(f"{count} entries written", err=True)
+    if as_json:
+        click.echo(json.dumps({"path": str(file), "entries": count}, ensure_ascii=False), err=str(file) == "-")
+    else:
+        click.echo(f"{count} entries written", err=True)
 
 
 @audit.command()

@@ -40,6 +40,7 @@ async def test_findings_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch)
     with open_journal(site.folder) as journal:
         report = verify(journal, HeadKeys([]))
     assert (len(report.findings), report.is_complete, report.is_right) == (3, False, False)
+    assert report.summary.entries == 4
 
 
 async def test_a_copy_is_compared_entry_by_entry(site: Site) -> None:
