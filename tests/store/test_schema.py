@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from autoglm.core.errors import StoreBroken
+from autoglm.core.ports import Entry
 from autoglm.store import StoreSettings, open_store
-from autoglm.store.sqlite.schema import SCHEMA_VERSION, migrate, schema_version
+from autoglm.store.sqlite.schema import MIGRATIONS, SCHEMA_VERSION, migrate, schema_version
 
 
 @pytest.fixture
@@ -40,6 +41,16 @@ def test_a_step_that_fails_leaves_the_version_before_it(db: sqlite3.Connection, 
     assert schema_version(db) == 1
     assert db.execute("SELECT x FROM a").fetchall() == []
     assert not db.in_transaction
+
+
+async def test_a_database_of_the_first_version_gets_a_journal_and_keeps_what_it_has(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "hub.db", isolation_level=None)) as first:
+        migrate(first, tmp_path, MIGRATIONS[:1])
+        first.execute("INSERT INTO kv VALUES ('a', x'01', 7)")
+    async with open_store(tmp_path, StoreSettings()) as store:
+        assert store.recovered.migrated_from == 1
+        assert await store.keyvalue.get("a") == Entry(key="a", value=b"\x01", revision=7)
+        assert await store.journal.read() == []
 
 
 async def test_a_newer_database_is_refused_with_both_versions(tmp_path: Path) -> None:
