@@ -113,6 +113,16 @@ async def test_a_flood_of_refusals_is_summed_up(site: Site) -> None:
     assert counts(site, "admin") == [1, 9_999]
 
 
+@pytest.mark.attack("audit: a name in a request makes an entry of megabytes")
+async def test_a_long_name_is_cut(site: Site) -> None:
+    async with site.running() as (_, audit):
+        for action in ("model:use", "send:message"):
+            audit.decision(PRESS, action, "m" * 5_000_000, is_allowed=True)
+        audit.act("act", PRESS, resource="m" * 5_000_000, text="t" * 5_000_000)
+        assert max(len(key[3]) for key in audit._sums) == 512
+    assert max(len(row.personal or b"") for row in site.rows()) < 4000
+
+
 async def test_what_is_summed_up_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autoglm.auth.audit.recorder._MAX_SUMS", 3)
     async with site.running() as (_, audit):

@@ -143,9 +143,9 @@ def commits_to(entry: Entry, salt: bytes, personal: bytes) -> bool:
     return len(salt) == SALT_BYTES and entry.commitment == _digest(salt, personal)
 
 
-def clipped(text: str) -> str:
-    """A free text that fits into an entry."""
-    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+def clipped(text: str, longest: int = _MAX_TEXT) -> str:
+    """As much of a text of somebody's own as an entry takes."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _digest(salt: bytes, personal: bytes) -> str:

@@ -89,8 +89,21 @@ class Shipping:
             await anyio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311  # so that not all sites come at once
             wait_s = min(2 * wait_s, longest_s)
 
-    async def _ship(self) -> None:
-        """Ends with an error only."""
+    async def finish(self) -> None:
+        """Bring there what was recorded last, such as the end of the run, once `run` is over. The caller bounds the time.
+
+        What does not come there now comes at the next start.
+        """
+        try:
+            await self._ship(until=self._journal.last().seq)
+        except (PlaceFailed, HubError) as error:
+            log.warning("audit_place_failed", place=self._place.name, error=str(error))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._place.aclose()
+
+    async def _ship(self, *, until: int | None = None) -> None:
+        """until: ends with this entry; None: with an error only."""
         kept = await self._keyvalue.get(self._key)
         noted = 0 if kept is None else msgspec.json.decode(kept.value, type=_Position).seq
         self.position, trouble = await self._place.open(noted, self._journal)
@@ -99,7 +112,7 @@ class Shipping:
         between = JournalFilter(kinds=("erase",))
         for row in await self._journal.find(between, after=noted, before=self.position + 1, limit=_PAGE_ENTRIES):
             await self._place.erase(_erased(row))
-        while True:
+        while until is None or self.position < until:
             rows = await self._journal.read(after=self.position, limit=_PAGE_ENTRIES)
             if not rows:
                 self._works()

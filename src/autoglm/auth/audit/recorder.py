@@ -21,6 +21,8 @@ from autoglm.core.ports import Journal, JournalFilter
 
 _TICK_S = 1.0
 _MAX_SUMS = 4096
+_MAX_RESOURCE = 512
+"""Characters: names of models and topics come in requests, which may be large."""
 
 log = structlog.get_logger(part="auth")
 
@@ -95,6 +97,7 @@ class Audit:
         Raises StorageFull or QueueFull when it cannot be recorded: then it must not be done either.
         """
         moment = occasion.get()
+        resource = clipped(resource, _MAX_RESOURCE)
         if is_allowed and action not in self._summed:
             self._refuse_if_full()
             self._decide(actor, action, resource, is_allowed=is_allowed, reason=reason, moment=moment)
@@ -128,7 +131,9 @@ class Audit:
         self._refuse_if_full()
         moment = occasion.get()
         fact = self._fact(kind, action, outcome, reason=reason, moment=moment, about=about, erased=erases)
-        self._journal.hand_in(draft(fact, self._personal(actor, resource, moment, text)), erases=erases)
+        self._journal.hand_in(
+            draft(fact, self._personal(actor, clipped(resource, _MAX_RESOURCE), moment, text)), erases=erases
+        )
 
     @property
     def kept_heads(self) -> KeptHeads:
