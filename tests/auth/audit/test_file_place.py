@@ -8,14 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
 from audited import ALICE, Site, arrived, shipping
 from autoglm.auth.audit.chain import Verification
 from autoglm.auth.audit.file_place import FilePlace, forks, list_files, read_files
 from autoglm.auth.audit.heads import HeadKeys
+from autoglm.auth.audit.places import Shipping
 from autoglm.auth.audit.settings import FilePlaceSettings
 from autoglm.core.ports import JournalEntry
+from autoglm.store import StoreSettings, open_store
 from eventually import until
 
 
@@ -197,6 +200,26 @@ async def test_what_is_done_to_the_files_is_seen_and_mended(site: Site, folder: 
         assert len(forks(folder)) == 1
     else:
         assert_equal_so_far(site, folder)
+
+
+async def test_the_end_of_a_run_comes_there_before_the_store_closes(site: Site, folder: Path) -> None:
+    await run_once(site, folder)
+    async with open_store(site.folder, StoreSettings()) as store:
+        audit = site.audit(store)
+        await audit.start()
+        ship = Shipping(place(folder), store.journal, store.keyvalue, audit)
+        await audit.stop()
+        with anyio.fail_after(20):
+            await ship.finish()
+        assert ship.position == store.journal.last().seq
+    assert in_files(folder) == site.rows()
+    assert in_files(folder)[-1].kind == "head"
+
+
+async def test_an_end_that_cannot_come_there_holds_up_no_stop(site: Site, folder: Path) -> None:
+    async with site.running() as (store, audit):
+        await Shipping(place(folder / "not" / "mounted"), store.journal, store.keyvalue, audit).finish()
+        assert store.journal.last().seq == 1
 
 
 async def test_what_is_erased_is_erased_there_too(site: Site, folder: Path) -> None:

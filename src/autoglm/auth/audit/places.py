@@ -90,9 +90,9 @@ class Shipping:
             wait_s = min(2 * wait_s, longest_s)
 
     async def finish(self) -> None:
-        """Bring there what was recorded last, such as the end of the run, once `run` is over. The caller bounds the time.
+        """Bring there what was recorded last, such as the end of the run, once `run` is over.
 
-        What does not come there now comes at the next start.
+        The caller bounds the time. What does not come there now comes at the next start.
         """
         try:
             await self._ship(until=self._journal.last().seq)
