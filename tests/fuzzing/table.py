@@ -14,6 +14,7 @@ MODULES = (
     "fuzzing.file_targets",
     "fuzzing.gate_targets",
     "fuzzing.token_targets",
+    "fuzzing.policy_targets",
 )
 """Each has TARGETS, a tuple of Target."""
 

@@ -7,6 +7,7 @@ scenarios are those of the TUF conformance suite (theupdateframework/tuf-conform
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,8 @@ from securesystemslib.signer import CryptoSigner
 from auth.policy.authority import DAY_MS, START_MS, Authority, Site, WebServer, policy_files, revoking
 from autoglm.auth.policy.client import PolicyClient
 from autoglm.auth.policy.metadata import ISSUED, TopRole, utc
-from autoglm.core.errors import HubError, PolicyRefused
+from autoglm.auth.policy.sources import ZipSource
+from autoglm.core.errors import HubError, NotFound, PolicyRefused
 
 attack = pytest.mark.attack
 
@@ -532,3 +534,36 @@ def test_what_was_taken_by_a_key_before_it_went_goes_on_until_news_comes(
 def test_names_lead_nowhere_else(authority: Authority, name: str) -> None:
     with pytest.raises(PolicyRefused, match="it is no name of a file here"):
         authority.source().target(name, 1000)
+
+
+@attack("huge")
+@attack("a decompression bomb")
+def test_a_stick_unpacks_no_more_than_is_asked_for(authority: Authority, site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "policy.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata/timestamp.json", b" " * 50_000_000)
+    with pytest.raises(PolicyRefused, match=r"timestamp\.json: it is over 16384 bytes"):
+        site.client.pull(ZipSource(file))
+
+
+@attack("huge")
+def test_a_stick_with_endless_entries_is_refused_unread(authority: Authority, site: Site, tmp_path: Path) -> None:
+    """Their list is read into memory, whatever is asked for."""
+    file = tmp_path / "policy.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        for number in range(20_000):
+            archive.writestr(f"metadata/{number}.root.json", b"")
+    with pytest.raises(PolicyRefused, match="its list of entries is too long"):
+        site.client.pull(ZipSource(file))
+
+
+ZIP64 = b"PK\6\7" + b"\0" * 16 + b"PK\5\6" + b"\0" * 18
+
+
+@attack("forged")
+@pytest.mark.parametrize("data", [b"", b"PK", b"x" * 5000, ZIP64[20:], ZIP64])
+def test_what_is_no_zip_is_told(authority: Authority, site: Site, tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "policy.zip"
+    file.write_bytes(data)
+    with pytest.raises((PolicyRefused, NotFound)):
+        site.client.pull(ZipSource(file))
