@@ -69,7 +69,7 @@ class SeenFile:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One process at a time changes the marks and the cache; a second waits, which takes seconds at most."""
+        """One process at a time changes the marks and the cache; a second waits as long as the first takes."""
         with self._lock.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
