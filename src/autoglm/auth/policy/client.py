@@ -4,9 +4,7 @@ Source: The Update Framework Specification 1.0.34, section 5; the numbers in com
 own client takes its cache for good, this one checks it from the pinned root at each start, against marks kept apart.
 """
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,13 +14,20 @@ from tuf.api.metadata import Snapshot as SnapshotRole
 
 from autoglm.auth.policy import snapshot as content
 from autoglm.auth.policy.cache import Cache
+from autoglm.auth.policy.chain import (
+    Chain,
+    check_time,
+    check_version,
+    fits,
+    has_new_keys,
+    located,
+    policy_target,
+)  # fmt: skip
 from autoglm.auth.policy.delegation import find_target
 from autoglm.auth.policy.metadata import (
     ED25519_ONLY,
     MAX_BYTES,
     check_content,
-    expires_ms,
-    identity,
     issued_ms,
     limit_of,
     read_metadata,
@@ -36,25 +41,8 @@ from autoglm.core.errors import NotFound, PolicyRefused, SettingsError
 
 MAX_ROOTS = 1024
 """How many new roots one refresh follows (step 5.3.3)."""
-_STRONG_HASHES = ("sha256", "sha512")
-_is_digest = re.compile(r"[0-9a-f]{64,128}").fullmatch
 
 S = TypeVar("S", Timestamp, SnapshotRole, Targets)
-
-
-@dataclass(frozen=True)
-class Chain:
-    """The four roles, each verified by the one before. `marks` are of timestamp, snapshot, targets."""
-
-    root: Root
-    timestamp: Timestamp
-    snapshot: SnapshotRole
-    targets: Targets
-    marks: tuple[Mark, Mark, Mark]
-
-    @property
-    def expires_ms(self) -> int:
-        return min(expires_ms(signed) for signed in (self.root, self.timestamp, self.snapshot, self.targets))
 
 
 def read_root(data: bytes, key_types: frozenset[str] = ED25519_ONLY) -> Root:
@@ -118,7 +106,7 @@ class PolicyClient:
         chain = self._cached_chain(root, taken)
         files = {}
         for name in content.MAX_BYTES:
-            target, path = _target(chain, name)
+            target, path = policy_target(chain, name)
             data = self._had(path, self._cache.target(path, target.length))
             check_content(name, data, target)
             files[name] = data
@@ -159,7 +147,7 @@ class PolicyClient:
             names = zip(("timestamp", "snapshot", "targets"), chain.marks, strict=True)
             self._cache.keep_only(
                 (f"{mark.version}.{role}.json" for role, mark in names),
-                (_target(chain, name)[1] for name in content.MAX_BYTES),
+                (policy_target(chain, name)[1] for name in content.MAX_BYTES),
             )
             return found
 
@@ -183,7 +171,7 @@ class PolicyClient:
             verify(file, role, delegator, metadata, self._key_types)
             if metadata.signed.version != said.version:
                 raise PolicyRefused(file, f"it has version {metadata.signed.version}")
-            _check_time(file, metadata.signed, started_ms)
+            check_time(file, metadata.signed, started_ms)
             self.verified[role] = data
             return metadata.signed
 
@@ -191,7 +179,7 @@ class PolicyClient:
 
     def fetch(self, source: Source, chain: Chain, target: TargetFile) -> bytes:
         """Its content, checked and not kept (section 5.7). Raises PolicyRefused, PolicyUnreachable, NotFound."""
-        target, path = _located(chain, target.path, target)
+        target, path = located(chain, target.path, target)
         data = source.target(path, target.length)
         check_content(target.path, data, target)
         return data
@@ -199,7 +187,7 @@ class PolicyClient:
     def _refresh(self, source: Source) -> Chain:
         started_ms = self._now_ms()  # 5.1
         root = self._newest_root(source)
-        _check_time("root.json", root, started_ms)  # 5.3.10
+        check_time("root.json", root, started_ms)  # 5.3.10
         timestamp, timestamp_mark = self._newest_timestamp(source, root, started_ms)
         snapshot, snapshot_mark = self._newest_snapshot(source, root, timestamp, started_ms)
         targets, targets_mark = self._newest_targets(source, root, snapshot, started_ms)
@@ -230,7 +218,7 @@ class PolicyClient:
                 self._cache.keep_metadata(name, data)
             if following.version > seen.root:
                 seen = msgspec.structs.replace(seen, root=following.version)
-                if _has_new_keys(root, following):  # 5.3.11: recovery from a fast-forward attack
+                if has_new_keys(root, following):  # 5.3.11: recovery from a fast-forward attack
                     seen = Seen(root=following.version, taken=seen.taken)
                 self._seen_file.write(seen)
             root = following
@@ -268,9 +256,9 @@ class PolicyClient:
             timestamp = self._verified(name, "timestamp", root, data, Timestamp)
             if mark != seen.timestamp:
                 raise PolicyRefused(name, f"two of version {mark.version} were signed, and the first is lost")
-        _check_version(name, mark.version, 0 if seen.timestamp is None else seen.timestamp.version)
-        _check_version(name, timestamp.snapshot_meta.version, seen.snapshot_floor, "the snapshot's version in it")
-        _check_time(name, timestamp, started_ms)
+        check_version(name, mark.version, 0 if seen.timestamp is None else seen.timestamp.version)
+        check_version(name, timestamp.snapshot_meta.version, seen.snapshot_floor, "the snapshot's version in it")
+        check_time(name, timestamp, started_ms)
         said_ms = issued_ms(timestamp)
         floor = timestamp.snapshot_meta.version
         self._keep("timestamp", data, mark, msgspec.structs.replace(seen, timestamp=mark, snapshot_floor=floor))
@@ -288,8 +276,8 @@ class PolicyClient:
         for name, version in seen.versions.items():  # 5.5.5
             if name not in snapshot.meta:
                 raise PolicyRefused("snapshot.json", f"it has no {name[:80]!r} any more")
-            _check_version("snapshot.json", snapshot.meta[name].version, version, f"the version of {name[:80]!r} in it")
-        _check_time("snapshot.json", snapshot, started_ms)
+            check_version("snapshot.json", snapshot.meta[name].version, version, f"the version of {name[:80]!r} in it")
+        check_time("snapshot.json", snapshot, started_ms)
         mark = Mark(snapshot.version, sha256(data))
         versions = {name: meta.version for name, meta in snapshot.meta.items()}
         self._keep("snapshot", data, mark, msgspec.structs.replace(seen, snapshot=mark, versions=versions))
@@ -304,7 +292,7 @@ class PolicyClient:
         if said is None:
             raise PolicyRefused("snapshot.json", "it has no 'targets.json'")
         data, targets = self._role(source, "targets", root, said, seen.targets, form=Targets)
-        _check_time("targets.json", targets, started_ms)
+        check_time("targets.json", targets, started_ms)
         mark = Mark(targets.version, sha256(data))
         self._keep("targets", data, mark, msgspec.structs.replace(seen, targets=mark))
         return targets, mark
@@ -338,43 +326,13 @@ class PolicyClient:
         self.verified[role] = data
 
     def _fetch_target(self, source: Source, chain: Chain, name: str) -> bytes:
-        target, path = _target(chain, name)
+        target, path = policy_target(chain, name)
         data = self._cache.target(path, target.length)
-        if data is None or not _fits(name, data, target):
+        if data is None or not fits(name, data, target):
             data = source.target(path, target.length)
             check_content(name, data, target)
             self._cache.keep_target(path, data)
         return data
-
-
-def _target(chain: Chain, name: str) -> tuple[TargetFile, str]:
-    """A file of the policy: the top-level role alone signs those. Raises PolicyRefused."""
-    target = chain.targets.targets.get(name)
-    if target is None:
-        raise PolicyRefused("targets.json", f"it has no {name!r}")
-    return _located(chain, name, target)
-
-
-def _located(chain: Chain, name: str, target: TargetFile) -> tuple[TargetFile, str]:
-    """With its path in a repository."""
-    limit = content.MAX_BYTES.get(name, max(content.MAX_BYTES.values()))
-    if target.length > limit:
-        raise PolicyRefused(name, f"it is announced with {target.length} bytes, and {limit} are the limit")
-    digest = next((target.hashes[algorithm] for algorithm in _STRONG_HASHES if algorithm in target.hashes), "")
-    if _is_digest(digest) is None:
-        raise PolicyRefused(name, f"it is announced with none of {', '.join(_STRONG_HASHES)}")
-    if not chain.root.consistent_snapshot:
-        return target, name
-    folder, slash, file = name.rpartition("/")
-    return target, f"{folder}{slash}{digest}.{file}"
-
-
-def _fits(name: str, data: bytes, target: TargetFile) -> bool:
-    try:
-        check_content(name, data, target)
-    except PolicyRefused:
-        return False
-    return True
 
 
 def _parsed(chain: Chain, files: dict[str, bytes]) -> Snapshot:
@@ -386,24 +344,3 @@ def _parsed(chain: Chain, files: dict[str, bytes]) -> Snapshot:
     )
     check_readable(found.cedar)
     return found
-
-
-def _check_version(name: str, version: int, floor: int, what: str = "its version") -> None:
-    if version < floor:
-        raise PolicyRefused(name, f"{what} is {version}, and {floor} was seen before: somebody puts an older one back")
-
-
-def _check_time(name: str, signed: Root | Timestamp | SnapshotRole | Targets, now_ms: int) -> None:
-    if expires_ms(signed) <= now_ms:
-        raise PolicyRefused(
-            name, f"version {signed.version} ended at {signed.expires:%Y-%m-%d %H:%M} UTC; no newer one"
-        )
-
-
-def _has_new_keys(root: Root, following: Root) -> bool:
-    """Whether a key of timestamps or snapshots was taken away. One that was only added says nothing against the old."""
-    return any(_keys(root, role) - _keys(following, role) for role in ("timestamp", "snapshot"))
-
-
-def _keys(root: Root, role: str) -> set[str]:
-    return {identity(root.keys[keyid]) for keyid in root.roles[role].keyids if keyid in root.keys}
