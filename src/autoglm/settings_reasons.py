@@ -47,6 +47,7 @@ PATTERN_WORDS: Mapping[str, str] = {
     r"^SMS_[0-9A-Za-z_]+$": "must be a template's code such as SMS_123456789",
     r"^[0-9]{6,20}$": "must have 6 to 20 digits",
     r"^[0-9]{1,20}$": "must have up to 20 digits",
+    r"^[a-z0-9][a-z0-9-]{0,31}$": "must have 1 to 32 small letters, digits and -",
     r"^[a-z0-9-]{1,32}$": "must be a region's name such as ap-guangzhou",
 }
 """What each pattern of a setting asks for, those of the hub's channels included."""

@@ -88,7 +88,7 @@ class Trust:
         self.conflicts = Conflicts(journal, self.audit)
         self.shippings = [Shipping(place, journal, keyvalue, self.audit) for place in places]
         self.decider = Decider(
-            clock.now_ms, settings.policy.ladder, time_zone=settings.policy.time_zone,
+            clock.now_ms, settings.policy, time_zone=settings.policy.time_zone,
             is_offline=lambda: self.policy.is_offline, is_clock_trusted=lambda: clock.is_trusted,
         )  # fmt: skip
         client = PolicyClient(folder, data_dir / POLICY_FOLDER, clock.now_ms, clock.saw)

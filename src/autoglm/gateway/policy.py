@@ -29,7 +29,7 @@ class PolicyState(msgspec.Struct, frozen=True, kw_only=True):
     problem: str
 
 
-class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AccessQuestion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     address: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ADDRESS, examples=["user:alice"])]
     action: Annotated[str, msgspec.Meta(min_length=1, max_length=64, examples=["send:message"])]
     resource: Annotated[str, msgspec.Meta(max_length=512)] = ""
@@ -76,7 +76,7 @@ class PolicyGateway:
 
     async def explain(self, exchange: Exchange, _: dict[str, str]) -> None:
         exchange.identify(self._auth).require("admin", _AREA)
-        question = fields.decode(await exchange.body(self._max_body_bytes), Question)
+        question = fields.decode(await exchange.body(self._max_body_bytes), AccessQuestion)
         check_address(question.address, field="address")
         found = self._decider.decide(question, question.action, question.resource)
         exchange.respond_json(

@@ -48,4 +48,4 @@ def test_the_steps_are_in_order() -> None:
         LadderSettings(read_only_after_s=10, deny_after_s=9)
     with pytest.raises(ValueError, match="is no time zone"):
         PolicySettings(time_zone="Mars/Olympus")
-    assert PolicySettings(time_zone="Asia/Shanghai").ladder.warn_after_s == 0
+    assert PolicySettings(time_zone="Asia/Shanghai").warn_after_s == 0

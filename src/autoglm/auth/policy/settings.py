@@ -29,7 +29,7 @@ class LadderSettings(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-class PolicySettings(BaseModel, frozen=True, extra="forbid"):
+class PolicySettings(LadderSettings, frozen=True, extra="forbid"):
     """`[policy]`: signed policy snapshots. Without a root there are none, and scopes decide alone."""
 
     root_file: Path | None = Field(default=None, description="The authority's root.json, from a hand that is trusted")
@@ -40,7 +40,6 @@ class PolicySettings(BaseModel, frozen=True, extra="forbid"):
     time_zone: str = Field(
         default="UTC", max_length=64, description="Of context.hour in policies, such as Asia/Shanghai"
     )
-    ladder: LadderSettings = LadderSettings()
 
     @field_validator("time_zone")
     @classmethod

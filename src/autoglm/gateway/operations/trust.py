@@ -4,7 +4,7 @@ from autoglm.auth.audit.conflicts import KnownConflict
 from autoglm.gateway.audit import MAX_LIMIT, AuditPage, AuditReport, ConflictReport, Settling
 from autoglm.gateway.clock import ClockState, ConfirmedTime
 from autoglm.gateway.operations.operation import BODY, KEY, POSITION, WRITE, Operation, Parameter, Schema, ok
-from autoglm.gateway.policy import Explanation, PolicyState, Question
+from autoglm.gateway.policy import AccessQuestion, Explanation, PolicyState
 
 _TEXT: Schema = {"type": "string", "maxLength": 512}
 
@@ -25,7 +25,7 @@ TRUST = (
     ),
     Operation(
         "POST", "/api/policy/explain", "explainPolicy", "policy", "Might somebody do something, and what decides it?",
-        (ok("Which revocation, role or policy", Explanation),), (*KEY, *BODY, "forbidden"), request=Question,
+        (ok("Which revocation, role or policy", Explanation),), (*KEY, *BODY, "forbidden"), request=AccessQuestion,
     ),
     Operation(
         "GET", "/api/clock", "clockState", "policy", "What time the hub goes by, and whether it can be believed",

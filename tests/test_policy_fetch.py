@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from autoglm.cli import policy_fetch as module
-from autoglm.cli.policy_fetch import http_fetch
+from autoglm import policy_fetch as module
 from autoglm.core.errors import NotFound, PolicyUnreachable
+from autoglm.policy_fetch import http_fetch
 
 
 @contextmanager
