@@ -265,7 +265,7 @@ def test_a_length_of_thousands_of_zeros_is_a_length(hub: Inside) -> None:
 def test_a_full_write_queue_refuses_and_does_not_end_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The retention and the cursors write, too, and must bear a refusal."""
     monkeypatch.setattr("autoglm.app._TRIM_S", 0.0)
-    chosen = Settings(gateway=settings().gateway, store=StoreSettings(max_queued_operations=1))
+    chosen = Settings(gateway=settings().gateway, store=StoreSettings(max_queued_operations=2))
     with hub_inside(tmp_path / "data", chosen) as hub, ThreadPoolExecutor(8) as clients:
         message = {"to": "user:a", "content": "x"}
         replies = list(clients.map(lambda _: call(hub.port, hub.key, "POST", "/api/messages", message), range(200)))

@@ -53,6 +53,8 @@ TRUST_FOLDER = "trust"
 POLICY_FOLDER = "policy"
 CLOCK_FILE = "clock.json"
 _LOOK_S = 1.0
+_LAST_WORDS_S = 5.0
+"""How long a shutdown waits for the second places; what they do not have then, they get in the next run."""
 
 log = structlog.get_logger(part="auth")
 
@@ -254,4 +256,7 @@ async def open_trust(
     finally:
         with anyio.CancelScope(shield=True):  # a few entries and one small file
             await trust.audit.stop()
+            with anyio.move_on_after(_LAST_WORDS_S):
+                for shipping in trust.shippings:
+                    await shipping.finish()
             await anyio.to_thread.run_sync(trust.clock.close)

@@ -16,7 +16,7 @@ class StoreSettings(BaseModel, frozen=True, extra="forbid", use_attribute_docstr
     """The newest records that stay in memory, so that readers at the tip never touch the disk."""
     tail_max_bytes: int = Field(default=16 * 1024 * 1024, ge=0)
     """And how many bytes they may have together."""
-    max_queued_operations: int = Field(default=20_000, ge=1)
+    max_queued_operations: int = Field(default=20_000, ge=2)
     """Writes that wait for the disk; further ones are refused with QueueFull."""
     read_connections: int = Field(default=4, ge=1, le=64)
     """How many reads may run at the same time, each in a worker thread."""

@@ -21,6 +21,9 @@ from autoglm.core.ports import Journal, JournalFilter
 
 _TICK_S = 1.0
 _MAX_SUMS = 4096
+_CARRIED = frozenset({"send:message"})
+"""What such a decision is about is written by the same writer: it takes the entry along, or fails with it. So there is
+no need to refuse it because the disk was full a moment ago."""
 _MAX_RESOURCE = 512
 """Characters: names of models and topics come in requests, which may be large."""
 
@@ -99,7 +102,8 @@ class Audit:
         moment = occasion.get()
         resource = clipped(resource, _MAX_RESOURCE)
         if is_allowed and action not in self._summed:
-            self._refuse_if_full()
+            if action not in _CARRIED:
+                self._refuse_if_full()
             self._decide(actor, action, resource, is_allowed=is_allowed, reason=reason, moment=moment)
             return
         key = (
