@@ -3,8 +3,8 @@
 import os
 import random
 import secrets
+import signal
 import subprocess
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -17,12 +17,13 @@ import structlog
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from autoglm.channels.broker import launch, mosquitto, nats
+from autoglm.channels.broker import mosquitto, nats
 from autoglm.channels.broker.gate import Authenticate, FixedUsers, Gate, Record, open_gate
 from autoglm.channels.broker.gate.connection import Behind
 from autoglm.channels.broker.plan import Login, Plan, Ports, choose_ports, choose_program, write
 from autoglm.channels.broker.probe import answers
 from autoglm.channels.broker_settings import HUB_USER, BrokerSettings, BrokerUser
+from autoglm.core.child import bare_environment, open_child
 from autoglm.core.errors import SettingsError
 from autoglm.core.tasks import one_task_group
 
@@ -129,13 +130,11 @@ class Broker:
         self.starts += 1
         self._tail.clear()
         await anyio.to_thread.run_sync(write, self._plan)
-        with anyio.CancelScope(shield=True):  # broken off, it would leave a process that nobody owns
-            process = self._process = await anyio.open_process(
-                [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *self._plan.command],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                env={"PATH": os.defpath},  # our environment may hold secrets
-                cwd="/", start_new_session=True,  # Ctrl-C is for the hub, which ends it
-            )  # fmt: skip
+        process = self._process = await open_child(
+            list(self._plan.command),
+            environment=bare_environment(), death_signal=signal.SIGTERM,  # it writes down what it holds
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
         with anyio.move_on_after(self._settings.start_timeout_s):
             while not await self.is_healthy():
                 if process.returncode is not None:

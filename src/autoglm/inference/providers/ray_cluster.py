@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from anyio.abc import Process
 
+from autoglm.core.child import open_child, python_environment
 from autoglm.core.errors import MissingExtra, UpstreamFailed
 from autoglm.core.tasks import one_task_group
 from autoglm.inference.models.lines import lines_of
@@ -118,11 +119,12 @@ async def run_cluster(order: RayOrder, token: str | None) -> AsyncIterator[RayCl
     # Unix sockets lie below it, whose paths end at 107 bytes: the system's own place for temporary files may be deeper.
     temporary = tempfile.mkdtemp(prefix="autoglm-ray-", dir="/tmp")  # mkdtemp makes it ours alone
     try:
-        process = await anyio.open_process(
+        # All of Ray is in one group. The end of the hub is the end of its stdin, which leaves it time to take its
+        # application off a cluster of others; SIGTERM is for a child that is too young to read.
+        process = await open_child(
             [sys.executable, "-P", "-m", "autoglm.inference.providers.ray_serve_child"],
-            env=_environment(order, token),
-            cwd="/",
-            start_new_session=True,  # Ctrl-C is for the hub, which drains first; and all of Ray is in one group
+            environment=_environment(order, token),
+            death_signal=signal.SIGTERM,
         )
         cluster = RayCluster(order.name, process)
         try:
@@ -143,11 +145,7 @@ async def run_cluster(order: RayOrder, token: str | None) -> AsyncIterator[RayCl
 
 def _environment(order: RayOrder, token: str | None) -> dict[str, str]:
     """Not ours, which may hold secrets that every worker of the cluster would inherit."""
-    environment = {
-        "PATH": os.defpath,
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
+    environment = python_environment({"RAY_USAGE_STATS_ENABLED": "0"})
     if order.address is None:
         # The one way to keep Ray to 127.0.0.1: where it supports clusters, it takes the machine's own address instead.
         environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
