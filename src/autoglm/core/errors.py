@@ -575,6 +575,43 @@ class StateBroken(HubError):
         super().__init__(f"the state of {whose} cannot be used: {reason}")
 
 
+class WrongPassphrase(HubError):
+    """What is encrypted on the disk was not opened: another passphrase or key file, or it was tampered with."""
+
+    code = "wrong_passphrase"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the passphrase or key file does not open {what}")
+
+
+class VaultBroken(HubError):
+    """The file of secrets cannot be read or was changed."""
+
+    code = "vault_broken"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"the secrets in {path} cannot be used: {reason}")
+
+
+class AuthorityBroken(HubError):
+    """The site's own certificate authority cannot be read, or cannot do what it was asked for."""
+
+    code = "authority_broken"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the certificate authority: {reason}")
+
+
+class AcmeFailed(HubError):
+    """An ACME server could not be reached, or issued no certificate."""
+
+    code = "acme_failed"
+    retryable = True
+
+    def __init__(self, directory: str, reason: str) -> None:
+        super().__init__(f"no certificate from {directory}: {reason}")
+
+
 class DiscoveryFailed(HubError):
     """A list of addresses could not be had: the file or the name gave none that can be used."""
 
