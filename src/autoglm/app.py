@@ -56,7 +56,7 @@ from autoglm.gateway.messages import MessagesGateway
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
 from autoglm.gateway.openapi import openapi
-from autoglm.gateway.page import Page
+from autoglm.gateway.page import Page, strict_hosts
 from autoglm.gateway.policy import PolicyGateway
 from autoglm.gateway.push import PushGateway, owner_of_pushed
 from autoglm.gateway.questions import QuestionsGateway
@@ -66,6 +66,7 @@ from autoglm.gateway.settings import GatewaySettings
 from autoglm.gateway.standing import Standing
 from autoglm.gateway.state import StateGateway
 from autoglm.gateway.tasks import TasksGateway
+from autoglm.gateway.tls import GatewayTls, open_tls
 from autoglm.gateway.tokens import TokensGateway
 from autoglm.gateway.websocket import SocketGateway
 from autoglm.inference.budget.amounts import Price
@@ -133,6 +134,11 @@ def listen(gateway: GatewaySettings) -> socket.socket:
 
 def _trust_parts(settings: Settings) -> TrustParts:
     return TrustParts(settings.trust, settings.clock, settings.policy, settings.audit, settings.key)
+
+
+def in_url(host: str) -> str:
+    """An IPv6 address gets its brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _budgets(settings: Settings, store: Store) -> Budgets | None:
@@ -237,11 +243,9 @@ class Hub:
             if self._budgets is not None:
                 await self._budgets.open()
             self._tell_recovery(store)
+            tls = await self._open_tls(trust.clock.now_ms)
             listener = listen(settings.gateway)
-            host, port = listener.getsockname()[:2]
-            scheme = "https" if settings.gateway.tls_certificate_file else "http"
-            self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-            trust.listens_at(self.url, f"{scheme}://localhost:{port}", f"{scheme}://127.0.0.1:{port}")
+            self._listens_at(trust, listener, "http" if tls is None else "https")
             async with anyio.create_task_group() as tasks:
                 for provider in self._providers:
                     tasks.start_soon(provider.run, self._scheduler.changed)
@@ -257,9 +261,11 @@ class Hub:
                 tasks.start_soon(self._trim, store)
                 tasks.start_soon(trust.run)
                 tasks.start_soon(self._standing.run)
+                if tls is not None:
+                    tasks.start_soon(tls.run)
                 writing = anyio.CancelScope()
                 tasks.start_soon(self._correspond, writing)
-                async with self._serving(listener):
+                async with self._serving(listener, tls):
                     self._write_state()
                     if settings.engine.learns:  # after the start, which must not wait for numpy
                         tasks.start_soon(self._ledger.run)
@@ -277,6 +283,24 @@ class Hub:
                 tasks.cancel_scope.cancel()
             await self._directory.aclose()
         self._access.flush()
+
+    def _listens_at(self, trust: Trust, listener: socket.socket, scheme: str) -> None:
+        host, port = listener.getsockname()[:2]
+        self.url = f"{scheme}://{in_url(host)}:{port}"
+        names = ("localhost", "127.0.0.1", *self.settings.gateway.tls_names)
+        trust.listens_at(self.url, *(f"{scheme}://{in_url(name)}:{port}" for name in names if "*" not in name))
+
+    async def _open_tls(self, now_ms: Callable[[], int]) -> GatewayTls | None:
+        """None where the hub speaks plain HTTP. Raises SettingsError."""
+        gateway = self.settings.gateway
+        if not gateway.has_tls:
+            return None
+        from autoglm.certificates import certificate_source  # cryptography's X.509: 30 ms
+
+        source = certificate_source(gateway, self.settings.acme, self.data_dir, now_ms)
+        return await open_tls(
+            source, client_ca_file=gateway.tls_client_ca_file, client_crl_file=gateway.tls_client_crl_file
+        )  # fmt: skip
 
     @contextlib.asynccontextmanager
     async def _own_broker(self, trust: Trust) -> AsyncIterator[None]:
@@ -421,7 +445,8 @@ class Hub:
         ]
         self._sockets = SocketGateway(self._auth, self._mailbox, self._messages, self._standing)
         self._front = Front(
-            openai=openai, messages=self._messages, router=Router(routes), page=Page(PAGE),
+            openai=openai, messages=self._messages, router=Router(routes),
+            page=Page(PAGE, strict_hosts=strict_hosts(settings.gateway)),
             metrics=metrics, access=self._access, acts=Acts(trust.audit), tracing=self._tracing,
         )  # fmt: skip
 
@@ -503,8 +528,8 @@ class Hub:
             await anyio.sleep(_TRIM_S)
 
     @contextlib.asynccontextmanager
-    async def _serving(self, listener: socket.socket) -> AsyncIterator[Server]:
-        server = self._server = make_server(self._front, self._sockets, self.settings.gateway)
+    async def _serving(self, listener: socket.socket, tls: GatewayTls | None) -> AsyncIterator[Server]:
+        server = self._server = make_server(self._front, self._sockets, self.settings.gateway, tls)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._serve, server, listener)
             await server.ready.wait()

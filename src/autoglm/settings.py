@@ -11,21 +11,21 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 
 from autoglm.auth.audit.settings import AuditSettings
 from autoglm.auth.clock import ClockSettings
 from autoglm.auth.policy.settings import PolicySettings
-from autoglm.auth.settings import FIRST_KEY_NAME, KeySettings
+from autoglm.auth.settings import FIRST_KEY_NAME, KeySettings, SecretsSettings
 from autoglm.auth.tokens.settings import TrustSettings
 from autoglm.channels.broker_settings import BrokerSettings
 from autoglm.channels.kinds import settings_of
 from autoglm.channels.routes.settings import InhibitSettings, PersonSettings, RouteSettings
 from autoglm.channels.settings import ChannelSettings, OutboxSettings
 from autoglm.core.errors import InvalidField, SettingsError, did_you_mean
-from autoglm.gateway.settings import GatewaySettings, TelemetrySettings
+from autoglm.gateway.settings import AcmeSettings, GatewaySettings, TelemetrySettings
 from autoglm.inference.budget.settings import BudgetSettings
 from autoglm.inference.cache.settings import CacheSettings
 from autoglm.inference.scaling.settings import ScalingSettings
@@ -44,8 +44,10 @@ from autoglm.inference.settings import (
 from autoglm.settings_files import (
     Tree,
     certificate_problems,
+    is_reference,
     missing_files,
     read_channel_files,
+    read_references,
     read_secret_files,
     read_toml,
     resolve_paths,
@@ -53,7 +55,13 @@ from autoglm.settings_files import (
 from autoglm.settings_reasons import plain_reason
 from autoglm.store.settings import StoreSettings
 
+if TYPE_CHECKING:
+    from autoglm.auth.vault import Opener
+
 ENV_PREFIX = "AUTOGLM_"
+SECRETS_FOLDER = "secrets"
+"""Of the data folder. Not `trust`: the clock takes a folder that holds anything for one that is not new."""
+_CREDENTIAL = "autoglm.passphrase"
 _OPTIONS = {"AUTOGLM_DATA", "AUTOGLM_CONFIG", "AUTOGLM_URL", "AUTOGLM_KEY", "AUTOGLM_CA_FILE"}
 _PASSWORD_IN_URL = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
 
@@ -68,6 +76,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     """Everything that can be set. One table of autoglm.toml for each field."""
 
     gateway: GatewaySettings = GatewaySettings()
+    acme: AcmeSettings = AcmeSettings()
     store: StoreSettings = StoreSettings()
     trust: TrustSettings = TrustSettings()
     clock: ClockSettings = ClockSettings()
@@ -83,6 +92,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     telemetry: TelemetrySettings = TelemetrySettings()
     outbox: OutboxSettings = OutboxSettings()
     mqtt_broker: BrokerSettings = BrokerSettings()
+    secrets: SecretsSettings = SecretsSettings()
     instance: tuple[InstanceSettings, ...] = Field(default=(), max_length=1000)
     discovery: tuple[DiscoverySettings, ...] = Field(default=(), max_length=100)
     ray: tuple[RaySettings, ...] = Field(default=(), max_length=100)
@@ -121,10 +131,13 @@ class Loaded(NamedTuple):
 
 
 def load_settings(
-    file: Path | None = None, *, environ: Mapping[str, str] | None = None, options: Tree | None = None
-) -> Loaded:
+    file: Path | None = None, *, environ: Mapping[str, str] | None = None, options: Tree | None = None,
+    data_dir: Path | None = None, ask_passphrase: Callable[[], str] | None = None,
+) -> Loaded:  # fmt: skip
     """Read and check all settings. `options` is a tree as in the file, for what the command line says.
 
+    data_dir: whose secrets `secret:NAME` stands for; the file's folder when absent. ask_passphrase: asks the person at
+    the terminal, if there is one; called only where a secret is wanted that no file opens.
     Raises SettingsError with a sentence for every problem found, naming the key and the nearest known one.
     """
     environ = os.environ if environ is None else environ  # noqa: TID251  # the one place that reads it
@@ -136,12 +149,14 @@ def load_settings(
     paths = _path_fields()
     resolve_paths(tree, paths, (file.parent if file else Path()).absolute(), problems)
     for steps, variable, value in _from_environment(environ, problems):
-        is_path = steps[1] in paths[steps[0]]
+        is_path = steps[1] in paths[steps[0]] and not is_reference(value)
         _put(tree, steps, str(Path(value).absolute()) if is_path else value, problems, variable)
         origins[".".join(steps)] = variable
     for name, wanted in _leaves(options or {}):
         _put(tree, name.split("."), wanted, problems, "the command line")
         origins[name] = "the command line"
+    opener = _opener(tree, data_dir or (file.parent if file else Path()), environ, ask_passphrase)
+    read_references(tree, {table: _model_at([table]) for table in Settings.model_fields}, origins, problems, opener)
     read_secret_files(tree, origins, problems)
     read_channel_files(tree, (file.parent if file else Path()).absolute(), origins, problems)
     try:
@@ -151,6 +166,13 @@ def load_settings(
         raise SettingsError(problems) from None  # the cause would print the input, secrets included
     gateway = settings.gateway
     problems += certificate_problems(gateway.tls_certificate_file, gateway.tls_key_file)
+    problems += missing_files(
+        {
+            "gateway.tls_client_ca_file": gateway.tls_client_ca_file,
+            "gateway.tls_client_crl_file": gateway.tls_client_crl_file,
+            "acme.ca_file": settings.acme.ca_file,
+        }
+    )
     authorities = {
         f"{table}[{index}].ca_file": entry.ca_file
         for table, entries in (("instance", settings.instance), ("discovery", settings.discovery))
@@ -160,6 +182,53 @@ def load_settings(
     if problems:
         raise SettingsError(problems)
     return Loaded(settings, origins, file)
+
+
+def secrets_opener(
+    file: Path | None, data_dir: Path, ask: Callable[[], str] | None, environ: Mapping[str, str] | None = None
+) -> "Opener":
+    """What opens the secrets of a data folder, by `[secrets]` alone: they may be wanted before all else is right.
+
+    Raises SettingsError.
+    """
+    environ = os.environ if environ is None else environ  # noqa: TID251  # the one place that reads it
+    problems: list[str] = []
+    tree = {"secrets": (read_toml(file) if file else {}).get("secrets", {})}
+    resolve_paths(
+        tree, {"secrets": list(SecretsSettings.model_fields)}, (file or Path("x")).parent.absolute(), problems
+    )
+    for field in SecretsSettings.model_fields:
+        if value := environ.get(f"{ENV_PREFIX}SECRETS__{field.upper()}"):
+            _put(tree, ["secrets", field], str(Path(value).absolute()), problems, "the environment")
+    if problems:
+        raise SettingsError(problems)
+    return _made_opener(tree, data_dir, environ, ask)
+
+
+def _made_opener(tree: Tree, data_dir: Path, environ: Mapping[str, str], ask: Callable[[], str] | None) -> "Opener":
+    from autoglm.auth.sealing import read_passphrase
+    from autoglm.auth.vault import KEY_FILE, Opener
+
+    table = tree.get("secrets")
+    wanted: Tree = table if isinstance(table, dict) else {}
+    key_file, passphrase_file = (wanted.get(name) for name in ("key_file", "passphrase_file"))
+    if not isinstance(passphrase_file, str) and (folder := environ.get("CREDENTIALS_DIRECTORY")):
+        credential = Path(folder) / _CREDENTIAL  # systemd.exec(5), LoadCredential=
+        passphrase_file = str(credential) if credential.is_file() else None
+    if isinstance(passphrase_file, str):
+        ask = partial(read_passphrase, Path(passphrase_file))
+    return Opener(Path(key_file) if isinstance(key_file, str) else data_dir / SECRETS_FOLDER / KEY_FILE, ask)
+
+
+def _opener(
+    tree: Tree, data_dir: Path, environ: Mapping[str, str], ask: Callable[[], str] | None
+) -> Callable[[Mapping[str, str]], tuple[dict[str, str], list[str]]]:
+    def values_of(names: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+        from autoglm.auth.vault import secrets_of  # cryptography, for those who keep secrets there
+
+        return secrets_of(data_dir / SECRETS_FOLDER, names, _made_opener(tree, data_dir, environ, ask))
+
+    return values_of
 
 
 def check_start(settings: Settings) -> None:
@@ -174,6 +243,7 @@ def check_start(settings: Settings) -> None:
 
     checks: list[Callable[[], object]] = [
         partial(_check_exposure, settings.gateway),
+        partial(_check_acme, settings),
         partial(check_fixed_keys, settings.key),
         partial(_check_budgets, settings),
         partial(_check_templates, settings),
@@ -203,10 +273,15 @@ def _check_exposure(gateway: GatewaySettings) -> None:
     if gateway.is_exposed and not gateway.allow_insecure_bind:
         reason = (
             f"gateway.host {gateway.host!r} reaches beyond this machine without TLS, so that keys and messages could "
-            "be read on the way: set gateway.tls_certificate_file and gateway.tls_key_file, or allow it by "
-            "gateway.allow_insecure_bind or autoglm up --allow-insecure-bind"
+            'be read on the way: set gateway.tls_certificate_file and gateway.tls_key_file, or gateway.tls = "own-ca", '
+            "or allow it by gateway.allow_insecure_bind or autoglm up --allow-insecure-bind"
         )
         raise SettingsError([reason])
+
+
+def _check_acme(settings: Settings) -> None:
+    if settings.gateway.tls == "acme" and not settings.acme.agrees_to_terms:
+        raise SettingsError(['gateway.tls = "acme" needs acme.agrees_to_terms = true, once its terms were read'])
 
 
 def _check_budgets(settings: Settings) -> None:

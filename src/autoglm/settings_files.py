@@ -1,8 +1,9 @@
 """What the settings read from disk: autoglm.toml, the secrets in files of their own, and the certificates it names."""
 
+import re
 import ssl
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
 
@@ -22,6 +23,7 @@ _SECRET_FILES = {
     "key": ("value_file", "value"),
     "trust": ("shared_secret_file", "shared_secret"),
 }
+_REFERENCE = re.compile(r"secret:(.*)", re.DOTALL)
 _MAX_FILE_BYTES = 1 << 20
 _MAX_SECRET_CHARACTERS = 1 << 16
 
@@ -47,12 +49,77 @@ def resolve_paths(tree: Tree, fields: Mapping[str, Sequence[str]], folder: Path,
     for table, names in fields.items():
         for where, entry in _entries(table, tree.get(table)):
             for field in names:
-                if not isinstance(value := entry.get(field), str):
+                if not isinstance(value := entry.get(field), str) or is_reference(value):
                     continue
                 try:
                     entry[field] = str(folder / Path(value).expanduser())
                 except RuntimeError as error:  # '~stranger'
                     problems.append(f"{where}.{field}: {error}")
+
+
+def is_reference(value: object) -> bool:
+    """True for `secret:NAME`, which stands for a secret of the vault."""
+    return isinstance(value, str) and _REFERENCE.fullmatch(value) is not None
+
+
+class _Reference(NamedTuple):
+    where: str
+    """The setting, as problems call it."""
+    table: Tree
+    said_at: str
+    """The key of `table` that says `secret:NAME`: the secret's own, or that of its file."""
+    field: str
+    name: str
+
+
+def read_references(
+    tree: Tree, models: Mapping[str, type[BaseModel]], origins: dict[str, str], problems: list[str],
+    values_of: Callable[[Mapping[str, str]], tuple[dict[str, str], list[str]]],
+) -> None:  # fmt: skip
+    """Put what `secret:NAME` stands for where a secret, or a secret's file, is wanted; anywhere else it is text.
+
+    models: by table, what it is made of. values_of: (setting -> name) to (setting -> value) and problems; called only
+    when there is a reference, for it may ask for a passphrase.
+    """
+    found: list[_Reference] = []
+    for table, general in models.items():
+        for where, entry in _entries(table, tree.get(table)):
+            kind = entry.get("kind")
+            model = settings_of(kind) if table == "channel" and isinstance(kind, str) else general
+            if model is not None:
+                found += _references(where, entry, model)
+    if not found:
+        return
+    values, wrong = values_of({reference.where: reference.name for reference in found})
+    problems += wrong
+    for reference in found:
+        if reference.said_at != reference.field:
+            origins.pop(f"{reference.where}_file", None)
+            del reference.table[reference.said_at]
+            if reference.field in reference.table:
+                problems.append(f"{reference.where}: give either {reference.field} or {reference.said_at}")
+        reference.table[reference.field] = values.get(reference.where, "unreadable secret")
+        origins[reference.where] = f"secret:{reference.name}"
+
+
+def _references(where: str, entry: Tree, model: type[BaseModel]) -> Iterator[_Reference]:
+    for name, info in model.model_fields.items():
+        kinds = (info.annotation, *get_args(info.annotation))
+        inner = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        value, is_map = entry.get(name), get_origin(info.annotation) is dict
+        if inner is not None:
+            for step, one in _nested(value, is_map=is_map):
+                yield from _references(f"{where}.{name}{step}", one, inner)
+        elif SecretStr in kinds and is_map and isinstance(value, dict):  # such as headers
+            yield from (
+                _Reference(f"{where}.{name}.{key}", value, key, key, text.removeprefix("secret:"))
+                for key, text in value.items()
+                if is_reference(text)
+            )
+        elif SecretStr in kinds:
+            for said_at in (name, f"{name}_file"):
+                if is_reference(text := entry.get(said_at)):
+                    yield _Reference(f"{where}.{name}", entry, said_at, name, str(text).removeprefix("secret:"))
 
 
 def _entries(table: str, value: object) -> Iterator[tuple[str, Tree]]:

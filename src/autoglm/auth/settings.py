@@ -1,4 +1,4 @@
-"""Fixed client keys, for programs."""
+"""Fixed client keys, for programs, and what opens the file of secrets."""
 
 from pathlib import Path
 from typing import Self
@@ -58,3 +58,13 @@ class KeySettings(BaseModel, frozen=True, extra="forbid"):
             except InvalidField as error:
                 raise ValueError(str(error)) from None
         return address
+
+
+class SecretsSettings(BaseModel, frozen=True, extra="forbid"):
+    """`[secrets]`: by what DATA/secrets/secrets.json is opened, for settings that say `secret:NAME`."""
+
+    key_file: Path | None = Field(default=None, description="Its key file; DATA/secrets/secrets.key when absent")
+    passphrase_file: Path | None = Field(
+        default=None,
+        description="File with its passphrase; when absent, systemd's credential autoglm.passphrase, or a prompt",
+    )

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from autoglm.cli.options import config_file_or_default, config_option, data_option, json_option, with_mqtt
+from autoglm.cli.options import (
+    config_file_or_default,
+    config_option,
+    data_option,
+    json_option,
+    passphrase_prompt,
+    with_mqtt,
+)
 from autoglm.cli.screen import table
 
 _EXAMPLES = """
@@ -109,7 +116,10 @@ def check(data_dir: Path, config_file: Path | None, mqtt: bool, as_json: bool) -
     from autoglm.settings import check_start, load_settings
 
     try:
-        loaded = load_settings(config_file_or_default(config_file, data_dir), options=with_mqtt() if mqtt else None)
+        loaded = load_settings(
+            config_file_or_default(config_file, data_dir),
+            options=with_mqtt() if mqtt else None, data_dir=data_dir, ask_passphrase=passphrase_prompt(),
+        )  # fmt: skip
         check_start(loaded.settings)
     except SettingsError as error:
         if not as_json:
@@ -137,7 +147,8 @@ def show(changed: bool, data_dir: Path, config_file: Path | None, as_json: bool)
     """
     from autoglm.settings import flat, load_settings
 
-    loaded = load_settings(config_file_or_default(config_file, data_dir))
+    file = config_file_or_default(config_file, data_dir)
+    loaded = load_settings(file, data_dir=data_dir, ask_passphrase=passphrase_prompt())
     rows: list[dict[str, Any]] = [
         {"name": name, "value": value, "origin": loaded.origins.get(name, "default"), "help": text}
         for name, value, text in flat(loaded.settings)

@@ -1,6 +1,7 @@
 """`autoglm doctor`: what works here, what does not, and what to do about it."""
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from autoglm.cli.options import (
     data_option,
     hub_options,
     json_option,
+    passphrase_prompt,
 )
 from autoglm.cli.screen import table
 from autoglm.core.errors import HubError, SettingsError
@@ -73,7 +75,7 @@ def _findings(data_dir: Path, config_file: Path | None, ca_file: Path | None) ->
 
     file = config_file_or_default(config_file, data_dir)
     try:
-        settings = load_settings(file).settings
+        settings = load_settings(file, data_dir=data_dir, ask_passphrase=passphrase_prompt()).settings
         about = [Finding(name="settings", level="ok", text=str(file or "defaults, no autoglm.toml"))]
     except SettingsError as error:
         settings = Settings()
@@ -84,6 +86,16 @@ def _findings(data_dir: Path, config_file: Path | None, ca_file: Path | None) ->
     names = [model.name for model in folder.list()]
     gateway = settings.gateway
     hub_url, silence = _running(data_dir, ca_file)
+    if gateway.has_tls:
+        from autoglm.certificates import renewal_failure, served_certificate
+        from autoglm.doctor.certificate import examine_certificate
+
+        about.append(
+            examine_certificate(
+                served_certificate(gateway, data_dir), time.time(), renews_itself=gateway.tls != "files",
+                failure=renewal_failure(gateway, data_dir),
+            )
+        )  # fmt: skip
     return about + examine(
         data_dir, names, host=gateway.host, port=gateway.port, page=PAGE, hub_url=hub_url, silence=silence,
         default_model=None if settings.instance else settings.models.default,

@@ -27,6 +27,8 @@ COMMANDS = {
     "devices": "Devices that keep a key of their own",
     "policy": "Who may do what: sign, publish, pull and explain it",
     "audit": "What was allowed and done here, and whether that record is whole",
+    "secrets": "Keep secrets encrypted",
+    "ca": "The site's own certificate authority",
     "config": "Check and show settings",
     "backup": "Save everything into one file",
     "restore": "Bring a backup back",

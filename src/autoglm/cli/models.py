@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoglm.cli.options import ca_file_option, config_file_or_default, config_option, data_option, json_option
+from autoglm.cli.options import (
+    ca_file_option,
+    config_file_or_default,
+    config_option,
+    data_option,
+    json_option,
+    passphrase_prompt,
+)
 from autoglm.cli.screen import size, table
 from autoglm.core.errors import HubError
 from autoglm.invocation import command
@@ -165,7 +172,8 @@ def _folder(data_dir: Path, config_file: Path | None) -> tuple["Settings", "Mode
     from autoglm.instances import model_folder
     from autoglm.settings import load_settings
 
-    settings = load_settings(config_file_or_default(config_file, data_dir)).settings
+    file = config_file_or_default(config_file, data_dir)
+    settings = load_settings(file, data_dir=data_dir, ask_passphrase=passphrase_prompt()).settings
     return settings, model_folder(settings, data_dir)
 
 

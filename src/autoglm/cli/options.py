@@ -2,6 +2,7 @@
 
 import functools
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,18 @@ json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="P
 def with_mqtt() -> dict[str, Any]:
     """What `--mqtt` says, as options for `load_settings`."""
     return {"mqtt_broker": {"enabled": True}}
+
+
+def passphrase_prompt(words: str = "Passphrase of the secrets") -> Callable[[], str] | None:
+    """Asks the person at the terminal; None where nobody could see it. Never an argument: others could read it."""
+    if not sys.stderr.isatty():
+        return None
+
+    def ask() -> str:
+        answer: str = click.prompt(words, hide_input=True, err=True)
+        return answer
+
+    return ask
 
 
 def config_file_or_default(config_file: Path | None, data_dir: Path) -> Path | None:

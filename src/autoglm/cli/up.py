@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoglm.cli.options import config_file_or_default, config_option, data_option, json_option, with_mqtt
+from autoglm.cli.options import (
+    config_file_or_default,
+    config_option,
+    data_option,
+    json_option,
+    passphrase_prompt,
+    with_mqtt,
+)
 from autoglm.invocation import command
 
 if TYPE_CHECKING:
@@ -52,7 +59,8 @@ def up(
     options: dict[str, Any] = {"gateway": {name: value for name, value in gateway.items() if value is not None}}
     if mqtt:
         options |= with_mqtt()
-    loaded = load_settings(config_file_or_default(config_file, data_dir), options=options)
+    file = config_file_or_default(config_file, data_dir)
+    loaded = load_settings(file, options=options, data_dir=data_dir, ask_passphrase=passphrase_prompt())
     if fetch:
         _fetch_first_model(loaded.settings, data_dir)
     # numpy comes later. What it multiplies here is small, and a second thread would take the event loop's core.

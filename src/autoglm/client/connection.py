@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from autoglm.client.errors import ConnectionLost, HubProblem, problem_from
+from autoglm.invocation import default_data_dir
 from autoglm.rendezvous import HubAddress, NoHub, find_hub, is_loopback
 
 if TYPE_CHECKING:  # it loads the cryptography, which a key does not need
@@ -149,6 +150,7 @@ class Connection:
             trusted = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         else:
             trusted = ssl.create_default_context(cafile=self._ca_file)
+            self._trust_own_authority(trusted)
         device = self._device
         self._http = httpx2.Client(
             headers={} if device is not None else {"Authorization": f"Bearer {address.key}"},
@@ -157,6 +159,17 @@ class Connection:
             trust_env=not is_loopback(address.url),  # a proxy of the environment cannot reach this machine's loopback
         )
         return self._http
+
+    def _trust_own_authority(self, trusted: ssl.SSLContext) -> None:
+        """For a hub that was found by its data folder: what `autoglm ca` keeps there, whose key its owner holds."""
+        url, _, data_dir = self._wanted
+        if url is not None:
+            return
+        folder = (data_dir or default_data_dir()) / "ca"
+        if self._ca_file is None and (root := folder / "root.crt").is_file():
+            trusted.load_verify_locations(root)
+        if (certificate := folder / "client.crt").is_file() and (key := folder / "client.key").is_file():
+            trusted.load_cert_chain(certificate, key)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -58,8 +58,9 @@ async def open_child(
     """
     launching = [str(os.getpid()), str(int(death_signal)), str(open_files)]
     with anyio.CancelScope(shield=True):  # broken off, it would leave a process that nobody owns
-        return await anyio.open_process(
+        process = await anyio.open_process(
             [sys.executable, "-I", "-S", launch.__file__, *launching, *command],
             stdin=stdin, stdout=stdout, stderr=stderr, env=dict(environment), cwd=cwd,
             start_new_session=not shares_terminal,
         )  # fmt: skip
+    return process  # noqa: RET504  # within the scope, mypy would miss it

@@ -154,7 +154,7 @@ def _encrypted_transport(facts: Facts) -> Capability:
         name="encrypted_transport", available=False,
         why="the hub listens beyond this machine without TLS", why_zh="中枢在未启用 TLS 的情况下对外监听",
         instead="an SSH tunnel or a VPN", instead_zh="SSH 隧道或 VPN",
-        fix="gateway.tls_certificate_file and gateway.tls_key_file in autoglm.toml",
+        fix='gateway.tls = "own-ca", or gateway.tls_certificate_file and gateway.tls_key_file, in autoglm.toml',
     )  # fmt: skip
 
 
@@ -174,7 +174,7 @@ def _push(facts: Facts) -> Capability:
             name="push", available=True,
             why=f"{why} push service of the browser's maker; without TLS, on this machine only",
             why_zh=f"{why_zh}；未启用 TLS 时仅限本机上的浏览器",
-            fix="for others: gateway.tls_certificate_file and gateway.tls_key_file in autoglm.toml",
+            fix='for others: gateway.tls = "own-ca" in autoglm.toml',
         )  # fmt: skip
     return Capability(name="push", available=True, why=f"{why} push service of the browser's maker", why_zh=why_zh)
 

@@ -1,6 +1,7 @@
 """Serves the console's built page: Starlette's static files, with the headers that keep a page honest."""
 
 import asyncio
+import ipaddress
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 from autoglm.core.errors import UnknownPath
 from autoglm.gateway.exchange import ClientLeft, Exchange
 from autoglm.gateway.router import answer_without_handler
+from autoglm.gateway.settings import GatewaySettings
 
 _HEADERS = [
     (
@@ -23,6 +25,7 @@ _HEADERS = [
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cache-control", b"no-cache"),
 ]
+_STRICT = (b"strict-transport-security", b"max-age=31536000")
 _NO_PAGE = """<!doctype html><meta charset="utf-8"><title>AutoGLM Hub</title>
 <h1>AutoGLM Hub is running</h1>
 <p>The console's page is not built. Run <code>make console</code> in the project's folder and load
@@ -34,8 +37,9 @@ this page again, or use <code>autoglm ask</code>.</p>
 class Page:
     """Answers what is not the API."""
 
-    def __init__(self, folder: Path) -> None:
-        """folder: with the built console; may be missing."""
+    def __init__(self, folder: Path, *, strict_hosts: frozenset[bytes] = frozenset()) -> None:
+        """folder: with the built console; may be missing. strict_hosts: see the function of that name."""
+        self._strict_hosts = strict_hosts
         self._folder = folder
         self._files = StaticFiles(directory=folder, html=True, check_dir=False)
 
@@ -51,14 +55,37 @@ class Page:
             await answer_without_handler(methods, exchange)(exchange, {})
             return
         if is_index and not (self._folder / "index.html").exists():
-            exchange.respond(200, _NO_PAGE, [(b"content-type", b"text/html; charset=utf-8"), *_HEADERS])
+            headers = [(b"content-type", b"text/html; charset=utf-8"), *self._headers(exchange)]
+            exchange.respond(200, _NO_PAGE, headers)
             return
         if not self._folder.is_dir():
             raise UnknownPath(exchange.path[:200])
         try:
-            await self._files(_scope(exchange), _nothing, _sender(exchange))
+            await self._files(_scope(exchange), _nothing, _sender(exchange, self._headers(exchange)))
         except (HTTPException, ValueError):  # a NUL in the path is a ValueError of the file system's calls
             raise UnknownPath(exchange.path[:200]) from None
+
+    def _headers(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
+        host = exchange.headers.get(b"host", b"").rpartition(b":")
+        name = (host[0] or host[2]).lower()
+        return [*_HEADERS, _STRICT] if name in self._strict_hosts else _HEADERS
+
+
+def strict_hosts(settings: GatewaySettings) -> frozenset[bytes]:
+    """The DNS names for which browsers shall not speak plain HTTP for a year (RFC 6797): those that were given for TLS.
+
+    Never an address (section 8.1.1), and never localhost, where other programs listen without TLS.
+    """
+    names = (name.lower() for name in settings.tls_names if settings.has_tls and not name.startswith("*."))
+    return frozenset(name.encode() for name in names if name != "localhost" and not _is_address(name))
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 # --- ASGI, as far as files need it ---------------------------------------------------------------------
@@ -78,12 +105,12 @@ async def _nothing() -> MutableMapping[str, Any]:
     raise AssertionError("nobody sets this future")
 
 
-def _sender(exchange: Exchange) -> Any:
+def _sender(exchange: Exchange, headers: list[tuple[bytes, bytes]]) -> Any:
     async def send(message: MutableMapping[str, Any]) -> None:
         if exchange.has_left:
             raise ClientLeft
         if message["type"] == "http.response.start":
-            exchange.start(message["status"], [*message["headers"], *_HEADERS])
+            exchange.start(message["status"], [*message["headers"], *headers])
             return
         await exchange.write(message.get("body", b""))
         if not message.get("more_body"):

@@ -21,6 +21,7 @@ from autoglm.gateway.house import House
 from autoglm.gateway.http1 import HttpConnection
 from autoglm.gateway.settings import GatewaySettings
 from autoglm.gateway.stall import Stall
+from autoglm.gateway.tls import GatewayTls
 from autoglm.gateway.websocket import ADMIT, STRANGER_BYTES, SocketGateway
 
 IDLE_S = 75.0
@@ -72,8 +73,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 class Server(uvicorn.Server):
     """uvicorn's server without its signal handlers: the hub decides when to stop. Sends silent clients away."""
 
-    def __init__(self, config: uvicorn.Config, front: Front, max_connections: int) -> None:
+    def __init__(self, config: uvicorn.Config, front: Front, max_connections: int, tls: GatewayTls | None) -> None:
         super().__init__(config)
+        self._tls = None if tls is None else tls.context
         self._house = House(front.begin, self._upgrade, max_connections)
         self._house.connections = cast(set[asyncio.Protocol], self.server_state.connections)
         self._house.tasks = self.server_state.tasks
@@ -84,7 +86,7 @@ class Server(uvicorn.Server):
         loop, config = asyncio.get_running_loop(), self.config
         self.servers = [
             await loop.create_server(
-                lambda: HttpConnection(self._house), sock=listener, ssl=config.ssl, backlog=config.backlog
+                lambda: HttpConnection(self._house), sock=listener, ssl=self._tls, backlog=config.backlog
             )
             for listener in sockets or []
         ]
@@ -148,7 +150,9 @@ def bind(settings: GatewaySettings) -> socket.socket:
     return listener
 
 
-def make_server(front: Front, sockets: SocketGateway, settings: GatewaySettings) -> Server:
+def make_server(
+    front: Front, sockets: SocketGateway, settings: GatewaySettings, tls: GatewayTls | None = None
+) -> Server:
     """A server that `serve(sockets=[...])` runs; set `should_exit` to begin its shutdown."""
     config = uvicorn.Config(
         cast(ASGI3Application, sockets.handle),
@@ -164,7 +168,5 @@ def make_server(front: Front, sockets: SocketGateway, settings: GatewaySettings)
         log_config=None,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         backlog=1024,
-        ssl_certfile=settings.tls_certificate_file,
-        ssl_keyfile=settings.tls_key_file,
     )
-    return Server(config, front, settings.max_connections)
+    return Server(config, front, settings.max_connections, tls)

@@ -2,7 +2,7 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -17,6 +17,17 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
     max_connections: int = Field(default=20_000, ge=1, le=1_000_000, description="More clients than this get 503")
     tls_certificate_file: Path | None = Field(default=None, description="PEM chain; switches TLS on")
     tls_key_file: Path | None = Field(default=None, description="PEM key of the certificate")
+    tls: Literal["files", "own-ca", "acme"] = Field(
+        default="files",
+        description="Whose certificate: files (those two, or no TLS), own-ca (this site's authority), or acme",
+    )
+    tls_names: tuple[str, ...] = Field(
+        default=(), max_length=50, description="DNS names and addresses by which clients call the hub over TLS"
+    )
+    tls_client_ca_file: Path | None = Field(
+        default=None, description="Authorities (PEM): each client must show a certificate of theirs"
+    )
+    tls_client_crl_file: Path | None = Field(default=None, description="Their list of revoked certificates (PEM)")
     allow_insecure_bind: bool = Field(
         default=False, description="Listen beyond this machine without TLS (keys travel in clear)"
     )
@@ -25,7 +36,19 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
     def _both_or_none(self) -> Self:
         if (self.tls_certificate_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_certificate_file and tls_key_file go together")
+        if self.tls != "files" and self.tls_certificate_file is not None:
+            raise ValueError(f'tls = "{self.tls}" makes its own certificate: leave tls_certificate_file out')
+        if self.tls_client_ca_file is not None and not self.has_tls:
+            raise ValueError("tls_client_ca_file needs TLS")
+        if self.tls_client_crl_file is not None and self.tls_client_ca_file is None:
+            raise ValueError("tls_client_crl_file goes with tls_client_ca_file")
+        if self.tls == "acme" and not self.tls_names:
+            raise ValueError('tls = "acme" needs tls_names: the names that the certificate is for')
         return self
+
+    @property
+    def has_tls(self) -> bool:
+        return self.tls != "files" or self.tls_certificate_file is not None
 
     @property
     def is_loopback(self) -> bool:
@@ -39,7 +62,25 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
     @property
     def is_exposed(self) -> bool:
         """True when others could read the traffic: beyond loopback, and no TLS."""
-        return not self.is_loopback and self.tls_certificate_file is None
+        return not self.is_loopback and not self.has_tls
+
+
+class AcmeSettings(BaseModel, frozen=True, extra="forbid"):
+    """`[acme]`: where the certificate comes from with `gateway.tls = "acme"`; its names are `gateway.tls_names`."""
+
+    directory: str = Field(
+        default="https://acme-v02.api.letsencrypt.org/directory",
+        pattern=r"^https?://[^\s]+$",
+        description="Directory of the ACME server",
+    )
+    agrees_to_terms: bool = Field(default=False, description="Its terms of service were read and are agreed to")
+    email: str | None = Field(default=None, max_length=254, description="Where the server may write to")
+    ca_file: Path | None = Field(default=None, description="Authorities (PEM) of an ACME server of one's own")
+    host: str = Field(default="0.0.0.0", description="Address on which the hub answers http-01 during an order")  # noqa: S104
+    port: int = Field(default=80, ge=1, le=65535, description="Its port; the server asks on port 80")
+    webroot: Path | None = Field(
+        default=None, description="Folder that another web server serves on port 80; then the hub listens nowhere"
+    )
 
 
 class TelemetrySettings(BaseModel, frozen=True, extra="forbid"):
