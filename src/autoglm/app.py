@@ -233,6 +233,7 @@ class Hub:
                 fetching=http_fetch,
                 places=places,
                 wall_ms=self._wall_ms,
+                failures_per_minute=settings.gateway.failures_per_minute,
             ) as trust,
             self._own_broker(trust),
         ):

@@ -54,7 +54,7 @@ def test_a_stream_passes_byte_for_byte(hub: OpenAIHub) -> None:
     reply = hub.ask(model="solo", stream=True)
     assert reply.content == b"".join(parts)
     assert reply.headers["x-autoglm-instance"] == "a"
-    assert reply.headers["cache-control"] == "no-cache"
+    assert reply.headers["cache-control"] == "no-store"
 
 
 def test_events_split_over_reads_arrive_whole(hub: OpenAIHub) -> None:

@@ -10,11 +10,12 @@ from autoglm.auth.keys import KeyRing
 from autoglm.auth.principal import Judge, Principal
 from autoglm.auth.revocations import Revocations
 from autoglm.auth.scopes import is_within
+from autoglm.auth.strangers import Strangers
 from autoglm.auth.tokens.challenge import Challenge
 from autoglm.auth.tokens.claims import Claims
 from autoglm.auth.tokens.request import RequestVerifier, Verified
 from autoglm.auth.tokens.target import RequestTarget
-from autoglm.core.errors import TokenRefused
+from autoglm.core.errors import TokenRefused, Unauthorized
 
 _MAX_CACHED = 8192
 
@@ -33,15 +34,20 @@ class Shown(NamedTuple):
 
 
 class Authenticator:
-    """Asked at each edge of the hub. Whoever it does not know gets Unauthorized, and learns nothing more."""
+    """Asked at each edge of the hub. Whoever it does not know gets Unauthorized, and learns nothing more.
+
+    client: the address that a request comes from; empty where there is none. Wrong keys count against it.
+    """
 
     def __init__(
         self, keys: KeyRing, *, issuer: Issuer, requests: RequestVerifier, devices: Devices, revocations: Revocations,
-        clock: TrustedClock, judge: Judge, is_revoked: Callable[[Iterable[str]], bool] = lambda _: False,
+        clock: TrustedClock, judge: Judge, strangers: Strangers,
+        is_revoked: Callable[[Iterable[str]], bool] = lambda _: False,
     ) -> None:  # fmt: skip
         """is_revoked: whether the policy snapshot revokes one of these ids."""
         self.issuer = issuer
         self.requests = requests
+        self.strangers = strangers
         self._keys = keys
         self._devices = devices
         self._revocations = revocations
@@ -51,15 +57,31 @@ class Authenticator:
         self._holders: dict[tuple[str, str, tuple[str, ...]], Principal] = {}
         """By address, key and scopes: a device's limit of requests is not renewed with its token."""
 
-    def by_header(self, authorization: bytes | None) -> Principal:
-        """Of an `Authorization: Bearer KEY`. Raises Unauthorized."""
+    def by_header(self, authorization: bytes | None, client: str) -> Principal:
+        """Of an `Authorization: Bearer KEY`. Raises Unauthorized, TooManyFailures."""
         if authorization is not None and authorization[7:10] == b"eyJ":  # a token, where only a shared secret is taken
             return self.by_proof(authorization, None, "", "").principal
-        return self._keys.by_header(authorization)
+        try:
+            principal = self._keys.by_header(authorization)
+        except Unauthorized:
+            if authorization is not None:  # who shows nothing guesses nothing
+                self.strangers.failed(client)
+            raise
+        return self._admitted(principal, client)
 
-    def by_key(self, value: bytes) -> Principal:
-        """Of a bare key. Raises Unauthorized."""
-        return self._keys.by_key(value)
+    def by_key(self, value: bytes, client: str) -> Principal:
+        """Of a bare key. Raises Unauthorized, TooManyFailures."""
+        try:
+            principal = self._keys.by_key(value)
+        except Unauthorized:
+            self.strangers.failed(client)
+            raise
+        return self._admitted(principal, client)
+
+    def _admitted(self, principal: Principal, client: str) -> Principal:
+        if (client, principal) not in self.strangers.welcome:
+            self.strangers.met(client, principal)
+        return principal
 
     def by_proof(self, authorization: bytes, dpop: bytes | None, method: str, path: str) -> Shown:
         """Of an `Authorization: DPoP TOKEN` with the proof in the header `DPoP`, for this method and path (RFC 9449).

@@ -35,6 +35,7 @@ from autoglm.auth.policy.snapshot import Snapshot
 from autoglm.auth.policy.sources import Fetch
 from autoglm.auth.revocations import Revocations
 from autoglm.auth.settings import KeySettings
+from autoglm.auth.strangers import Strangers
 from autoglm.auth.tokens.issuers import pins_of
 from autoglm.auth.tokens.nonce import Nonces
 from autoglm.auth.tokens.pins import Pin, Pins
@@ -75,6 +76,7 @@ class Trust:
     def __init__(
         self, data_dir: Path, settings: TrustParts, clock: TrustedClock, keyvalue: KeyValue, journal: Journal, *,
         fetching: Callable[[], AbstractContextManager[Fetch]], places: Sequence[Place],
+        failures_per_minute: int,
     ) -> None:  # fmt: skip
         """Blocks: it reads the site's key, or makes it. Raises SettingsError."""
         folder, tokens = data_dir / TRUST_FOLDER, settings.trust
@@ -114,6 +116,7 @@ class Trust:
         self.authenticator = Authenticator(
             self.keys, issuer=self.issuer, requests=self._requests, devices=self.devices,
             revocations=self.revocations, clock=clock, judge=self.judge, is_revoked=self._is_revoked,
+            strangers=Strangers(failures_per_minute),
         )  # fmt: skip
         self._revoked: set[str] = set()
         """By the last policy."""
@@ -234,6 +237,7 @@ class Trust:
 async def open_trust(
     data_dir: Path, settings: TrustParts, keyvalue: KeyValue, journal: Journal, *,
     fetching: Callable[[], AbstractContextManager[Fetch]], places: Sequence[Place] = (),
+    failures_per_minute: int = 30,
     wall_ms: Callable[[], int] = wall_now_ms,
 ) -> AsyncIterator[Trust]:  # fmt: skip
     """Raises SettingsError for a key or folder that cannot be read. places: where the audit goes beside the journal."""
@@ -247,7 +251,16 @@ async def open_trust(
             raise SettingsError([f"{folder} cannot be used: {error.strerror}"]) from error
         # The clock first: a folder that holds anything else is not new to it.
         clock = TrustedClock.open(folder / CLOCK_FILE, settings.clock, wall_ms=wall_ms)
-        return Trust(data_dir, settings, clock, keyvalue, journal, fetching=fetching, places=places)
+        return Trust(
+            data_dir,
+            settings,
+            clock,
+            keyvalue,
+            journal,
+            fetching=fetching,
+            places=places,
+            failures_per_minute=failures_per_minute,
+        )
 
     trust = await anyio.to_thread.run_sync(made)
     try:

@@ -90,7 +90,7 @@ class Line:
             url, open_timeout=OPEN_S, close_timeout=CLOSE_S, ping_interval=ALIVE_S, ping_timeout=ALIVE_S,
             max_size=FRAME_BYTES, max_queue=16, proxy=None,
         )  # fmt: skip
-        attempt.process_redirect = stays  # type: ignore[method-assign,assignment]  # no option for it
+        attempt.process_redirect = stays  # type: ignore[method-assign]  # no option for it
         socket = await attempt
         self.trouble = None
         self.state = LinkState(is_up=True, connections=self.state.connections + 1)
@@ -107,6 +107,6 @@ class Line:
         self.log.warning("line_lost", code=code, reason=reason.en)
 
 
-def stays(error: Exception) -> Exception:
+def stays(exc: Exception) -> Exception | str:
     """Redirects are not followed: they could lead anywhere."""
-    return error
+    return exc

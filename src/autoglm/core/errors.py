@@ -151,6 +151,15 @@ class WrongHost(HubError):
         )
 
 
+class CrossOrigin(HubError):
+    """A page of another origin made a browser ask."""
+
+    code = "cross_origin"
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(f"pages of {origin[:100]!r} may not use this hub", origin=origin[:100])
+
+
 class UnknownPath(HubError):
     """No endpoint has this path."""
 
@@ -393,6 +402,19 @@ class ProviderUnreachable(HubError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the login provider cannot be used now: {reason}", retry_after_s=10.0)
+
+
+class TooManyFailures(HubError):
+    """Too many wrong keys, logins or hellos came from the caller's address; what it sent now was not looked at."""
+
+    code = "too_many_failures"
+    retryable = True
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(
+            f"too many wrong keys or logins came from your address; try again in {retry_after_s:.1f} s",
+            retry_after_s=retry_after_s,
+        )
 
 
 class BudgetExceeded(HubError):

@@ -92,8 +92,8 @@ class ChannelsGateway:
             Route("GET", "/api/outbox/dead", self.dead),
             Route("POST", "/api/outbox/dead/{id}/resend", self.resend),
             Route("DELETE", "/api/outbox/dead/{id}", self.drop),
-            Route("GET", "/api/hooks/{name}", self.hook),
-            Route("POST", "/api/hooks/{name}", self.hook),
+            Route("GET", "/api/hooks/{name}", self.hook, is_for_any_host=True),
+            Route("POST", "/api/hooks/{name}", self.hook, is_for_any_host=True),
         ]
 
     async def channels(self, exchange: Exchange, _: dict[str, str]) -> None:

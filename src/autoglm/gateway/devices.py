@@ -14,7 +14,7 @@ from autoglm.core.address import GROUP_NAME_PATTERN
 from autoglm.core.errors import InvalidField
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
-from autoglm.gateway.keys import NO_STORE, Scope, check_grant
+from autoglm.gateway.keys import JSON, Scope, check_grant
 from autoglm.gateway.router import Route
 from autoglm.gateway.tokens import IssuedToken
 
@@ -106,7 +106,7 @@ class DevicesGateway:
             created_by=principal.address, rate_per_minute=new.rate_per_minute, tenant=new.tenant,
         )  # fmt: skip
         shown = EnrolmentCode(code=code, name=new.name, ends_at=enrolment.ends_at_ms)
-        exchange.respond(201, msgspec.json.encode(shown), NO_STORE)
+        exchange.respond(201, msgspec.json.encode(shown), JSON)
 
     async def enrol(self, exchange: Exchange, _: dict[str, str]) -> None:
         """The code is the key; a proof by the new key over it and the body comes along."""
@@ -121,7 +121,7 @@ class DevicesGateway:
         enrolled = Enrolled(
             device=_known(device), token=IssuedToken(token=token, ends_at=claims.ends_at_ms, scopes=claims.scopes)
         )
-        exchange.respond(201, msgspec.json.encode(enrolled), NO_STORE)
+        exchange.respond(201, msgspec.json.encode(enrolled), JSON)
 
     async def remove(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """Its key and all its tokens count no more when this answers."""

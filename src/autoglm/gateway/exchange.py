@@ -52,11 +52,11 @@ def header_lines(headers: Headers) -> bytes:
     return lines
 
 
-def head_bytes(status: int, date_line: bytes, headers: Headers, request_id: str) -> bytes:
+def head_bytes(status: int, first_lines: bytes, headers: Headers, request_id: str) -> bytes:
     """The head of a response (RFC 9112, section 4). Raises ValueError for a header that would end early."""
     lines = header_lines(headers)
     start = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status  # an upstream may have statuses of its own
-    return b"%b%b%bx-request-id: %b\r\n\r\n" % (start, date_line, lines, request_id.encode())
+    return b"%b%b%bx-request-id: %b\r\n\r\n" % (start, first_lines, lines, request_id.encode())
 
 
 GoOn = Callable[["Exchange", Coroutine[Any, Any, None] | None], None]
@@ -82,9 +82,9 @@ class Exchange:
     """Of the response; 0 until that has begun."""
     variables: dict[str, str] = {}  # noqa: RUF012  # a default that is replaced, never changed
     """Of the path."""
-    client = ""
-    """The client's address."""
     has_whole_body = False
+    is_page = False
+    """True for an answer that a browser shows: it has the headers of the page (see headers)."""
     is_complete = False
     """True once the whole response is out."""
     has_left = False
@@ -140,9 +140,15 @@ class Exchange:
 
     # --- the request ---
 
+    @property
+    def client(self) -> str:
+        """The address that it comes from; empty where it has none."""
+        return self._connection.client(self.headers)
+
     def identify(self, auth: Authenticator) -> Principal:
-        """Whose request it is; counts against the key's limit. Raises Unauthorized, RateLimited."""
-        occasion.set(Occasion(self.request_id, ""))
+        """Whose request it is; counts against the key's limit. Raises Unauthorized, TooManyFailures, RateLimited."""
+        client = self._connection.client(self.headers)
+        occasion.set(Occasion(self.request_id, client))
         authorization = self.headers.get(b"authorization")
         if authorization is not None and authorization[:5].lower() == b"dpop ":
             shown = auth.by_proof(authorization, self.headers.get(b"dpop"), self.method, self._target)
@@ -150,7 +156,7 @@ class Exchange:
             self.shown = shown
             principal = shown.principal
         else:
-            principal = auth.by_header(authorization)
+            principal = auth.by_header(authorization, client)
         self.principal = principal
         principal.take()
         return principal
@@ -285,9 +291,10 @@ class Exchange:
         """As `respond`, with headers that `header_lines` has made before: for the measured path."""
         if self.is_keep_alive and not self.is_head and status in _STATUS_LINES:
             self.status = status
+            first = self._connection.answer_lines
             self._connection.write(
                 b"%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b"
-                % (_STATUS_LINES[status], self._connection.date_line, lines, len(body), self.request_id.encode(), body)
+                % (_STATUS_LINES[status], first, lines, len(body), self.request_id.encode(), body)
             )
             self._complete()
         else:
@@ -364,7 +371,8 @@ class Exchange:
             self.is_keep_alive = False
         elif not self.is_keep_alive:
             headers.append(_CLOSE)
-        head = head_bytes(status, self._connection.date_line, headers, self.request_id)
+        lines = self._connection.date_line if self.is_page else self._connection.answer_lines
+        head = head_bytes(status, lines, headers, self.request_id)
         self.status = status
         return head
 

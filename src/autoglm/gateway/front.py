@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import HubError, UnknownPath
+from autoglm.core.errors import HubError, UnknownPath, WrongHost
 from autoglm.gateway.access import AccessLog
 from autoglm.gateway.acts import Acts
 from autoglm.gateway.exchange import LEFT, ClientLeft, Exchange, raising
@@ -49,7 +49,7 @@ class Front:
             self._go_on(exchange, raising(refusal))
             return
         begin = self._prompt.get(exchange.path)
-        if begin is None or exchange.method != "POST" or not exchange.has_whole_body:
+        if begin is None or exchange.method != "POST" or not exchange.has_whole_body or not exchange.head.is_for_us:
             self._go_on(exchange, self._serve(exchange))
             return
         exchange.route = exchange.path
@@ -92,6 +92,8 @@ class Front:
 
     async def _serve(self, exchange: Exchange) -> None:
         path = exchange.path
+        if not exchange.head.is_for_us and not self._router.is_for_any_host(exchange):
+            raise WrongHost((exchange.head.authority or b"").decode("latin-1"))
         if path in APIS:
             exchange.route = path
             if exchange.method == "POST":

@@ -17,14 +17,21 @@ class Head:
     Raises HttpParserInvalidURLError, UnicodeDecodeError, ValueError when the target is none.
     """
 
-    __slots__ = ("headers", "is_keep_alive", "is_old", "length", "method", "path", "query", "raw_path")
+    __slots__ = (
+        "authority", "headers", "is_for_us", "is_keep_alive", "is_old", "length", "method", "path", "query", "raw_path",
+    )  # fmt: skip
 
     def __init__(
         self, method: str, target: bytes, headers: dict[bytes, bytes], *, is_keep_alive: bool, is_old: bool
     ) -> None:
         """headers: by their names in lower case; when a name comes twice, the last one counts. is_old: HTTP/1.0."""
         self.method = method
-        self.raw_path, self.path, self.query = _parsed(target) if len(target) <= _MAX_CACHED else _parse(target)
+        parsed = _parsed(target) if len(target) <= _MAX_CACHED else _parse(target)
+        self.raw_path, self.path, self.query, named = parsed
+        self.authority = headers.get(b"host") if named is None else named
+        """The host that the request is for; None where it does not say (HTTP/1.0). RFC 9112, section 3.2.2."""
+        self.is_for_us = True
+        """False when a page of strangers may have sent it, who had their name lead to this hub: see hosts."""
         self.headers = headers
         self.is_keep_alive = is_keep_alive and not is_old
         self.is_old = is_old
@@ -39,13 +46,17 @@ class Head:
         return not self.is_old and self.headers.get(b"expect", b"").lower() == b"100-continue"
 
 
-def _parse(target: bytes) -> tuple[bytes, str, bytes]:
-    """(path as it came, path, query) of a request's target."""
+def _parse(target: bytes) -> tuple[bytes, str, bytes, bytes | None]:
+    """(path as it came, path, query, host and port where they are part of it) of a request's target."""
     url = parse_url(target)
     if url.path is None:
         raise ValueError("the target of the request is no path")
     path = url.path.decode("ascii")
-    return url.path, unquote(path) if "%" in path else path, url.query or b""
+    named = None
+    if url.host is not None:
+        host = b"[%b]" % url.host if b":" in url.host else url.host
+        named = host if url.port is None else b"%b:%d" % (host, url.port)
+    return url.path, unquote(path) if "%" in path else path, url.query or b"", named
 
 
 _parsed = lru_cache(256)(_parse)

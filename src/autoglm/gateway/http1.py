@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import httptools
 
-from autoglm.core.errors import HeadTooLarge, HubError, InvalidHttp, TooManyConnections
+from autoglm.core.errors import CrossOrigin, HeadTooLarge, HubError, InvalidHttp, TooManyConnections, WrongHost
 from autoglm.gateway.exchange import Exchange, head_bytes, next_request_id
 from autoglm.gateway.head import Head
+from autoglm.gateway.hosts import is_origin_of
 from autoglm.gateway.house import House
 from autoglm.gateway.problems import problem_response
 from autoglm.gateway.stall import Stall
@@ -22,26 +23,48 @@ from autoglm.gateway.upgrade import is_websocket, without_offers
 MAX_HEAD_BYTES = 64 * 1024
 """For a head; and for trailers, or the framing of chunks, at a stretch."""
 MAX_UNSENT_BYTES = 64 * 1024
+_SINGLE = frozenset((b"host", b"authorization", b"dpop", b"content-type", b"cookie"))
+"""Of these a proxy may take the first, where this hub takes the last."""
 
 
 class HttpConnection(asyncio.Protocol):
     """One client. Who stops in the middle of a request is answered 408 by the server's round (see server.Server)."""
 
     __slots__ = (
-        "_body_bytes", "_head_bytes", "_headers", "_house", "_is_advancing", "_is_in_head", "_is_in_message",
-        "_is_lost", "_is_reading_paused", "_parser", "_partial_head", "_queue", "_receiving", "_refusal",
-        "_stall", "_unsent", "_unsent_bytes", "_url", "_writable", "heard_s",
-        "is_write_paused", "on_header", "on_url", "running", "transport",
+        "_body_bytes",
+        "_head_bytes",
+        "_headers",
+        "_house",
+        "_is_advancing",
+        "_is_in_head",
+        "_is_in_message",
+        "_is_lost",
+        "_is_reading_paused",
+        "_parser",
+        "_partial_head",
+        "_peer",
+        "_queue",
+        "_receiving",
+        "_refusal",
+        "_stall",
+        "_unsent",
+        "_unsent_bytes",
+        "_url",
+        "_writable",
+        "heard_s",
+        "is_write_paused",
+        "on_url",
+        "running",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, house: House) -> None:
         self._house = house
         self._parser: httptools.HttpRequestParser | None = None
-        # The parser calls these for each piece of a head; as methods of C types they cost no Python frame.
         self._url: list[bytes] = []
         self._headers: dict[bytes, bytes] = {}
-        self.on_url = self._url.append
-        self.on_header = self._headers.__setitem__
+        self.on_url = self._url.append  # a method of a C type costs no Python frame
+        self._peer = ""
         self._head_bytes = self._body_bytes = 0
         self._partial_head = b""
         """What came of a head so far, where it is not whole yet."""
@@ -70,6 +93,8 @@ class HttpConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self._house.connections.add(self)
         self.heard_s = self._house.now_s
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
 
     def connection_lost(self, error: Exception | None) -> None:
         self._house.connections.discard(self)
@@ -91,6 +116,11 @@ class HttpConnection(asyncio.Protocol):
             self.close()
         else:
             self.running.is_keep_alive = False
+
+    def client(self, headers: dict[bytes, bytes]) -> str:
+        """The address that a request with these headers comes from; empty where it has none (a Unix socket)."""
+        proxies = self._house.proxies
+        return self._peer if proxies is None else proxies.client(self._peer, headers)
 
     @property
     def _is_free(self) -> bool:
@@ -181,26 +211,35 @@ class HttpConnection(asyncio.Protocol):
         self._url.clear()
         self._headers.clear()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in self._headers and name in _SINGLE:
+            raise ValueError("a header is there twice that readers could understand differently: RFC 9112, section 3.2")
+        self._headers[name] = value
+
     def on_headers_complete(self) -> None:
         parser = self._parser
         assert parser is not None
         self._is_in_head = False
         if parser.should_upgrade():
             return  # HttpParserUpgrade follows
-        headers, version = self._lower_headers(), parser.get_http_version()
+        headers, version = self._headers, parser.get_http_version()
+        self._headers = {}  # trailers must not change what was said
         if version not in ("1.0", "1.1") or (version == "1.1" and b"host" not in headers):
             raise ValueError("RFC 9112, sections 2.3 and 3.2")
         head = Head(
             parser.get_method().decode("ascii"), b"".join(self._url), headers,
             is_keep_alive=parser.should_keep_alive(), is_old=version == "1.0",
         )  # fmt: skip
+        head.is_for_us = self._is_for_us(head)
         self._receiving = Exchange(self, head)
         if head.method in ("GET", "HEAD"):
             self._receiving.ignore_body()
         self._queue.append(self._receiving)
 
-    def _lower_headers(self) -> dict[bytes, bytes]:
-        return {name.lower(): value for name, value in self._headers.items()}
+    def _is_for_us(self, head: Head) -> bool:
+        """A browser adds no Authorization by itself: whoever shows one has the key, under whatever name he calls."""
+        return head.authority is None or b"authorization" in head.headers or self._house.hosts.has(head.authority)
 
     def on_body(self, part: bytes) -> None:
         self._body_bytes += len(part)
@@ -275,6 +314,10 @@ class HttpConnection(asyncio.Protocol):
     def date_line(self) -> bytes:
         return self._house.date_line
 
+    @property
+    def answer_lines(self) -> bytes:
+        return self._house.answer_lines
+
     def write(self, data: bytes) -> None:
         """Goes out with the end of the loop's turn, or now if it is much: then the client's pace counts."""
         self._unsent.append(data)
@@ -329,7 +372,7 @@ class HttpConnection(asyncio.Protocol):
         request_id = next_request_id()
         status, headers, body = problem_response(error, request_id)
         headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-        self.write(head_bytes(status, self.date_line, headers, request_id) + body)
+        self.write(head_bytes(status, self.answer_lines, headers, request_id) + body)
         self.close()
 
     def pause_writing(self) -> None:
@@ -375,7 +418,7 @@ class HttpConnection(asyncio.Protocol):
 
         data: since the beginning of the head; empty when that is not known, as other requests came before it.
         """
-        parser, headers = self._parser, self._lower_headers()
+        parser, headers = self._parser, self._headers
         assert parser is not None
         if not is_websocket(headers):
             ignoring = without_offers(data)
@@ -392,7 +435,11 @@ class HttpConnection(asyncio.Protocol):
             self.refuse(TooManyConnections(self._house.max_connections))
             return
         try:
-            socket = self._house.upgrade(self.transport, self._handshake(parser, headers))
+            handshake = self._handshake(parser, headers)
+            socket = self._house.upgrade(self.transport, handshake, self.client(headers))
+        except (WrongHost, CrossOrigin) as error:
+            self.refuse(error)
+            return
         except (ValueError, httptools.HttpParserError) as error:
             self.refuse(InvalidHttp(f"the handshake of a WebSocket is wrong: {error}"))
             return
@@ -402,12 +449,17 @@ class HttpConnection(asyncio.Protocol):
         self.transport.set_protocol(socket)
 
     def _handshake(self, parser: httptools.HttpRequestParser, headers: dict[bytes, bytes]) -> bytes:
-        """The request's head, spelled as WebSockets want it. Raises ValueError."""
+        """The request's head, spelled as WebSockets want it. Raises ValueError, WrongHost, CrossOrigin."""
         if parser.get_http_version() != "1.1" or b"host" not in headers:
             raise ValueError("it needs HTTP/1.1 and a Host (RFC 6455, section 4.2.1)")
         if not headers.keys().isdisjoint((b"content-length", b"transfer-encoding")):
             raise ValueError("it has a body")
         head = Head("GET", b"".join(self._url), headers, is_keep_alive=True, is_old=False)
+        if not self._is_for_us(head):
+            raise WrongHost((head.authority or b"").decode("latin-1"))
+        origin = headers.get(b"origin")
+        if origin is not None and b"authorization" not in headers and not is_origin_of(origin, headers[b"host"]):
+            raise CrossOrigin(origin.decode("latin-1"))
         query = b"?" + head.query if head.query else b""
         lines = b"".join([b"%b: %b\r\n" % header for header in headers.items()])
         return b"%b %b%b HTTP/1.1\r\n%b\r\n" % (parser.get_method(), head.raw_path, query, lines)

@@ -17,7 +17,7 @@ from autoglm.gateway.router import Route
 
 MAX_TTL_S = 10 * 365 * 86_400
 _AREA = "keys"
-NO_STORE = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+JSON = [(b"content-type", b"application/json")]
 
 Scope = Annotated[str, msgspec.Meta(min_length=1, max_length=512, examples=["model:use:*"])]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=KEY_NAME_PATTERN, examples=["robot-7"])]
@@ -89,7 +89,7 @@ class KeysGateway:
             ends_at_ms=None if new.ttl_s is None else now_ms + new.ttl_s * 1000, created_by=principal.address,
         )  # fmt: skip
         (stored,) = [key for key in self._keys.stored() if key.name == new.name]
-        exchange.respond(201, msgspec.json.encode(IssuedKey(key=value, known=known(stored))), NO_STORE)
+        exchange.respond(201, msgspec.json.encode(IssuedKey(key=value, known=known(stored))), JSON)
 
     async def revoke(self, exchange: Exchange, variables: dict[str, str]) -> None:
         exchange.identify(self._auth).require("admin", _AREA)

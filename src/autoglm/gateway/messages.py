@@ -249,7 +249,7 @@ class MessagesGateway:
         if last_id is not None:
             after = fields.whole_number(last_id.decode("latin-1"), "last-event-id")
         exchange.cancel_when_left()
-        exchange.start(200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")])
+        exchange.start(200, [(b"content-type", b"text/event-stream")])
         if not exchange.is_head:
             await exchange.write(b": connected\n\n")
             await self._stream(exchange, principal, address, after)

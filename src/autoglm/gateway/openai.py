@@ -41,7 +41,7 @@ APIS: dict[str, Api] = {
 _NO_ANSWER = 503
 """For the engine: the request had no answer, or only the beginning of one."""
 _MAX_LINES = 1024  # content types come from instances
-_STREAM: Headers = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+_STREAM: Headers = [(b"x-accel-buffering", b"no")]
 """Or a web server between the hub and the client, such as nginx, would collect the events first."""
 _encode = msgspec.json.Encoder().encode
 

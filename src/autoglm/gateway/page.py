@@ -11,20 +11,10 @@ from starlette.staticfiles import StaticFiles
 
 from autoglm.core.errors import UnknownPath
 from autoglm.gateway.exchange import ClientLeft, Exchange
+from autoglm.gateway.headers import PAGE_HEADERS
 from autoglm.gateway.router import answer_without_handler
 from autoglm.gateway.settings import GatewaySettings
 
-_HEADERS = [
-    (
-        b"content-security-policy",
-        b"default-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; object-src 'none'; "
-        b"base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    ),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cache-control", b"no-cache"),
-]
 _STRICT = (b"strict-transport-security", b"max-age=31536000")
 _NO_PAGE = """<!doctype html><meta charset="utf-8"><title>AutoGLM Hub</title>
 <h1>AutoGLM Hub is running</h1>
@@ -55,6 +45,7 @@ class Page:
             await answer_without_handler(methods, exchange)(exchange, {})
             return
         if is_index and not (self._folder / "index.html").exists():
+            exchange.is_page = True
             headers = [(b"content-type", b"text/html; charset=utf-8"), *self._headers(exchange)]
             exchange.respond(200, _NO_PAGE, headers)
             return
@@ -68,7 +59,7 @@ class Page:
     def _headers(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
         host = exchange.headers.get(b"host", b"").rpartition(b":")
         name = (host[0] or host[2]).lower()
-        return [*_HEADERS, _STRICT] if name in self._strict_hosts else _HEADERS
+        return [*PAGE_HEADERS, _STRICT] if name in self._strict_hosts else PAGE_HEADERS
 
 
 def strict_hosts(settings: GatewaySettings) -> frozenset[bytes]:
@@ -110,6 +101,7 @@ def _sender(exchange: Exchange, headers: list[tuple[bytes, bytes]]) -> Any:
         if exchange.has_left:
             raise ClientLeft
         if message["type"] == "http.response.start":
+            exchange.is_page = True
             exchange.start(message["status"], [*message["headers"], *headers])
             return
         await exchange.write(message.get("body", b""))

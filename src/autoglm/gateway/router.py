@@ -23,6 +23,8 @@ class Route(NamedTuple):
     fits: Callable[[str], object] | None = None
     """What each variable must be like, as it came; where one is not, the path is none of this route."""
     may_end_in_slash: bool = False
+    is_for_any_host: bool = False
+    """True for what is called under names that this hub does not know, and verifies each caller by itself."""
 
 
 class _Match(NamedTuple):
@@ -37,6 +39,7 @@ class Router:
 
     def __init__(self, routes: list[Route]) -> None:
         self.routes = routes
+        self._for_any_host = {route.template for route in routes if route.is_for_any_host}
         self._fixed: dict[str, dict[str, Handler]] = {}
         self._variable: list[tuple[list[str], dict[str, Handler], Route]] = []
         """With the first route of each template, which says how its variables are read."""
@@ -68,6 +71,11 @@ class Router:
         """True where an endpoint takes this very method at this path."""
         match = self._match(exchange)
         return match is not None and ("GET" if exchange.is_head else exchange.method) in match.methods
+
+    def is_for_any_host(self, exchange: Exchange) -> bool:
+        """Whether an endpoint that takes this very method asks nobody under which name he calls."""
+        match = self._match(exchange)
+        return match is not None and match.route in self._for_any_host and exchange.method in match.methods
 
     def _match(self, exchange: Exchange) -> _Match | None:
         methods = self._fixed.get(exchange.path)

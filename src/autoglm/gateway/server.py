@@ -5,7 +5,6 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
-from email.utils import formatdate
 from typing import cast
 
 import uvicorn
@@ -17,12 +16,14 @@ from websockets.frames import Frame
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import RequestTimeout
 from autoglm.gateway.front import Front
+from autoglm.gateway.hosts import Hosts
 from autoglm.gateway.house import House
 from autoglm.gateway.http1 import HttpConnection
+from autoglm.gateway.proxies import Proxies
 from autoglm.gateway.settings import GatewaySettings
 from autoglm.gateway.stall import Stall
 from autoglm.gateway.tls import GatewayTls
-from autoglm.gateway.websocket import ADMIT, STRANGER_BYTES, SocketGateway
+from autoglm.gateway.websocket import ADMIT, CLIENT, STRANGER_BYTES, SocketGateway
 
 IDLE_S = 75.0
 SILENT_S = 60.0
@@ -39,9 +40,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     Until it is admitted (see websocket.SocketGateway) its messages must be short: anybody may connect.
     """
 
-    def __init__(self, config: uvicorn.Config, server_state: ServerState) -> None:
+    def __init__(self, config: uvicorn.Config, server_state: ServerState, client: str) -> None:
         super().__init__(config, server_state, app_state={})
         self.app_state[ADMIT] = self._admit
+        self.app_state[CLIENT] = client
         self._stall = Stall()
         self.conn.max_message_size = min(STRANGER_BYTES, self.config.ws_max_size)
 
@@ -73,10 +75,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 class Server(uvicorn.Server):
     """uvicorn's server without its signal handlers: the hub decides when to stop. Sends silent clients away."""
 
-    def __init__(self, config: uvicorn.Config, front: Front, max_connections: int, tls: GatewayTls | None) -> None:
+    def __init__(self, config: uvicorn.Config, front: Front, settings: GatewaySettings, tls: GatewayTls | None) -> None:
         super().__init__(config)
         self._tls = None if tls is None else tls.context
-        self._house = House(front.begin, self._upgrade, max_connections)
+        self._house = House(
+            front.begin, self._upgrade, settings.max_connections,
+            hosts=Hosts(settings.hosts, are_all=settings.has_tls),
+            proxies=Proxies(settings.trusted_proxies, settings.proxy_header) if settings.trusted_proxies else None,
+        )  # fmt: skip
         self._house.connections = cast(set[asyncio.Protocol], self.server_state.connections)
         self._house.tasks = self.server_state.tasks
         self.ready = asyncio.Event()
@@ -96,7 +102,7 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         self._house.now_s = monotonic_s()
         if counter % _TICKS_PER_S == 0:
-            self._house.date_line = f"date: {formatdate(time.time(), usegmt=True)}\r\n".encode()
+            self._house.set_date(time.time())
         if counter % _ROUND_TICKS == 0:
             self._send_silent_away(self._house.now_s)
         return await super().on_tick(counter)
@@ -121,8 +127,8 @@ class Server(uvicorn.Server):
             if isinstance(connection, HttpConnection):
                 connection.close()
 
-    def _upgrade(self, transport: asyncio.Transport, head: bytes) -> asyncio.Protocol:
-        protocol = SocketProtocol(self.config, self.server_state)
+    def _upgrade(self, transport: asyncio.Transport, head: bytes, client: str) -> asyncio.Protocol:
+        protocol = SocketProtocol(self.config, self.server_state, client)
         protocol.connection_made(transport)
         protocol.data_received(head)
         if not protocol.handshake_initiated:  # it says nothing then, and would keep its place for ever
@@ -164,9 +170,9 @@ def make_server(
         ws_ping_timeout=20.0,
         lifespan="off",
         access_log=False,
-        proxy_headers=False,  # nothing here reads the client's address
+        proxy_headers=False,  # see proxies
         log_config=None,
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         backlog=1024,
     )
-    return Server(config, front, settings.max_connections, tls)
+    return Server(config, front, settings, tls)

@@ -1,10 +1,15 @@
 """Where and how the hub listens."""
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from autoglm.gateway.proxies import ProxyHeader
+
+_HOST = re.compile(r"\.?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 
 
 class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
@@ -31,6 +36,35 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
     allow_insecure_bind: bool = Field(
         default=False, description="Listen beyond this machine without TLS (keys travel in clear)"
     )
+
+    hosts: tuple[str, ...] = Field(
+        default=(), description="Its names with a dot, beside the machine's own; `.x.org` stands for all below"
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(), description="Proxies that tell a client's address: theirs, or networks"
+    )
+    proxy_header: ProxyHeader = Field(default="x-forwarded-for", description="Where they tell it")
+    failures_per_minute: int = Field(
+        default=30, ge=1, le=1_000_000, description="Wrong keys or logins of an address; of loopback 20 times as many"
+    )
+
+    @field_validator("hosts")
+    @classmethod
+    def _are_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if _HOST.fullmatch(host) is None:
+                raise ValueError(f"{host!r} is no name such as 'hub.factory.example' or '.factory.example'")
+        return hosts
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in proxies:
+            try:
+                ipaddress.ip_network(entry)
+            except ValueError:
+                raise ValueError(f"{entry!r} is no address, and no network such as '10.1.0.0/16'") from None
+        return proxies
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Self:

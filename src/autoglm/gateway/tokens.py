@@ -11,7 +11,7 @@ from autoglm.auth.trust import Trust
 from autoglm.core.errors import NotFound, TokenRefused
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
-from autoglm.gateway.keys import NO_STORE, Scope, check_grant
+from autoglm.gateway.keys import JSON, Scope, check_grant
 from autoglm.gateway.router import Route
 
 _AREA = "devices"
@@ -116,7 +116,7 @@ class TokensGateway:
         device = self._trust.devices.get(new.device)
         token, claims = self._trust.issuer.token_for(device, scopes=new.scopes, ttl_s=new.ttl_s)
         issued = IssuedToken(token=token, ends_at=claims.ends_at_ms, scopes=claims.scopes)
-        exchange.respond(201, msgspec.json.encode(issued), NO_STORE)
+        exchange.respond(201, msgspec.json.encode(issued), JSON)
 
     async def verify(self, exchange: Exchange, _: dict[str, str]) -> None:
         exchange.identify(self._auth).require("admin", _AREA)

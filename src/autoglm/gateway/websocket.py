@@ -19,10 +19,11 @@ from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
 from autoglm.channels.receipts import AckState
 from autoglm.core.address import check_address
 from autoglm.core.envelope import Envelope, check_texts, decode_body
-from autoglm.core.errors import HubError, InvalidField, Unauthorized, UnknownPath
+from autoglm.core.errors import HubError, InvalidField, TooManyFailures, Unauthorized, UnknownPath
 from autoglm.core.tasks import one_task_group
 from autoglm.gateway.exchange import next_request_id
 from autoglm.gateway.follower import Event, Follower
+from autoglm.gateway.headers import API_HEADERS
 from autoglm.gateway.messages import MessagesGateway, require_send
 from autoglm.gateway.problems import problem, problem_response
 from autoglm.gateway.standing import Standing
@@ -34,6 +35,8 @@ STRANGER_BYTES = 256 * 1024
 ADMIT = "autoglm.admit"
 """Key of the scope's state under which the server is told that the client is known."""
 _PATH = "/api/ws"
+CLIENT = "autoglm.client"
+"""Key of the scope's state that has the client's address."""
 _POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
 _GOING_AWAY = 1001
 _encode = msgspec.json.Encoder().encode
@@ -101,26 +104,26 @@ class SocketGateway:
             if scope["path"] != _PATH:
                 raise UnknownPath(scope["path"][:200])
             self.messages.check_open()
-            headers = dict(scope["headers"])
+            headers, state = dict(scope["headers"]), scope["state"]
             header = headers.get(b"authorization")
-            shown = None if header is None else self._shown(header, headers.get(b"dpop"))
+            shown = None if header is None else self._shown(header, headers.get(b"dpop"), state[CLIENT])
         except HubError as error:
             await _refuse(error, send)
             raise ClientDisconnected from None  # to return would be an error of ours in uvicorn's log
         await send({"type": "websocket.accept"})
-        await _Conversation(self, shown, receive, send, scope["state"][ADMIT]).run()
+        await _Conversation(self, shown, receive, send, state[ADMIT], client=state[CLIENT]).run()
 
-    def _shown(self, header: bytes, dpop: bytes | None) -> Shown:
-        """Raises Unauthorized."""
+    def _shown(self, header: bytes, dpop: bytes | None, client: str) -> Shown:
+        """Raises Unauthorized, TooManyFailures."""
         if header[:5].lower() == b"dpop ":
             return self.auth.by_proof(header, dpop, "GET", _PATH)
-        return self.auth.of_key(self.auth.by_header(header))
+        return self.auth.of_key(self.auth.by_header(header, client))
 
 
 async def _refuse(error: HubError, send: Send) -> None:
     request_id = next_request_id()
     status, headers, body = problem_response(error, request_id)
-    headers.append((b"x-request-id", request_id.encode()))
+    headers += [(b"x-request-id", request_id.encode()), *API_HEADERS]
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
 
@@ -137,9 +140,10 @@ class _Conversation:
 
     def __init__(
         self, gateway: SocketGateway, shown: Shown | None, receive: Receive, send: Send,
-        admit: Callable[[], None],
+        admit: Callable[[], None], *, client: str,
     ) -> None:  # fmt: skip
         self._admit = admit
+        self._client = client
         self._gateway = gateway
         self._shown = shown
         self._receive = receive
@@ -171,7 +175,7 @@ class _Conversation:
             except TimeoutError:
                 await self._close(_POLICY_VIOLATION, "no hello came")
                 return None
-            except Unauthorized as error:
+            except (Unauthorized, TooManyFailures) as error:
                 await self._send({"type": "error", "problem": problem(error)})
                 await self._close(_POLICY_VIOLATION, "unauthorized")
                 return None
@@ -187,7 +191,7 @@ class _Conversation:
         if hello is None or not (hello.key or hello.token):
             raise Unauthorized('the first frame must be {"type": "hello", "key": KEY}')
         if not hello.token:
-            return auth.of_key(auth.by_key(hello.key.encode()))
+            return auth.of_key(auth.by_key(hello.key.encode(), self._client))
         challenge = Challenge("WEBSOCKET")
         await self._send({"type": "challenge", "nonce": challenge.nonce, "audience": auth.issuer.site}, hello.ref)
         answer = await self._next(_second_frame)

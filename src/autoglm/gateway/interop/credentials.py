@@ -16,14 +16,15 @@ _IN_QUERY = ("auth", "authorization")
 
 
 def identify(exchange: Exchange, auth: Authenticator, query: Mapping[str, str]) -> Principal:
-    """Whose request it is; counts against the key's limit. Raises Unauthorized, RateLimited."""
+    """Whose request it is; counts against the key's limit. Raises Unauthorized, TooManyFailures, RateLimited."""
     authorization = exchange.headers.get(b"authorization")
     named = next((query[name] for name in _IN_QUERY if query.get(name)), None)
     if named is not None:
         authorization = _decoded(named)
     scheme, _, value = (authorization or b"").strip().partition(b" ")
     is_basic = scheme.lower() == b"basic"
-    principal = auth.by_key(_password(value)) if is_basic else auth.by_header(authorization)
+    client = exchange.client
+    principal = auth.by_key(_password(value), client) if is_basic else auth.by_header(authorization, client)
     exchange.principal = principal
     principal.take()
     return principal

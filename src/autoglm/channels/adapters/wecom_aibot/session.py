@@ -180,7 +180,7 @@ async def connected(
         url, open_timeout=web.CONNECT_TIMEOUT_S, close_timeout=_CLOSE_TIMEOUT_S, ping_interval=None,
         max_size=MAX_FRAME_BYTES, compression=None, proxy=None, user_agent_header="autoglm-hub",
     )  # fmt: skip
-    attempt.process_redirect = stays  # type: ignore[method-assign,assignment]  # no option for it
+    attempt.process_redirect = stays  # type: ignore[method-assign]  # no option for it
     try:
         socket = await attempt
     except TimeoutError:
