@@ -101,7 +101,7 @@ class RequestTimeout(HubError):
 
     def __init__(self, waited_s: float, *, is_slow: bool = False) -> None:
         """is_slow: something came all the while."""
-        what = "the body has been coming" if is_slow else "nothing came"
+        what = "it has been coming" if is_slow else "nothing came"
         super().__init__(f"{what} for {waited_s:.0f} s, and the request is not complete")
 
 

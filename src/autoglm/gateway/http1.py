@@ -5,8 +5,9 @@ whose task, event and cycle for each request our handlers do not need: docs/adr/
 """
 
 import asyncio
+import heapq
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, cast
 
 import httptools
@@ -23,6 +24,8 @@ from autoglm.gateway.upgrade import is_websocket, without_offers
 MAX_HEAD_BYTES = 64 * 1024
 """For a head; and for trailers, or the framing of chunks, at a stretch."""
 MAX_UNSENT_BYTES = 64 * 1024
+LEAST_BYTES_PER_S = 256
+"""Of a body, on the whole: less than the slowest satellite link that carries HTTP."""
 _SINGLE = frozenset((b"host", b"authorization", b"dpop", b"content-type", b"cookie"))
 """Of these a proxy may take the first, where this hub takes the last."""
 
@@ -31,31 +34,10 @@ class HttpConnection(asyncio.Protocol):
     """One client. Who stops in the middle of a request is answered 408 by the server's round (see server.Server)."""
 
     __slots__ = (
-        "_body_bytes",
-        "_head_bytes",
-        "_headers",
-        "_house",
-        "_is_advancing",
-        "_is_in_head",
-        "_is_in_message",
-        "_is_lost",
-        "_is_reading_paused",
-        "_parser",
-        "_partial_head",
-        "_peer",
-        "_queue",
-        "_receiving",
-        "_refusal",
-        "_stall",
-        "_unsent",
-        "_unsent_bytes",
-        "_url",
-        "_writable",
-        "heard_s",
-        "is_write_paused",
-        "on_url",
-        "running",
-        "transport",
+        "_began_s", "_body_bytes", "_came_bytes", "_head_bytes", "_headers", "_house", "_is_advancing", "_is_in_head",
+        "_is_in_message", "_is_lost", "_is_reading_paused", "_parser", "_partial_head", "_peer", "_queue",
+        "_receiving", "_refusal", "_stall", "_unsent", "_unsent_bytes", "_url", "_writable", "heard_s",
+        "is_write_paused", "on_url", "running", "transport",
     )  # fmt: skip
 
     def __init__(self, house: House) -> None:
@@ -65,7 +47,9 @@ class HttpConnection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self.on_url = self._url.append  # a method of a C type costs no Python frame
         self._peer = ""
-        self._head_bytes = self._body_bytes = 0
+        self._head_bytes = self._body_bytes = self._came_bytes = 0
+        self._began_s = 0.0
+        """When the message that is coming began, or the connection where none has; its bytes since: `_came_bytes`."""
         self._partial_head = b""
         """What came of a head so far, where it is not whole yet."""
         self._is_in_head = self._is_in_message = False
@@ -92,7 +76,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self._house.connections.add(self)
-        self.heard_s = self._house.now_s
+        self.heard_s = self._began_s = self._house.now_s
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
 
@@ -150,6 +134,28 @@ class HttpConnection(asyncio.Protocol):
             return False
         return running is self._receiving
 
+    def is_too_slow(self, now_s: float, patience_s: float) -> bool:
+        """True when a head takes longer than that, or a body comes by less than LEAST_BYTES_PER_S on the whole.
+
+        A byte a minute is never silent for long, and would hold its place for days (slowloris).
+        """
+        lasts_s = now_s - self._began_s
+        if lasts_s <= patience_s:
+            return False
+        return self._is_in_head or (self.has_partial_body and self._came_bytes < lasts_s * LEAST_BYTES_PER_S)
+
+    @property
+    def held_since_s(self) -> float | None:
+        """From when on nobody in particular holds the place; None where somebody was verified, or is being served."""
+        if self.transport.is_closing():
+            return None
+        running = self.running
+        if running is None:
+            return self._began_s
+        if running.principal is not None or not running.is_complete:
+            return None
+        return self._began_s if self._is_in_head else self.heard_s
+
     # --- in -------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
@@ -171,6 +177,7 @@ class HttpConnection(asyncio.Protocol):
             self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         is_fresh, queued, self._body_bytes = not self._is_in_message, len(self._queue), 0
         receiving = self._receiving
+        self._came_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -208,6 +215,7 @@ class HttpConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._is_in_message = self._is_in_head = True
+        self._began_s, self._came_bytes = self._house.now_s, 0
         self._url.clear()
         self._headers.clear()
 
@@ -272,7 +280,7 @@ class HttpConnection(asyncio.Protocol):
     def _start(self, exchange: Exchange) -> None:
         self.running = exchange
         house = self._house
-        if len(house.connections) > house.max_connections:
+        if len(house.connections) > house.max_connections and not make_room(house.connections):
             exchange.is_keep_alive = False
             house.begin(exchange, TooManyConnections(house.max_connections))
         else:
@@ -409,6 +417,7 @@ class HttpConnection(asyncio.Protocol):
     def resume_reading(self) -> None:
         if self._is_reading_paused and not self.transport.is_closing():
             self._is_reading_paused = False
+            self._began_s, self._came_bytes = self._house.now_s, 0  # the pause was not the client's
             self.transport.resume_reading()
 
     # --- WebSocket ------------------------------------------------------------------------------------
@@ -463,3 +472,18 @@ class HttpConnection(asyncio.Protocol):
         query = b"?" + head.query if head.query else b""
         lines = b"".join([b"%b: %b\r\n" % header for header in headers.items()])
         return b"%b %b%b HTTP/1.1\r\n%b\r\n" % (parser.get_method(), head.raw_path, query, lines)
+
+
+def make_room(connections: Iterable[asyncio.Protocol]) -> bool:
+    """Close a twentieth of the connections that nobody in particular holds, the oldest first. False: there are none.
+
+    Whoever holds all places with connections that ask for nothing must not keep out those who ask.
+    """
+    waiting = [
+        (since_s, id(connection), connection)
+        for connection in connections
+        if isinstance(connection, HttpConnection) and (since_s := connection.held_since_s) is not None
+    ]
+    for _, _, connection in heapq.nsmallest(max(1, len(waiting) // 20), waiting):
+        connection.transport.abort()
+    return bool(waiting)

@@ -112,7 +112,12 @@ class Server(uvicorn.Server):
         for connection in tuple(self._house.connections):
             if isinstance(connection, (HttpConnection, SocketProtocol)) and connection.has_stalled(now_s, SILENT_S):
                 connection.transport.abort()
-            if not isinstance(connection, HttpConnection) or now_s - connection.heard_s < SILENT_S:
+            if not isinstance(connection, HttpConnection):
+                continue
+            if connection.is_too_slow(now_s, SILENT_S):
+                connection.refuse(RequestTimeout(SILENT_S, is_slow=True))
+                continue
+            if now_s - connection.heard_s < SILENT_S:
                 continue
             if connection.has_partial_head or connection.has_partial_body:
                 connection.refuse(RequestTimeout(SILENT_S))
