@@ -19,6 +19,7 @@ def may_unshare() -> str:
     return "" if tried.returncode == 0 else f"no network of its own: {tried.stderr.strip()}"
 
 
+@pytest.mark.attack("DNS rebinding of an outgoing address")
 def test_a_name_that_turns_to_a_private_address_is_not_connected_to() -> None:
     """Each request asks the name server once, and connects to what was checked, or not at all."""
     if reason := may_unshare():

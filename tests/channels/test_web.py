@@ -233,6 +233,7 @@ def packed_by(coding: str, data: bytes) -> bytes:
     return gzip.compress(data) if coding == "gzip" else zlib.compress(data)
 
 
+@pytest.mark.attack("decompression bomb in a vendor's answer")
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 async def test_a_bomb_unpacks_no_further_than_the_limit(server: ScriptedModel, client: Web, coding: str) -> None:
     bomb = packed_by(coding, bytes(100 << 20))

@@ -11,6 +11,7 @@ from autoglm.core.errors import AddressRefused
 from autoglm.core.guard import AddressGuard, check_address, parse_allowed
 
 
+@pytest.mark.attack("server-side request forgery")
 @pytest.mark.parametrize(
     "address",
     [
@@ -42,6 +43,7 @@ def test_what_is_public_may_be_called(address: str) -> None:
     assert AddressGuard().refusal("hooks.example", address) is None
 
 
+@pytest.mark.attack("server-side request forgery")
 @pytest.mark.parametrize(
     "host",
     ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0x7f.1", "1.2.3", "08.8.8.8", "8.8.8.8.8", "256.1.1.1", "x.1"],

@@ -86,6 +86,7 @@ def slow(stack: ExitStack, port: int, *, size: int, sent: int) -> Wire:
     return wire
 
 
+@pytest.mark.attack("flood of forged vendor calls")
 def test_valid_calls_among_a_flood_arrive_and_memory_stays_bounded(hub: HubProcess) -> None:
     """200 strangers keep the hub waiting for the last byte of a MiB each; others forge 3,000 calls, and announce more
     than is ever taken. Meanwhile valid calls are taken, and other endpoints answer.
@@ -164,6 +165,7 @@ def test_large_calls_have_places_of_their_own(tmp_path: Path, monkeypatch: pytes
         wait_until(lambda: called(hub.port, *signed(3, "x" * 500_000)).status == 200)  # they have left
 
 
+@pytest.mark.attack("flood of forged vendor calls")
 @pytest.mark.parametrize("sent", [1_000, MIB - 1], ids=["the_first_bytes", "all_but_the_last_byte"])
 def test_idle_strangers_lose_their_places_to_a_good_caller(hub: HubProcess, sent: int) -> None:
     """32 hold on, each with a body whose rest never comes; long before their time is over, others get through."""
@@ -179,6 +181,7 @@ def test_idle_strangers_lose_their_places_to_a_good_caller(hub: HubProcess, sent
         assert (reply.status, reply.headers["connection"]) == (503, "close"), "the first is the slowest"
 
 
+@pytest.mark.attack("slow body (R.U.D.Y.)")
 def test_a_trickle_holds_no_place(hub: HubProcess) -> None:
     """A byte now and then is no pace."""
     with ExitStack() as stack:
@@ -193,6 +196,7 @@ def test_a_trickle_holds_no_place(hub: HubProcess) -> None:
         wait_until(is_taken, large_bodies.LONGEST_S / 2, every_s=0.05)
 
 
+@pytest.mark.attack("slow body (R.U.D.Y.)")
 def test_a_large_body_that_comes_too_slowly_loses_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large_bodies, "LONGEST_S", 0.1)
     with plant_inside(tmp_path) as hub, ExitStack() as stack:

@@ -99,6 +99,7 @@ def test_requests_that_come_together_are_answered_in_their_order(hub: Inside) ->
 # --- who could smuggle a request past it ---
 
 
+@pytest.mark.attack("request smuggling")
 @pytest.mark.parametrize(
     "lines",
     [
@@ -124,6 +125,7 @@ def head_of(data: bytes, length: int | None) -> tuple[KnownHeads, Head]:
     return KnownHeads(), Head("POST", b"/x", headers, is_keep_alive=True, is_old=False)
 
 
+@pytest.mark.attack("request smuggling by a remembered head")
 def test_a_head_is_remembered_only_where_its_length_says_where_it_ends() -> None:
     start = b"POST /x HTTP/1.1\r\ncontent-length: 4\r\n\r\n"
     heads, head = head_of(start, 4)
@@ -143,6 +145,7 @@ def test_a_head_is_remembered_only_where_its_length_says_where_it_ends() -> None
     assert heads.find(start) is None
 
 
+@pytest.mark.attack("memory filled by heads that differ")
 def test_heads_without_end_do_not_fill_the_memory() -> None:
     heads, head = head_of(b"", 0)
     for number in range(40_000):
@@ -177,6 +180,7 @@ def deliver(hub: Inside, to: str) -> None:
         assert other.reply().status == 202
 
 
+@pytest.mark.attack("response splitting by pipelined requests")
 @pytest.mark.parametrize("what", ["garbage", "websocket"])
 def test_what_cannot_be_served_behind_a_request_waits_for_its_answer(hub: Inside, what: str) -> None:
     """The answer of a request is never that to the bytes behind it, and a WebSocket never gets an HTTP response."""
@@ -237,6 +241,7 @@ def test_a_message_of_any_size_leaves_the_departure_visible(hub: Inside) -> None
         wait_until(lambda: hub.count(lambda: hub.readers) == 0)
 
 
+@pytest.mark.attack("trailers without end")
 def test_trailers_without_end_are_refused(hub: Inside) -> None:
     with Wire(hub.port, hub.key) as wire:
         wire.send(wire.head("POST", "/api/messages", transfer_encoding="chunked") + b"1\r\n{\r\n0\r\n")
@@ -246,6 +251,7 @@ def test_trailers_without_end_are_refused(hub: Inside) -> None:
         assert wire.is_closed()
 
 
+@pytest.mark.attack("memory filled by tiny chunks")
 def test_a_body_in_the_smallest_chunks_is_put_together(hub: Inside) -> None:
     body = json.dumps({"to": "user:tiny", "content": "x" * 20_000}).encode()
     with Wire(hub.port, hub.key) as wire:

@@ -86,6 +86,7 @@ def test_an_own_address_is_read_only_by_a_scope_for_it(hub: Inside) -> None:
                 assert wire.start().status == status, (key, path)
 
 
+@pytest.mark.attack("probing for messages of others")
 def test_a_message_of_others_is_as_unknown_as_one_that_never_was(hub: Inside) -> None:
     id = post(hub, "", to="user:private", id="private-1").json()["id"]
     for method, tail in (("GET", ""), ("GET", "/receipts"), ("POST", "/ack")):
@@ -150,6 +151,7 @@ def test_more_clients_than_there_are_places_are_told_to_come_back(tmp_path: Path
 # --- silence ---
 
 
+@pytest.mark.attack("slowloris: silence in a request")
 @pytest.mark.parametrize(
     ("data", "code"),
     [
@@ -212,6 +214,7 @@ def held_bytes() -> int:
     return sum(entry.transport.get_write_buffer_size() for entry in open_ones if not entry.transport.is_closing())
 
 
+@pytest.mark.attack("slow reading")
 def test_a_reader_of_a_stream_that_does_not_read_is_not_read_for_in_memory(hub: Inside) -> None:
     """What it has not taken stays in the log; the kernel's buffers and one message are all there is of it."""
     count, size = 100, 100_000
@@ -230,6 +233,7 @@ def test_a_reader_of_a_stream_that_does_not_read_is_not_read_for_in_memory(hub: 
     wait_until(lambda: hub.count(lambda: hub.hub._messages.waiting) == 0)
 
 
+@pytest.mark.attack("slow reading")
 def test_a_client_that_stops_reading_gives_its_slot_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else four sleeping laptops would hold the whole default model."""
     monkeypatch.setattr("autoglm.gateway.server.SILENT_S", 0.5)
@@ -329,6 +333,7 @@ def test_on_a_full_disk_reads_go_on_and_writes_come_back_with_the_space(small_di
 # --- secrets ---
 
 
+@pytest.mark.attack("secrets in logs")
 def test_keys_and_messages_are_in_no_log_and_the_key_in_no_database(tmp_path: Path) -> None:
     with running_hub(tmp_path / "data") as hub:
         key = hub.admin_key

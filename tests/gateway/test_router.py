@@ -45,6 +45,7 @@ def test_what_is_not_there_is_a_problem(hub: HubProcess, path: str) -> None:
     assert problem(reply, 404, "unknown_path")["path"]
 
 
+@pytest.mark.attack("path traversal")
 def test_dots_in_a_path_never_leave_the_page(hub: HubProcess) -> None:
     for path in ("/../app.py", "/assets/../../../app.py", "/./../console/__init__.py", "/..\\app.py", "/....//app.py"):
         reply = call(hub.port, "", "GET", path)
@@ -188,6 +189,7 @@ def test_identity_is_no_encoding(hub: HubProcess) -> None:
     assert call(hub.port, hub.admin_key, "POST", "/api/messages", body, content_encoding="Identity").status == 202
 
 
+@pytest.mark.attack("oversized body")
 def test_a_chunked_body_has_the_same_limit(hub: HubProcess) -> None:
     with Wire(hub.port, hub.admin_key) as wire:
         wire.send(wire.head("POST", "/api/messages", transfer_encoding="chunked"))
@@ -203,6 +205,7 @@ def test_a_chunked_body_has_the_same_limit(hub: HubProcess) -> None:
         assert wire.reply().status == 202
 
 
+@pytest.mark.attack("oversized body")
 def test_who_expects_to_be_asked_for_a_huge_body_is_refused_before_sending_it(hub: HubProcess) -> None:
     with Wire(hub.port, hub.admin_key) as wire:
         wire.send(wire.head("POST", "/api/messages", content_length="10000000", expect="100-continue"))
@@ -227,6 +230,7 @@ def test_an_announced_upgrade_to_http2_does_not_swallow_the_body(hub: HubProcess
 # --- what is no request ---
 
 
+@pytest.mark.attack("what is no HTTP")
 @pytest.mark.parametrize(
     "data",
     [
@@ -249,6 +253,7 @@ def test_garbage_is_a_problem_too_and_ends_the_connection(hub: HubProcess, data:
             assert wire.is_closed()
 
 
+@pytest.mark.attack("header flood")
 def test_endless_headers_are_cut_off(hub: HubProcess) -> None:
     with Wire(hub.port) as wire:
         wire.send(b"GET / HTTP/1.1\r\nHost: x\r\n")

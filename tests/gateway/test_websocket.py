@@ -124,6 +124,7 @@ def test_a_wrong_first_frame_ends_the_connection(hub: Inside, first: str | bytes
     assert ws.close_code == 1008
 
 
+@pytest.mark.attack("WebSocket: huge frame before the hello")
 def test_a_stranger_s_frames_are_short_and_a_friend_s_may_be_long(
     hub: Inside, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +143,7 @@ def test_a_stranger_s_frames_are_short_and_a_friend_s_may_be_long(
             assert ask(ws, type="send", message=message)["type"] == "accepted"
 
 
+@pytest.mark.attack("WebSocket: frames before the hello")
 def test_of_a_stranger_s_frame_nothing_but_a_hello_is_read(hub: Inside, name: str) -> None:
     """What comes before a key is wrong at its type already, however its rest is built."""
     with connect(f"ws://127.0.0.1:{hub.port}/api/ws", proxy=None) as ws:
@@ -150,6 +152,7 @@ def test_of_a_stranger_s_frame_nothing_but_a_hello_is_read(hub: Inside, name: st
         assert take(ws)["problem"]["code"] == "unauthorized"
 
 
+@pytest.mark.attack("WebSocket: idle connections without end")
 def test_who_says_no_hello_is_sent_away(hub: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autoglm.gateway.websocket.HELLO_S", 0.2)
     with connect(f"ws://127.0.0.1:{hub.port}/api/ws", proxy=None) as ws, pytest.raises(ConnectionClosed) as caught:
@@ -255,6 +258,7 @@ def test_an_error_repeats_the_ref_of_a_frame_that_could_be_read(hub: Inside) -> 
         assert ask(ws, type="ack", id="none", ref="my ref")["ref"] == "my ref"
 
 
+@pytest.mark.attack("WebSocket: huge frame")
 def test_a_frame_that_is_too_big_ends_the_connection_by_the_book(hub: Inside) -> None:
     with opened(hub) as ws:
         ws.send("x" * 70_000)
@@ -280,6 +284,7 @@ def test_scopes_hold_on_the_socket_too(hub: Inside) -> None:
 # --- limits ---
 
 
+@pytest.mark.attack("WebSocket: flood of subscriptions")
 def test_a_connection_follows_a_hundred_addresses_and_no_more(hub: Inside) -> None:
     before = hub.tasks()
     with opened(hub) as ws:
@@ -292,6 +297,7 @@ def test_a_connection_follows_a_hundred_addresses_and_no_more(hub: Inside) -> No
     wait_until(lambda: hub.tasks() <= before)
 
 
+@pytest.mark.attack("WebSocket: flood of frames")
 def test_a_flood_of_frames_is_answered_frame_by_frame(hub: Inside, name: str) -> None:
     count = 500
 
@@ -352,6 +358,7 @@ def buffered_bytes(hub: Inside) -> int:
     return sum(entry.transport.get_write_buffer_size() for entry in open_ones)
 
 
+@pytest.mark.attack("WebSocket: slow reading")
 def test_a_client_that_does_not_read_costs_a_bounded_amount_of_memory(hub: Inside, name: str) -> None:
     size, count = 50_000, 200
     slow = handshake(hub)
@@ -368,6 +375,7 @@ def test_a_client_that_does_not_read_costs_a_bounded_amount_of_memory(hub: Insid
     wait_until(lambda: hub.tasks() < before)
 
 
+@pytest.mark.attack("WebSocket: flood of pings")
 def test_pings_of_a_client_that_does_not_read_do_not_pile_up(hub: Inside) -> None:
     slow = handshake(hub)
     slow.settimeout(0.5)
@@ -383,6 +391,7 @@ def test_pings_of_a_client_that_does_not_read_do_not_pile_up(hub: Inside) -> Non
         slow.close()
 
 
+@pytest.mark.attack("WebSocket: broken handshakes")
 @pytest.mark.parametrize(
     "lines",
     [
@@ -410,6 +419,7 @@ def test_a_handshake_is_read_as_any_request(hub: Inside) -> None:
         assert wire.reply().status == 400
 
 
+@pytest.mark.attack("WebSocket: idle connections without end")
 def test_sockets_take_places_like_every_connection(tmp_path: Path) -> None:
     with hub_inside(tmp_path / "data", settings(max_connections=3)) as hub, contextlib.ExitStack() as stack:
         for _ in range(3):
@@ -439,6 +449,7 @@ def test_a_client_that_takes_nothing_any_more_is_cut_off(
             slow.close()
 
 
+@pytest.mark.attack("WebSocket: endless fragments")
 def test_fragments_without_content_do_not_fill_the_memory(hub: Inside) -> None:
     plain = handshake(hub)
     try:

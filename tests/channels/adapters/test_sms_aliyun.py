@@ -431,6 +431,7 @@ async def test_an_entry_that_can_never_be_stored_holds_up_no_other(keyvalue: Key
     assert (reply.status, [taken.content for taken in inbox.taken], len(inbox.reported)) == (200, ["知道了"], 1)
 
 
+@pytest.mark.attack("forged vendor call")
 @pytest.mark.parametrize("token", ["", "wrong", TOKEN + "x"])
 async def test_a_forged_push_is_refused(token: str) -> None:
     inbox = KeptInbox()

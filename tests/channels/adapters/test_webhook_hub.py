@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 import standardwebhooks
 
 from eventually import wait_until
@@ -66,6 +67,7 @@ def test_a_message_reaches_another_hub_once_and_is_delivered(tmp_path: Path) -> 
     assert found == [("channel:south/hub", "压机停了"), ("channel:south/hub", "again")]
 
 
+@pytest.mark.attack("forged vendor call")
 def test_a_forged_or_repeated_call_changes_nothing(tmp_path: Path) -> None:
     body = '{"content": "x"}'
     at = datetime.fromtimestamp(int(time.time()), UTC)

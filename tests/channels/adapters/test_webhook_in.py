@@ -183,6 +183,7 @@ async def test_five_minutes_to_either_side_are_taken(channel: Webhook, offset_s:
     assert len(inbox.taken) == (status == 200)
 
 
+@pytest.mark.attack("replay of a vendor call")
 async def test_a_replayed_call_is_taken_once(channel: Webhook) -> None:
     inbox = KeptInbox()
     good = call({"content": "x"})

@@ -55,6 +55,7 @@ def test_the_sender_is_the_one_address_of_the_header(header: bytes, sender: str)
 # --- bombs
 
 
+@pytest.mark.attack("mail bomb")
 @pytest.mark.parametrize(
     ("make", "reason"),
     [

@@ -494,6 +494,7 @@ async def test_a_mail_of_a_stranger_is_not_marked_as_read(server: MailboxServer,
     assert await server.flags() == [{"\\Flagged"}]
 
 
+@pytest.mark.attack("mail bomb")
 async def test_a_bomb_is_set_aside_and_the_next_mail_is_taken(server: MailboxServer, ca_file: Path) -> None:
     """Others are in test_incoming_mail.py: this server cannot store them."""
     bomb = b"From: a@b.example\r\nX-Long: " + b"x" * 1_000_000 + b"\r\n\r\nhi\r\n"
