@@ -188,9 +188,9 @@ def test_trailers_change_nothing_of_what_the_head_said(
 ) -> None:
     """Not who asks, and not how long the next body is."""
     with Wire(hub.port) as wire:
-        wire.send(b"POST /api/messages HTTP/1.1\r\nhost: hub\r\ntransfer-encoding: chunked\r\n\r\n")
+        head = b"POST /api/messages HTTP/1.1\r\nhost: hub\r\ntransfer-encoding: chunked\r\n\r\n"
         last = trailer.replace("KEY", hub.admin_key).encode()
-        wire.send(b"%x\r\n%b\r\n0\r\n%b\r\n\r\n" % (len(hidden.body), hidden.body, last))
+        wire.send(head + b"%x\r\n%b\r\n0\r\n%b\r\n\r\n" % (len(hidden.body), hidden.body, last))
         assert wire.reply().status == status
     assert hidden.arrived() == 0
 
