@@ -1,17 +1,16 @@
 """Wrong keys use up an address's attempts, and nobody else's."""
 
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from autoglm.auth import strangers as module
 from autoglm.auth.authenticator import Authenticator
-from autoglm.auth.clock import ClockSettings
 from autoglm.auth.settings import KeySettings
 from autoglm.auth.strangers import LOOPBACK_FACTOR, MAX_BLOCKS, MAX_WELCOME, Strangers, block_of
-from autoglm.auth.tokens.settings import TrustSettings
-from autoglm.auth.trust import open_trust
+from autoglm.auth.trust import TrustParts, open_trust
 from autoglm.core.errors import TooManyFailures, Unauthorized
 from autoglm.store import StoreSettings, open_store
 
@@ -35,7 +34,9 @@ async def auth(tmp_path: Path, clock: Clock) -> AsyncIterator[Authenticator]:
     key = KeySettings.model_validate({"name": "weak", "value": "sk-1234", "scopes": ["send:message"]})
     async with (
         open_store(tmp_path, StoreSettings()) as store,
-        open_trust(tmp_path, TrustSettings(), ClockSettings(), store.keyvalue, [key]) as trust,
+        open_trust(
+            tmp_path, TrustParts(keys=[key]), store.keyvalue, store.journal, fetching=nullcontext
+        ) as trust,  # fmt: skip
     ):
         trust.authenticator.strangers = Strangers(30, clock)
         yield trust.authenticator

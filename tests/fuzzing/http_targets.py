@@ -11,6 +11,7 @@ from uvicorn.server import ServerState
 from autoglm.core.errors import HubError
 from autoglm.core.turn import Turn, Writer
 from autoglm.gateway.exchange import Exchange
+from autoglm.gateway.hosts import Hosts
 from autoglm.gateway.house import House
 from autoglm.gateway.http1 import HttpConnection
 from autoglm.gateway.server import SocketProtocol
@@ -61,7 +62,7 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[tuple[object, ...]] = []
         self._pending: list[Exchange] = []
-        self.house = House(self._begin, self._upgrade, 10)
+        self.house = House(self._begin, self._upgrade, 10, hosts=Hosts())
         self.house.turn = _AtOnce()
 
     def hear(self, pieces: list[bytes]) -> list[tuple[object, ...]]:
@@ -94,7 +95,7 @@ class Listener:
             self.heard.append((head.method, head.raw_path, head.path, head.query, sorted(head.headers.items()), body))
             exchange.respond(204, b"")
 
-    def _upgrade(self, transport: asyncio.Transport, head: bytes) -> asyncio.Protocol:
+    def _upgrade(self, transport: asyncio.Transport, head: bytes, client: str) -> asyncio.Protocol:
         self.heard.append(("upgrade", head))
         return asyncio.Protocol()
 
@@ -163,7 +164,7 @@ async def _conversation(data: bytes) -> None:
         ws_ping_interval=None, ws_ping_timeout=None, lifespan="off", log_config=None,
     )  # fmt: skip
     state, wire = ServerState(), _Wire()
-    protocol = SocketProtocol(config, state)
+    protocol = SocketProtocol(config, state, "127.0.0.1")
     protocol.connection_made(wire)
     protocol.data_received(_HANDSHAKE)
     await asyncio.sleep(0)
