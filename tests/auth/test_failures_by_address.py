@@ -1,7 +1,6 @@
 """Wrong keys use up an address's attempts, and nobody else's."""
 
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from autoglm.auth.settings import KeySettings
 from autoglm.auth.strangers import LOOPBACK_FACTOR, MAX_BLOCKS, MAX_WELCOME, Strangers, block_of
 from autoglm.auth.trust import TrustParts, open_trust
 from autoglm.core.errors import TooManyFailures, Unauthorized
+from autoglm.policy_fetch import http_fetch
 from autoglm.store import StoreSettings, open_store
 
 
@@ -35,7 +35,7 @@ async def auth(tmp_path: Path, clock: Clock) -> AsyncIterator[Authenticator]:
     async with (
         open_store(tmp_path, StoreSettings()) as store,
         open_trust(
-            tmp_path, TrustParts(keys=[key]), store.keyvalue, store.journal, fetching=nullcontext
+            tmp_path, TrustParts(keys=[key]), store.keyvalue, store.journal, fetching=http_fetch
         ) as trust,  # fmt: skip
     ):
         trust.authenticator.strangers = Strangers(30, clock)
