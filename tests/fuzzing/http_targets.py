@@ -95,7 +95,7 @@ class Listener:
             self.heard.append((head.method, head.raw_path, head.path, head.query, sorted(head.headers.items()), body))
             exchange.respond(204, b"")
 
-    def _upgrade(self, transport: asyncio.Transport, head: bytes, client: str) -> asyncio.Protocol:
+    def _upgrade(self, transport: asyncio.Transport, head: bytes, _client: str) -> asyncio.Protocol:
         self.heard.append(("upgrade", head))
         return asyncio.Protocol()
 
@@ -164,7 +164,7 @@ async def _conversation(data: bytes) -> None:
         ws_ping_interval=None, ws_ping_timeout=None, lifespan="off", log_config=None,
     )  # fmt: skip
     state, wire = ServerState(), _Wire()
-    protocol = SocketProtocol(config, state, "127.0.0.1")
+    protocol = SocketProtocol(config, state, "")
     protocol.connection_made(wire)
     protocol.data_received(_HANDSHAKE)
     await asyncio.sleep(0)

@@ -103,8 +103,11 @@ def test_honest_clients_are_served_beside_hundreds_of_slow_ones(hub: Inside) -> 
 
 @pytest.mark.attack("all places held by connections that ask for nothing")
 @pytest.mark.parametrize("data", [b"", HALF_A_HEAD, b"GET /healthz HTTP/1.1\r\nhost: hub\r\n\r\n"])
-def test_whoever_asks_gets_the_place_of_one_who_does_not(tmp_path: Path, data: bytes) -> None:
+def test_whoever_asks_gets_the_place_of_one_who_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
     """Silent ones, half heads, and answered ones that stay: none of them keeps a verified client out."""
+    monkeypatch.setattr("autoglm.gateway.http1.NEW_S", 0.0)
     with (
         hub_inside(tmp_path / "data", settings(max_connections=40)) as hub,
         Wire(hub.port, hub.key) as regular,

@@ -24,6 +24,8 @@ from autoglm.gateway.upgrade import is_websocket, without_offers
 MAX_HEAD_BYTES = 64 * 1024
 """For a head; and for trailers, or the framing of chunks, at a stretch."""
 MAX_UNSENT_BYTES = 64 * 1024
+NEW_S = 2.0
+"""So young a connection keeps its place in a crowd: its request is still on the way."""
 LEAST_BYTES_PER_S = 256
 """Of a body, on the whole: less than the slowest satellite link that carries HTTP."""
 _SINGLE = frozenset((b"host", b"authorization", b"dpop", b"content-type", b"cookie"))
@@ -280,7 +282,7 @@ class HttpConnection(asyncio.Protocol):
     def _start(self, exchange: Exchange) -> None:
         self.running = exchange
         house = self._house
-        if len(house.connections) > house.max_connections and not make_room(house.connections):
+        if len(house.connections) > house.max_connections and not make_room(house.connections, house.now_s):
             exchange.is_keep_alive = False
             house.begin(exchange, TooManyConnections(house.max_connections))
         else:
@@ -474,7 +476,7 @@ class HttpConnection(asyncio.Protocol):
         return b"%b %b%b HTTP/1.1\r\n%b\r\n" % (parser.get_method(), head.raw_path, query, lines)
 
 
-def make_room(connections: Iterable[asyncio.Protocol]) -> bool:
+def make_room(connections: Iterable[asyncio.Protocol], now_s: float) -> bool:
     """Close a twentieth of the connections that nobody in particular holds, the oldest first. False: there are none.
 
     Whoever holds all places with connections that ask for nothing must not keep out those who ask.
@@ -482,7 +484,9 @@ def make_room(connections: Iterable[asyncio.Protocol]) -> bool:
     waiting = [
         (since_s, id(connection), connection)
         for connection in connections
-        if isinstance(connection, HttpConnection) and (since_s := connection.held_since_s) is not None
+        if isinstance(connection, HttpConnection)
+        and (since_s := connection.held_since_s) is not None
+        and now_s - since_s >= NEW_S
     ]
     for _, _, connection in heapq.nsmallest(max(1, len(waiting) // 20), waiting):
         connection.transport.abort()
