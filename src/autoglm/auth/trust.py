@@ -182,6 +182,7 @@ class Trust:
 
     async def _swapped(self, snapshot: Snapshot | None) -> None:
         """A policy came into force; None: there is none, although there should be."""
+        self.judge.renew()
         self.audit.policy_version = 0 if snapshot is None else snapshot.version
         self.audit.is_offline = self.policy.is_offline
         self._repin()

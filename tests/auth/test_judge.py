@@ -1,0 +1,160 @@
+"""The judge of a running hub: clock before policy before scopes, and nothing is done that is not written down."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from auth.policy.authority import START_MS, Authority, policy_files, revoking
+from autoglm.auth.clock import ClockSettings
+from autoglm.auth.policy.settings import PolicySettings
+from autoglm.auth.principal import labels_of
+from autoglm.auth.settings import KeySettings
+from autoglm.auth.trust import Trust, TrustParts, open_trust
+from autoglm.core.errors import Forbidden
+from autoglm.core.ports import JournalFilter
+from autoglm.policy_fetch import http_fetch
+from autoglm.store import StoreSettings, open_store
+
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+
+
+class Wall:
+    """The machine's clock, which the test moves."""
+
+    now_ms = START_MS
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "authority")
+
+
+@asynccontextmanager
+async def site(
+    folder: Path, authority: Authority | None = None, *, wall: Wall | None = None, **policy: object
+) -> AsyncIterator[Trust]:
+    """A hub's trust, with a robot that sends and a boss who does all. A second one is the hub after a restart."""
+    keys = [
+        KeySettings.model_validate({"name": "robot", "value": "sk-robot", "scopes": ["send:message", "read:message"]}),
+        KeySettings.model_validate({"name": "boss", "value": "sk-boss", "scopes": ["admin:*"], "address": "user:boss"}),
+    ]
+    chosen = PolicySettings.model_validate(policy)
+    if authority is not None:
+        where = {"root_file": authority.folder / "metadata" / "1.root.json", "source": str(authority.folder)}
+        chosen = PolicySettings.model_validate({**where, **policy})
+    parts = TrustParts(policy=chosen, keys=keys, clock=ClockSettings(max_jump_days=30))
+    async with (
+        open_store(folder / "site", StoreSettings()) as store,
+        open_trust(
+            folder / "site", parts, store.keyvalue, store.journal, fetching=http_fetch, wall_ms=wall or Wall()
+        ) as trust,
+    ):  # fmt: skip
+        yield trust
+
+
+def refusal(trust: Trust, key: str, action: str, resource: str = "", kind: str = "chat") -> str | None:
+    """None when it is allowed, else why not."""
+    try:
+        trust.keys.by_key(key.encode()).require(action, resource, labels_of(kind, None))
+    except Forbidden as error:
+        return str(error.facts["reason"])
+    return None
+
+
+async def written(trust: Trust) -> list[tuple[str, str]]:
+    await trust.audit.written()
+    return [(row.action, row.outcome) for row in await trust.journal.find(JournalFilter(kinds=("decision",)))]
+
+
+async def test_without_an_authority_scopes_decide_alone_and_all_is_written_down(tmp_path: Path) -> None:
+    async with site(tmp_path) as trust:
+        assert refusal(trust, "sk-robot", "send:message", "user:a") is None
+        assert refusal(trust, "sk-robot", "admin", "keys") == "no_scope"
+        assert await written(trust) == [("send:message", "allowed"), ("admin", "denied")]
+
+
+@pytest.mark.attack("a key revoked while offline")
+async def test_a_new_policy_counts_at_once_and_after_a_restart(tmp_path: Path, authority: Authority) -> None:
+    authority.publish(policy_files())
+    async with site(tmp_path, authority) as trust:
+        await trust.policy.pull()
+        assert refusal(trust, "sk-robot", "send:message", "user:a") is None
+        authority.publish(revoking("key:robot"))
+        await trust.policy.pull()
+        assert refusal(trust, "sk-robot", "send:message", "user:a") == "revoked"
+        assert not trust.authenticator.is_current(trust.authenticator.of_key(trust.keys.by_key(b"sk-robot")))
+    async with site(tmp_path, authority) as trust:
+        assert (refusal(trust, "sk-robot", "send:message", "user:a"), trust.decider.version) == ("revoked", 2)
+
+
+async def test_a_policy_forbids_what_a_scope_allows(tmp_path: Path, authority: Authority) -> None:
+    authority.publish(policy_files('forbid(principal, action == Action::"send:message", resource == User::"boss");'))
+    async with site(tmp_path, authority) as trust:
+        await trust.policy.pull()
+        assert refusal(trust, "sk-robot", "send:message", "user:boss") == "forbidden"
+        assert refusal(trust, "sk-robot", "send:message", "user:alice") is None
+
+
+async def test_a_hub_with_an_authority_and_no_policy_yet_lets_nobody_in(tmp_path: Path, authority: Authority) -> None:
+    authority.publish(policy_files())
+    async with site(tmp_path, authority) as trust:
+        assert refusal(trust, "sk-robot", "read:message", "user:a") == "stale"
+        assert refusal(trust, "sk-boss", "admin", "policy") is None  # who brings one can always do so
+
+
+@pytest.mark.attack("cache tampering")
+async def test_a_policy_s_cache_that_was_changed_does_not_bring_scopes_back(
+    tmp_path: Path, authority: Authority
+) -> None:
+    authority.publish(revoking("key:robot"))
+    async with site(tmp_path, authority) as trust:
+        await trust.policy.pull()
+    for file in (tmp_path / "site" / "policy").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes().replace(b"robot", b"other"))
+    async with site(tmp_path, authority) as trust:
+        assert refusal(trust, "sk-robot", "send:message", "user:a") == "stale"
+        assert refusal(trust, "sk-boss", "admin", "keys") == "stale"
+
+
+async def test_while_nobody_renews_the_policy_alarms_go_on_and_then_nothing(
+    tmp_path: Path, authority: Authority
+) -> None:
+    authority.publish(policy_files())
+    wall = Wall()
+    steps = {"read_only_after_s": 3600, "deny_after_s": 7200}
+    async with site(tmp_path, authority, wall=wall, **steps) as trust:
+        await trust.policy.pull()
+        assert trust.decider.snapshot is not None
+        wall.now_ms = trust.decider.snapshot.expires_ms + 3_600_000
+        trust.judge.renew()
+        assert refusal(trust, "sk-robot", "send:message", "user:a") == "stale"
+        assert refusal(trust, "sk-robot", "send:message", "user:a", kind="alert") is None
+        assert refusal(trust, "sk-robot", "read:message", "user:a") is None
+        wall.now_ms += 3_600_000
+        trust.judge.renew()
+        assert refusal(trust, "sk-robot", "send:message", "user:a", kind="alert") == "stale"
+        assert refusal(trust, "sk-boss", "admin", "policy") is None
+
+
+@pytest.mark.attack("clock back and forward")
+async def test_nobody_administers_while_the_clock_is_not_believed(tmp_path: Path) -> None:
+    wall = Wall()
+    async with site(tmp_path, wall=wall) as trust:
+        assert refusal(trust, "sk-boss", "admin", "keys") is None
+        wall.now_ms -= HOUR_MS
+        trust.judge.look()
+        assert refusal(trust, "sk-boss", "admin", "keys") == "clock_untrusted"
+        assert refusal(trust, "sk-robot", "send:message", "user:a") is None
+        assert refusal(trust, "sk-boss", "admin", "clock") is None  # or nobody could put it right
+        wall.now_ms += HOUR_MS
+        trust.judge.look()
+        assert refusal(trust, "sk-boss", "admin", "keys") is None
+        await trust.audit.written()
+        turns = await trust.journal.find(JournalFilter(kinds=("clock",)))
+        assert [row.action for row in turns] == ["clock:untrusted", "clock:trusted"]
