@@ -78,7 +78,7 @@ bench: $(VENV)/.test console
 	@$(BIN)/python tools/system.py wrk nginx gcc mosquitto
 	@$(BIN)/python benchmarks/peers.py
 	@for model in smollm2-135m qwen2.5-coder-0.5b; do $(BIN)/autoglm models pull $$model --data data || exit 1; done
-	@for name in delivery truth mqtt mqtt_gate gateway added messages startup local intent scheduling faults scaling engine budgets routing \
+	@for name in trust delivery truth mqtt mqtt_gate gateway added messages startup local intent scheduling faults scaling engine budgets routing \
 	        routing_hub; do \
 	    $(BIN)/python benchmarks/$$name.py --check --save || failed=1; done; \
 	    $(BIN)/python -m benchmarks.plots; $(BIN)/python benchmarks/report.py; exit $${failed:-0}

@@ -202,6 +202,22 @@ async def test_the_night_shift_wakes_who_it_must_and_can_say_how() -> None:
     assert told.partition("the model's summary:")[2].strip()
 
 
+async def test_a_site_that_was_cut_off_finds_out_what_was_done_by_a_stolen_device() -> None:
+    done = await anyio.run_process((sys.executable, "examples/cut_off_site.py"), cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    told = done.stdout.decode()
+    story = [
+        "device:press-7 has enrolled", "the line is cut", "monday     device:press-7 sends its report",
+        "wednesday  device:press-7 sends its report", "the line is back; the site has policy 2",
+        "device:press-7 is refused: the token is refused: it, its key or its holder was revoked",
+        "revoked_since, device:press-7 had been revoked", "0 conflicts are open; the record is whole",
+    ]  # fmt: skip
+    places = [told.find(line) for line in story]
+    assert -1 not in places, told
+    assert places == sorted(places), told
+    assert told.count("           conflict ") == 2  # tuesday's report and wednesday's, and not monday's
+
+
 def has_broker() -> bool:
     try:
         choose_program(BrokerSettings())
