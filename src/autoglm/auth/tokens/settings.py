@@ -16,16 +16,9 @@ class IssuerSettings(BaseModel, frozen=True, extra="forbid"):
     """`[[trust.issuer]]`: another hub whose tokens count here. Its key is pinned, never fetched."""
 
     name: str = Field(pattern=SITE_PATTERN, description="Its own trust.site, which its tokens name as their issuer")
-    public_key: str | None = Field(
-        default=None, min_length=43, max_length=1024, description="Its key of Ed25519: base64url of 32 bytes, or PEM"
+    public_key: str = Field(
+        min_length=43, max_length=1024, description="Its key of Ed25519: base64url of 32 bytes, or PEM"
     )
-    public_key_file: Path | None = Field(default=None, description="File that holds the key")
-
-    @model_validator(mode="after")
-    def _one_key(self) -> Self:
-        if (self.public_key is None) == (self.public_key_file is None):
-            raise ValueError("give either public_key or public_key_file")
-        return self
 
 
 class TrustSettings(BaseModel, frozen=True, extra="forbid"):
