@@ -35,7 +35,7 @@ from autoglm.core.payer import Payer
 from autoglm.core.ports import Blobs
 from autoglm.core.preference import PreferenceName
 from autoglm.core.standard_error import StandardError
-from autoglm.device_logins import DeviceLogins
+from autoglm.device_logins import DeviceLogins, LoginRecord
 from autoglm.doctor.capabilities import Capability, Facts, capabilities
 from autoglm.gateway.access import AccessLog, Sink, json_line, text_line
 from autoglm.gateway.acts import Acts
@@ -312,7 +312,8 @@ class Hub:
         broker = self.settings.mqtt_broker
         logins = DeviceLogins(trust.authenticator, FixedUsers(broker.user))
         async with open_broker(
-            broker, self.data_dir / "mqtt", authenticate=logins, now_ms=trust.clock.now_ms
+            broker, self.data_dir / "mqtt", authenticate=logins, record=LoginRecord(trust.audit),
+            now_ms=trust.clock.now_ms,
         ) as self.broker:  # fmt: skip
             yield
 

@@ -1,11 +1,43 @@
 """How devices log in at the hub's own MQTT broker: by token and proof, or as one of the fixed users of the settings."""
 
+from typing import NamedTuple
+
+from autoglm.auth.audit.recorder import Audit
 from autoglm.auth.authenticator import Authenticator, Shown
+from autoglm.auth.occasion import Occasion, occasion
 from autoglm.auth.tokens.challenge import Challenge as TokenChallenge
 from autoglm.auth.tokens.challenge import is_password, parse_password
-from autoglm.channels.broker.gate import Attempt, Challenge, FixedUsers, Rights, filters_of
+from autoglm.channels.broker.gate import Attempt, Challenge, Decision, FixedUsers, Rights, filters_of
 from autoglm.channels.broker.gate.rights import METHOD
 from autoglm.core.errors import Unauthorized
+
+_LOGIN = "connect"
+
+
+class _Device(NamedTuple):
+    """Who logs in there, for the audit."""
+
+    name: str
+    address: str
+    credential: str
+
+
+class LoginRecord:
+    """A `Record` for the gate: logins, and what devices were not let do, go into the audit."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+
+    def __call__(self, decision: Decision) -> None:
+        moment = occasion.set(Occasion("", decision.address))
+        try:
+            who = _Device(decision.name, decision.name if ":" in decision.name else "", f"mqtt:{decision.client_id}")
+            action = "mqtt:connect" if decision.action == _LOGIN else decision.action
+            self._audit.decision(
+                who, action, decision.resource, is_allowed=decision.is_allowed, reason=decision.reason[:200]
+            )  # fmt: skip
+        finally:
+            occasion.reset(moment)
 
 
 class DeviceLogins:

@@ -124,7 +124,7 @@ def is_alive(pid: int) -> bool:
     """A zombie is none."""
     try:
         return re.search(r"^State:\s+Z", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE) is None
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second: it ends while its status is read
         return False
 
 

@@ -414,10 +414,11 @@ async def test_a_broker_that_is_killed_ends_the_connection_and_lets_in_again(pro
 @BOTH
 async def test_a_broker_that_does_not_know_the_gate_is_not_there_for_devices(program: str, tmp_path: Path) -> None:
     """It must not look as if the device's own password were wrong."""
-    async with scene(program, tmp_path) as found, RawDevice(found.port) as device:
+    async with scene(program, tmp_path) as found:
         terms = found.gate._terms
         found.gate._terms = terms._replace(behind=terms.behind._replace(password="wrong"))
-        assert await device.ask(found.login()) == Answer(CONNACK, b"\0\3")
+        async with RawDevice(found.port) as device:
+            assert await device.ask(found.login()) == Answer(CONNACK, b"\0\3")
 
 
 @pytest.mark.attack("packet bomb")

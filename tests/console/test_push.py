@@ -466,11 +466,11 @@ async def test_over_plain_http_from_another_machine_the_page_says_why_not(hub: H
     path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
     if path is None:
         pytest.skip("needs Chromium")
-    rule = "--host-resolver-rules=MAP hub.test 127.0.0.1"
+    rule = "--host-resolver-rules=MAP another-machine 127.0.0.1"
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=[*CHROMIUM_OPTIONS, rule])
         page = await browser.new_page(locale="zh-CN")
-        await page.goto(f"http://hub.test:{hub.port}/#key=sk-alice")
+        await page.goto(f"http://another-machine:{hub.port}/#key=sk-alice")
         await page.get_by_role("button", name="设置").click()
         await expect(page.locator("#settings")).to_contain_text("浏览器只允许在 HTTPS 页面")
         await browser.close()

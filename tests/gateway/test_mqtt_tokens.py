@@ -105,6 +105,12 @@ async def test_a_token_without_its_key_does_not_enter(plant: Plant) -> None:
     assert await enter(plant, press, press.token().encode()) != 0
     assert await enter(plant, press, login(press, key=SigningKey.generate())) != 0
     assert await enter(plant, press, username="press-7") != 0
+    plant.hub.ask(plant.hub.hub._trust.audit.written())
+    query = "/api/audit?action=mqtt:connect&limit=100"
+    found = call(plant.hub.port, plant.hub.key, "GET", query).json()["entries"]
+    mine = [entry["outcome"] for entry in found if "press-1" in entry["who"] + entry["credential"] + entry["reason"]]
+    assert "allowed" in mine
+    assert [entry for entry in found if entry["outcome"] == "denied" and entry["client"] == "127.0.0.1"]
 
 
 @pytest.mark.attack("replay within a run")

@@ -8,6 +8,8 @@ class Occasion(NamedTuple):
     request_id: str
     client: str
     """Its address; empty where it is not known."""
+    is_reading: bool = False
+    """Whether the request changes nothing."""
 
 
 NOWHERE = Occasion("", "")

@@ -28,6 +28,7 @@ HIGH_WATER_BYTES = 64 * 1024
 """What may come of a body before somebody asks for it."""
 
 _MOST_PARTS = 1000
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 LEFT = 499
 """The status for a client that did not wait: nginx's."""
 
@@ -148,7 +149,7 @@ class Exchange:
     def identify(self, auth: Authenticator) -> Principal:
         """Whose request it is; counts against the key's limit. Raises Unauthorized, TooManyFailures, RateLimited."""
         client = self._connection.client(self.headers)
-        occasion.set(Occasion(self.request_id, client))
+        occasion.set(Occasion(self.request_id, client, self.method in _READING))
         authorization = self.headers.get(b"authorization")
         if authorization is not None and authorization[:5].lower() == b"dpop ":
             shown = auth.by_proof(authorization, self.headers.get(b"dpop"), self.method, self._target)

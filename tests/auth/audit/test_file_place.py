@@ -134,7 +134,10 @@ asyncio.run(main(sys.argv[1], sys.argv[2]))
 
 def killed_after(lines: int, site: Site, folder: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(site.folder), str(folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", CHILD, str(site.folder), str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).resolve().parents[2],
     ) as child:
         assert child.stdout is not None
         for _ in range(lines):
@@ -219,6 +222,7 @@ async def test_the_end_of_a_run_comes_there_before_the_store_closes(site: Site, 
 async def test_an_end_that_cannot_come_there_holds_up_no_stop(site: Site, folder: Path) -> None:
     async with site.running() as (store, audit):
         await Shipping(place(folder / "not" / "mounted"), store.journal, store.keyvalue, audit).finish()
+        await audit.written()
         assert store.journal.last().seq == 1
 
 

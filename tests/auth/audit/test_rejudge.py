@@ -199,6 +199,7 @@ async def test_conflicts_are_those_of_a_naive_judge(
         assert found == expected
 
 
+TESTS = Path(__file__).resolve().parents[2]
 CHILD = """
 import asyncio, sys
 from pathlib import Path
@@ -218,7 +219,9 @@ asyncio.run(main(sys.argv[1]))
 
 def killed_after(lines: int, site: Site) -> None:
     """Judge in a process of its own, and kill it after so many operations."""
-    with subprocess.Popen([sys.executable, "-c", CHILD, str(site.folder)], stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(site.folder)], stdout=subprocess.PIPE, text=True, cwd=TESTS
+    ) as child:
         assert child.stdout is not None
         for _ in range(lines):
             assert child.stdout.readline()

@@ -102,7 +102,7 @@ class Audit:
         moment = occasion.get()
         resource = clipped(resource, _MAX_RESOURCE)
         if is_allowed and action not in self._summed:
-            if action not in _CARRIED:
+            if action not in _CARRIED and not moment.is_reading:
                 self._refuse_if_full()
             self._decide(actor, action, resource, is_allowed=is_allowed, reason=reason, moment=moment)
             return
