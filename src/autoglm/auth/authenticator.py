@@ -43,8 +43,10 @@ class Authenticator:
         self, keys: KeyRing, *, issuer: Issuer, requests: RequestVerifier, devices: Devices, revocations: Revocations,
         clock: TrustedClock, judge: Judge, strangers: Strangers,
         is_revoked: Callable[[Iterable[str]], bool] = lambda _: False,
+        scopes_by_roles: Callable[[str], tuple[str, ...]] = lambda _: (),
     ) -> None:  # fmt: skip
-        """is_revoked: whether the policy snapshot revokes one of these ids."""
+        """is_revoked: whether the policy revokes one of these ids. scopes_by_roles: what it gives an address."""
+        self.scopes_by_roles = scopes_by_roles
         self.issuer = issuer
         self.requests = requests
         self.strangers = strangers
@@ -79,6 +81,9 @@ class Authenticator:
         return self._admitted(principal, client)
 
     def _admitted(self, principal: Principal, client: str) -> Principal:
+        """Raises Unauthorized for one that was revoked by its address, or by the policy."""
+        if self.is_revoked((principal.credential, principal.address)):
+            raise Unauthorized("this key, or whoever it belongs to, was revoked")
         if (client, principal) not in self.strangers.welcome:
             self.strangers.met(client, principal)
         return principal

@@ -98,6 +98,11 @@ class Devices:
         await self._keyvalue.put(_place(code), msgspec.json.encode(enrolment))
         return code, enrolment
 
+    async def is_open(self, code: str) -> bool:
+        """Whether somebody may still enrol by it."""
+        entry = await self._keyvalue.get(_place(code))
+        return entry is not None and self._now_ms() < msgspec.json.decode(entry.value, type=Enrolment).ends_at_ms
+
     async def redeem(self, code: str, *, jkt: str, public_key: str) -> Device:
         """The device of that key, once that is on the disk. The caller has checked that it holds the private half.
 
@@ -130,6 +135,9 @@ class Devices:
         """It is known no more when this returns. Raises NotFound."""
         device = self.get(name)
         self._drop(device)
+        for entry in await self._keyvalue.list(ENROLMENTS):  # or a second code would bring it back
+            if msgspec.json.decode(entry.value, type=Enrolment).name == name:
+                await self._keyvalue.delete(entry.key)
         await self._keyvalue.delete(DEVICES + name)
         return device
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from autoglm.auth.audit.rejudge import Conflict, Operation, judge_revocation
 from autoglm.auth.policy.decider import Decider
 from autoglm.auth.revocations import Revocations
+from autoglm.auth.scopes import ACTIONS
 
 ScopesOf = Callable[[Operation], tuple[str, ...] | None]
 """What the credential of then may do now; None for one that nobody knows any more."""
@@ -30,6 +31,8 @@ class Hindsight:
         found = self._of_revocations(operation, names)
         if found is not None:
             return found
+        if operation.action not in ACTIONS:
+            return None  # an act's own decision is an operation, too, and is judged as that
         if any(self._decider.is_revoked(name) for name in names):
             return None  # it was done before that
         scopes = self._scopes_of(operation)

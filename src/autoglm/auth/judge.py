@@ -56,32 +56,34 @@ class HubJudge:
                 reason=self._clock.reason,
             )  # fmt: skip
 
-    def allows(self, principal: Principal, action: str, resource: str, labels: Labels) -> bool:
-        return self._verdict(principal, action, resource, labels) is None
+    def allows(self, principal: Principal, action: str, resource: str, labels: Labels, about: str = "") -> bool:
+        return self._verdict(principal, action, resource, labels, about) is None
 
     def decided(
-        self, principal: Principal, action: str, resource: str, labels: Labels, *, is_allowed: bool
+        self, principal: Principal, action: str, resource: str, labels: Labels, about: str = "", *, is_allowed: bool
     ) -> None:  # fmt: skip
-        reason = "" if is_allowed else self._verdict(principal, action, resource, labels) or ""
+        reason = "" if is_allowed else self._verdict(principal, action, resource, labels, about) or ""
         self._audit.decision(principal, action, resource, is_allowed=is_allowed, reason=reason)
 
-    def refusal(self, principal: Principal, action: str, resource: str, labels: Labels) -> Forbidden:
+    def refusal(
+        self, principal: Principal, action: str, resource: str, labels: Labels, about: str = ""
+    ) -> Forbidden:  # fmt: skip
         scope = f"{action}:{resource}" if resource else action
         if self._is_withheld(principal, action, resource):
             return Forbidden(scope, "clock_untrusted", "the hub's clock cannot be trusted now")
-        verdict = self._decide(principal, action, resource, labels)
+        verdict = self._decide(principal, action, resource, labels, about)
         return Forbidden(scope) if verdict.reason == "no_scope" else Forbidden(scope, verdict.reason, verdict.detail)
 
-    def _verdict(self, principal: Principal, action: str, resource: str, labels: Labels) -> str | None:
+    def _verdict(self, principal: Principal, action: str, resource: str, labels: Labels, about: str) -> str | None:
         """Why not; None when it is allowed."""
         if self._is_withheld(principal, action, resource):
             return "clock_untrusted"
-        verdict = self._decide(principal, action, resource, labels)
+        verdict = self._decide(principal, action, resource, labels, about)
         return None if verdict.allowed else verdict.reason
 
-    def _decide(self, principal: Principal, action: str, resource: str, labels: Labels) -> Verdict:
+    def _decide(self, principal: Principal, action: str, resource: str, labels: Labels, about: str) -> Verdict:
         asker = _Asker(principal.address, principal.credential, principal.scopes)
-        return self._decider.decide(asker, action, resource, labels=labels)
+        return self._decider.decide(asker, action, resource, labels=labels, about=about)
 
     def _is_withheld(self, principal: Principal, action: str, resource: str) -> bool:
         """By an untrusted clock: neither scopes nor roles of the policy give it back."""

@@ -145,10 +145,10 @@ class KeyRing:
     async def _forget(self, digest: bytes) -> None:
         """In memory first: nobody gets in with it while the disk is waited for."""
         self._by_hash.pop(digest, None)
-        self._stored.pop(digest, None)
         self._by_header.clear()
         self._senders.clear()
         await self._keyvalue.delete(PREFIX + digest.hex())
+        self._stored.pop(digest, None)  # last: who is told of a full disk, and asks again, finds it
 
     def by_header(self, authorization: bytes | None) -> Principal:
         """The principal of an `Authorization` header. Raises Unauthorized."""

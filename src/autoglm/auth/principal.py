@@ -35,15 +35,22 @@ class Judge(Protocol):
         """Changes when decisions may have changed: what was decided in another epoch is decided anew."""
         ...
 
-    def allows(self, principal: "Principal", action: str, resource: str, labels: Labels) -> bool: ...
+    def allows(
+        self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = ""
+    ) -> bool:  # fmt: skip
+        """about: what policies look at, where scopes look at something else."""
+        ...
 
     def decided(
-        self, principal: "Principal", action: str, resource: str, labels: Labels, *, is_allowed: bool
+        self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = "", *,
+        is_allowed: bool,
     ) -> None:  # fmt: skip
         """Somebody asked to do it, and was or was not let. Raises StorageFull where that cannot be written down."""
         ...
 
-    def refusal(self, principal: "Principal", action: str, resource: str, labels: Labels) -> Forbidden:
+    def refusal(
+        self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = ""
+    ) -> Forbidden:  # fmt: skip
         """Why not."""
         ...
 
@@ -53,15 +60,20 @@ class ScopesAlone:
 
     epoch = 0
 
-    def allows(self, principal: "Principal", action: str, resource: str, labels: Labels) -> bool:
+    def allows(
+        self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = ""
+    ) -> bool:  # fmt: skip
         return any_covers(principal.scopes, action, resource)
 
     def decided(
-        self, principal: "Principal", action: str, resource: str, labels: Labels, *, is_allowed: bool
+        self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = "", *,
+        is_allowed: bool,
     ) -> None:  # fmt: skip
         """Nobody asks later."""
 
-    def refusal(self, principal: "Principal", action: str, resource: str, labels: Labels) -> Forbidden:
+    def refusal(
+        self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = ""
+    ) -> Forbidden:  # fmt: skip
         return Forbidden(f"{action}:{resource}" if resource else action)
 
 
@@ -98,13 +110,13 @@ class Principal:
         self._level = float(rate_per_minute or 0)
         self._refilled_s = monotonic_s()
 
-    def allows(self, action: str, resource: str = "", labels: Labels = NO_LABELS) -> bool:
+    def allows(self, action: str, resource: str = "", labels: Labels = NO_LABELS, about: str = "") -> bool:
         """True when `action` (such as `model:use`) on `resource` (such as `glm-4`) is allowed. Notes nothing."""
         if self._epoch != self._judge.epoch:
             self._allowed.clear()
             self._epoch = self._judge.epoch
-        if labels:  # rare, and of many kinds
-            return self._judge.allows(self, action, resource, labels)
+        if labels or about:  # of many kinds; the judge keeps them
+            return self._judge.allows(self, action, resource, labels, about)
         known = self._allowed.get((action, resource))
         if known is None:
             known = self._judge.allows(self, action, resource, labels)
@@ -112,18 +124,18 @@ class Principal:
                 self._allowed[action, resource] = known
         return known
 
-    def require(self, action: str, resource: str = "", labels: Labels = NO_LABELS) -> None:
+    def require(self, action: str, resource: str = "", labels: Labels = NO_LABELS, *, about: str = "") -> None:
         """The decision on something that is about to be done. Raises Forbidden, naming what is missing."""
-        if not self.decide(action, resource, labels):
-            raise self._judge.refusal(self, action, resource, labels)
+        if not self.decide(action, resource, labels, about):
+            raise self._judge.refusal(self, action, resource, labels, about)
 
     def refusal(self, action: str, resource: str = "") -> Forbidden:
         return self._judge.refusal(self, action, resource, NO_LABELS)
 
-    def decide(self, action: str, resource: str = "", labels: Labels = NO_LABELS) -> bool:
+    def decide(self, action: str, resource: str = "", labels: Labels = NO_LABELS, about: str = "") -> bool:
         """As `require`, for whoever says no in words of his own: the decision is written down."""
-        is_allowed = self.allows(action, resource, labels)
-        self._judge.decided(self, action, resource, labels, is_allowed=is_allowed)
+        is_allowed = self.allows(action, resource, labels, about)
+        self._judge.decided(self, action, resource, labels, about, is_allowed=is_allowed)
         return is_allowed
 
     def decided(self, action: str, resource: str, *, is_allowed: bool) -> None:

@@ -34,6 +34,8 @@ class Revocations:
         self._keyvalue = keyvalue
         self._now_ms = now_ms
         self._by_id: dict[str, Revocation] = {}
+        self._unwritten: set[str] = set()
+        """In force, but not on the disk."""
 
     async def open(self) -> None:
         for entry in await self._keyvalue.list(REVOKED):
@@ -53,19 +55,22 @@ class Revocations:
         """It counts no more at once, and is on the disk when this returns. Again is once. Raises InvalidField."""
         check_id(id)
         known = self._by_id.get(id)
-        if known is not None:
+        if known is not None and id not in self._unwritten:
             return known
         if len(self._by_id) >= MAX_REVOKED:
             raise InvalidField("id", f"{MAX_REVOKED} are revoked already; take some back, or publish them in a policy")
-        revocation = self._by_id[id] = Revocation(id=id, at_ms=self._now_ms(), by=by, reason=reason)
+        revocation = known or Revocation(id=id, at_ms=self._now_ms(), by=by, reason=reason)
+        self._by_id[id] = revocation
+        self._unwritten.add(id)  # so that who is told of a full disk, and asks again, is not told that it is done
         await self._keyvalue.put(REVOKED + id, msgspec.json.encode(revocation))
+        self._unwritten.discard(id)
         return revocation
 
     async def take_back(self, id: str) -> bool:
         """True when it was revoked."""
         was_revoked = await self._keyvalue.delete(REVOKED + id)
-        self._by_id.pop(id, None)
-        return was_revoked
+        self._unwritten.discard(id)
+        return self._by_id.pop(id, None) is not None or was_revoked
 
 
 def check_id(id: str) -> None:

@@ -12,6 +12,11 @@ AREAS = (
     "policy", "pool", "tasks",
 )  # fmt: skip
 """What `admin:AREA` is for: the parts of a hub that are administered apart."""
+ACTIONS = frozenset({
+    "admin", "model:use", "publish:topic", "read:audit", "read:message", "read:metrics", "read:sensor", "send:message",
+    "subscribe:topic", "tenant",
+})  # fmt: skip
+"""What scopes are about; all else that is written down is what came of it."""
 ALL = "admin:*"
 _PATTERN = r"(?=\S)[^\s*]*\*?"
 _is_scope = re.compile(

@@ -116,6 +116,7 @@ class Trust:
         self.authenticator = Authenticator(
             self.keys, issuer=self.issuer, requests=self._requests, devices=self.devices,
             revocations=self.revocations, clock=clock, judge=self.judge, is_revoked=self._is_revoked,
+            scopes_by_roles=self._scopes_by_roles,
             strangers=Strangers(failures_per_minute),
         )  # fmt: skip
         self._revoked: set[str] = set()
@@ -179,6 +180,13 @@ class Trust:
 
     def _is_revoked(self, ids: Iterable[str]) -> bool:
         return any(self.decider.is_revoked(id) for id in ids)
+
+    def _scopes_by_roles(self, address: str) -> tuple[str, ...]:
+        snapshot = self.decider.snapshot
+        if snapshot is None:
+            return ()
+        roles = snapshot.roles_of(address, self.clock.now_ms())
+        return tuple(sorted({scope for role in roles for scope in snapshot.roles[role]}))
 
     async def _swapped(self, snapshot: Snapshot | None) -> None:
         """A policy came into force; None: there is none, although there should be."""

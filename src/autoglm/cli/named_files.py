@@ -11,6 +11,8 @@ import click
 from autoglm.store import check_extra_name
 
 _ALWAYS = ("autoglm.toml", "admin.key")
+_FOLDERS = ("trust", "policy", "ca", "secrets")
+"""Without them a restored hub would have another key, no policy, and so nobody revoked."""
 
 
 class LeftOut(NamedTuple):
@@ -33,6 +35,7 @@ def named_files(config_file: Path | None, data_dir: Path) -> tuple[list[str], li
     """
     root = Path(os.path.abspath(data_dir))
     wanted = [("", str(root / name)) for name in _ALWAYS if os.path.lexists(root / name)]
+    wanted += [("", str(file)) for folder in _FOLDERS for file in _files_of(root / folder)]
     if config_file is not None:
         config = Path(os.path.abspath(config_file))
         if config != root / "autoglm.toml":
@@ -54,6 +57,11 @@ def named_files(config_file: Path | None, data_dir: Path) -> tuple[list[str], li
         else:
             inside.append(Path(path).relative_to(root).as_posix())
     return list(dict.fromkeys(inside)), left_out
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """All that are in it; drafts that a kill left behind are not."""
+    return sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix not in (".new", ".lock"))
 
 
 def _place(value: str, folder: Path) -> str:

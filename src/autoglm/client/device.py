@@ -145,6 +145,8 @@ class Device(httpx2.Auth):
                     response = http.send(self._request(path, body, shared=shared))
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
             raise NoHub(self.url, str(error) or type(error).__name__) from error
+        if response.status_code == 401 and b'"unauthorized"' in response.content:
+            raise HubProblem(401, "unauthorized", f"{self.url}: the code is not known, was used, or has ended")
         if response.status_code != 201:
             raise problem_from(response.status_code, response.content, None, self.url)
         members: dict[str, Any] = response.json()

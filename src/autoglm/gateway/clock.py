@@ -7,6 +7,7 @@ import msgspec
 from autoglm.auth.audit.recorder import Audit
 from autoglm.auth.authenticator import Authenticator
 from autoglm.auth.clock import Reason, TrustedClock
+from autoglm.core.errors import Forbidden
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.router import Route
@@ -44,6 +45,9 @@ class ClockGateway:
         """An administrator says what time it is. It may take the time back, never below what is proven."""
         principal = exchange.identify(self._auth)
         principal.require("admin", "clock")
+        if principal.ends_at_ms is not None or not principal.credential.startswith("key:"):
+            # Who has a credential that ends could make its time, and that of others, come again.
+            raise Forbidden("admin:clock", "credential_ends", "only a key without an end says what time it is")
         confirmed = fields.decode(await exchange.body(self._max_body_bytes), ConfirmedTime)
         self._audit.act("clock:confirm", principal, kind="clock", text=str(confirmed.now))
         await self._audit.written()

@@ -11,7 +11,7 @@ from autoglm.auth.scopes import MAX_SCOPES
 from autoglm.auth.settings import TENANT_PATTERN
 from autoglm.auth.tokens.public_key import PublicKey
 from autoglm.core.address import GROUP_NAME_PATTERN
-from autoglm.core.errors import InvalidField
+from autoglm.core.errors import InvalidField, Unauthorized
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.keys import JSON, Scope, check_grant
@@ -100,7 +100,7 @@ class DevicesGateway:
         principal = exchange.identify(self._auth)
         principal.require("admin", _AREA)
         new = fields.decode(await exchange.body(self._max_body_bytes), NewEnrolment)
-        check_grant(principal, new.scopes)
+        check_grant(principal, (*new.scopes, *self._auth.scopes_by_roles(f"device:{new.name}")), new.tenant)
         code, enrolment = await self._devices.invite(
             new.name, new.scopes, token_ttl_s=new.token_ttl_s or self._token_ttl_s, ends_in_s=new.ttl_s,
             created_by=principal.address, rate_per_minute=new.rate_per_minute, tenant=new.tenant,
@@ -115,6 +115,9 @@ class DevicesGateway:
             public_key = PublicKey.from_text(enrolling.public_key)
         except InvalidField as error:
             raise InvalidField("public_key", str(error)) from None
+        if not await self._devices.is_open(enrolling.code):  # before its proof takes a place in the memory of proofs
+            self._auth.strangers.failed(exchange.client)
+            raise Unauthorized("this enrolment is not known, was used, or has ended")
         exchange.hold_key(self._auth, public_key.thumbprint, shared=enrolling.code.encode())
         device = await self._devices.redeem(enrolling.code, jkt=public_key.thumbprint, public_key=public_key.x)
         token, claims = self._auth.issuer.token_for(device)

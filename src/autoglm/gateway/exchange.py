@@ -15,7 +15,14 @@ from autoglm.auth.occasion import Occasion, occasion
 from autoglm.auth.principal import Principal
 from autoglm.auth.tokens.proof import body_matches
 from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import HubError, InvalidField, PayloadTooLarge, TokenRefused, UnsupportedMediaType
+from autoglm.core.errors import (
+    HubError,
+    InvalidField,
+    PayloadTooLarge,
+    TokenRefused,
+    Unauthorized,
+    UnsupportedMediaType,
+)
 from autoglm.gateway.head import Head
 from autoglm.gateway.problems import lacks_v1, openai_response, problem_response
 
@@ -112,6 +119,8 @@ class Exchange:
     _body_sha256: bytes | None = None
     """Of the only body that the request's proof is for."""
     _is_body_read = False
+    _auth: Authenticator | None = None
+    """Which has identified the principal."""
     _arrival: asyncio.Future[None] | None = None
     _is_chunked = False
     _is_discarding = False
@@ -159,8 +168,16 @@ class Exchange:
         else:
             principal = auth.by_header(authorization, client)
         self.principal = principal
+        self._auth = auth
         principal.take()
         return principal
+
+    def check_still(self) -> None:
+        """After a wait: whether who was let in may go on. Raises Unauthorized when he was revoked meanwhile."""
+        auth, principal = self._auth, self.principal
+        if auth is None or principal is None or auth.is_current(self.shown or auth.of_key(principal)):
+            return
+        raise Unauthorized("what this request showed has ended, or was revoked meanwhile")
 
     def hold_key(self, auth: Authenticator, jkt: str, *, shared: bytes) -> None:
         """Raises Unauthorized unless the header `DPoP` proves that who asks holds the key with this thumbprint."""
@@ -209,6 +226,7 @@ class Exchange:
         self.check_body(limit_bytes)
         if not self.has_whole_body:
             await self._rest(limit_bytes, on_part)
+            self.check_still()
         return self.whole_body()
 
     def check_body(self, limit_bytes: int) -> None:

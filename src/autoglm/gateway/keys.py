@@ -80,9 +80,10 @@ class KeysGateway:
         principal = exchange.identify(self._auth)
         principal.require("admin", _AREA)
         new = fields.decode(await exchange.body(self._max_body_bytes), NewKey)
-        check_grant(principal, new.scopes)
-        if new.address is not None:
-            check_address(new.address, field="address")
+        address = new.address or f"device:{new.name}"
+        check_address(address, field="address")
+        # Roles are given to addresses: who gives the address gives them.
+        check_grant(principal, (*new.scopes, *self._auth.scopes_by_roles(address)), new.tenant)
         now_ms = self._keys.now_ms()
         value = await self._keys.issue(
             new.name, new.scopes, address=new.address, tenant=new.tenant, rate_per_minute=new.rate_per_minute,
@@ -97,8 +98,10 @@ class KeysGateway:
         exchange.respond(204, b"")
 
 
-def check_grant(principal: Principal, scopes: tuple[str, ...]) -> None:
+def check_grant(principal: Principal, scopes: tuple[str, ...], tenant: str | None = None) -> None:
     """Raises InvalidField for what is no scope, Forbidden for one that is not the principal's to give."""
+    if tenant is not None and tenant != principal.tenant:
+        principal.require("tenant", tenant)
     if (wrong := flaw(scopes)) is not None:
         raise InvalidField("scopes", wrong)
     for scope in scopes:

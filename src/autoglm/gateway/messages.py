@@ -141,6 +141,8 @@ class MessagesGateway:
         if self._draining.is_set() or exchange.is_head:
             wait_s = 0.0
         records = await self._read(exchange, address, after, limit, wait_s)
+        if wait_s:
+            exchange.check_still()
         messages = b",".join([with_seq(record) for record in records])
         following = records[-1].seq if records else after
         exchange.respond(200, b'{"messages":[%b],"next":%d}' % (messages, following), _JSON)
@@ -291,7 +293,8 @@ class MessagesGateway:
 
 def require_send(principal: Principal, envelope: Envelope) -> None:
     """Raises Forbidden when the principal may not send as this sender, or may not use the model that it writes to."""
-    principal.require("send:message", envelope.from_ or principal.address, labels_of(envelope.kind, envelope.labels))
+    labels = labels_of(envelope.kind, envelope.labels)
+    principal.require("send:message", envelope.from_ or principal.address, labels, about=envelope.to)
     if envelope.to.startswith("model:"):
         principal.require("model:use", envelope.to.removeprefix("model:"))
 

@@ -159,6 +159,9 @@ class _Conversation:
                     with self._gateway.standing.held(shown, lambda: tasks.start_soon(self._end_refused)):
                         while True:
                             frame = await self._next(_frames)
+                            if not self._gateway.auth.is_current(shown):
+                                await self._end_refused()
+                                break
                             if frame is not None:
                                 await self._answer(frame, shown.principal, tasks)
             except _Gone:

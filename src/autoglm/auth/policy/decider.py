@@ -128,13 +128,19 @@ class Decider:
         """name: an address, or `jti:...`, `jkt:...`, `kid:...`, `key:...`, `session:...`."""
         return self._policy is not None and name in self._policy.snapshot.revocations
 
-    def decide(self, asker: Asker, action: str, resource: str = "", *, labels: frozenset[str] = _NO_LABELS) -> Verdict:
-        """labels: of the message that it is about, as `name=value`; `kind=alert` makes it an alarm."""
+    def decide(
+        self, asker: Asker, action: str, resource: str = "", *, labels: frozenset[str] = _NO_LABELS, about: str = ""
+    ) -> Verdict:
+        """labels: of the message that it is about, as `name=value`; `kind=alert` makes it an alarm.
+
+        about: what policies look at, where scopes look at something else: of a message, whom it goes to, while its
+        scope is about whom it comes from.
+        """
         self._renew()
-        key = (asker.address, asker.credential, asker.scopes, action, resource, labels)
+        key = (asker.address, asker.credential, asker.scopes, action, resource, labels, about)
         found = self._cached.get(key)
         if found is None:
-            found = self._decided(asker, action, resource, labels)
+            found = self._decided(asker, action, resource, labels, about or resource)
             if len(self._cached) >= _MAX_CACHED:
                 self._cached.clear()
             self._cached[key] = found
@@ -161,7 +167,7 @@ class Decider:
         if self._policy.cedar is not None and self._policy.cedar.reads_context:
             self._holds_until_ms = min(self._holds_until_ms, now_ms - now_ms % _MINUTE_MS + _MINUTE_MS)
 
-    def _decided(self, asker: Asker, action: str, resource: str, labels: frozenset[str]) -> Verdict:
+    def _decided(self, asker: Asker, action: str, resource: str, labels: frozenset[str], about: str) -> Verdict:
         if (name := self._revoked_name(asker)) is not None:
             reason = self._policy.snapshot.revocations[name].reason if self._policy else ""
             return self._verdict(False, "revoked", f"{name} is revoked" + (f": {reason}" if reason else ""))
@@ -178,7 +184,7 @@ class Decider:
         by_scopes = self._by_scopes(asker, action, resource, roles)
         if not by_scopes.allowed or self._policy.cedar is None:
             return by_scopes
-        return self._by_cedar(self._policy, asker, action, resource, labels=labels, roles=roles) or by_scopes
+        return self._by_cedar(self._policy, asker, action, about, labels=labels, roles=roles) or by_scopes
 
     def _revoked_name(self, asker: Asker) -> str | None:
         """The first of his names that is revoked; whoever is of a site goes with it."""
