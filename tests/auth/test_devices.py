@@ -61,6 +61,13 @@ async def test_a_device_enrols_and_is_known_by_its_key_after_a_restart(tmp_path:
             devices.get("press-7")
 
 
+async def test_a_code_is_made_of_letters_and_digits_that_nobody_mixes_up(tmp_path: Path) -> None:
+    async with opened(tmp_path, Clock()) as (_, devices):
+        codes = {await invite(devices, f"press-{number}") for number in range(100)}
+    assert len(codes) == 100
+    assert all(len(code) == 26 and set(code) <= set("abcdefghijklmnopqrstuvwxyz234567") for code in codes)
+
+
 @pytest.mark.attack("an enrolment code used twice")
 async def test_a_code_counts_once_also_for_two_at_the_same_moment(tmp_path: Path) -> None:
     async with opened(tmp_path, Clock()) as (store, devices):

@@ -4,6 +4,7 @@ An administrator makes an enrolment, a code that counts once and for minutes. Th
 private half, and redeems the code with the public one. From then on it is known by the key's thumbprint (RFC 7638).
 """
 
+import base64
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
@@ -90,7 +91,8 @@ class Devices:
         if name in self._by_name:
             raise InvalidField("name", f"{name!r} has enrolled already; remove it first, or choose another name")
         await self._drop_ended()
-        code = secrets.token_urlsafe(_CODE_BYTES)
+        # Base32: it can be read aloud, and is never taken for an option of the command line, as one with a dash would.
+        code = base64.b32encode(secrets.token_bytes(_CODE_BYTES)).rstrip(b"=").decode().lower()
         enrolment = Enrolment(
             name=name, scopes=tuple(scopes), token_ttl_s=token_ttl_s, rate_per_minute=rate_per_minute, tenant=tenant,
             ends_at_ms=self._now_ms() + ends_in_s * 1000, created_by=created_by,

@@ -98,7 +98,7 @@ def join(code: str, url: str, *, file: Path, ca_file: Path | None, as_json: bool
 
     \b
     Example:
-      autoglm devices join 3VY0ZsVdG0sWbJ2m4n3w1A --url http://hub:8600 --file press-7.json
+      autoglm devices join k5q2vyb7hj3mzt6wdn4rxcge2a --url http://hub:8600 --file press-7.json
     """
     from autoglm.client.device import Device
 

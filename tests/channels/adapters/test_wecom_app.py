@@ -161,11 +161,12 @@ async def test_the_limits_keep_us_below_what_wecom_drops_in_silence(vendor: WeCo
 
 
 async def test_a_repeated_attempt_is_shown_once(vendor: WeComApps, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoglm.channels.web.TIMEOUT_S", 0.5)
     (parcel,) = rig.channel.compose(message("once"), "alice")
     await rig.channel.check()
     vendor.faults.append("silent")
-    first = await rig.channel.send(parcel, "k1")
+    with monkeypatch.context() as patch:
+        patch.setattr("autoglm.channels.web.TIMEOUT_S", 0.5)
+        first = await rig.channel.send(parcel, "k1")
     second = await rig.channel.send(parcel, "k1")
     assert (first.is_in_doubt, second.outcome, vendor.texts) == (True, "accepted", ["once"])
 

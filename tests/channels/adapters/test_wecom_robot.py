@@ -164,9 +164,11 @@ async def test_an_upload_that_fails_is_told_for_what_it_is_and_leaves_no_doubt(
 ) -> None:
     (parcel,) = rig.channel.compose(message([PLAN]), "ops")
     await rig.channel.check()
-    monkeypatch.setattr("autoglm.channels.web.TIMEOUT_S", 0.5)
     vendor.faults.append(fault)
-    found = await rig.channel.send(parcel, "k")
+    with monkeypatch.context() as patch:  # for this attempt alone: on a busy machine a good one may take as long
+        if fault == "silent":
+            patch.setattr("autoglm.channels.web.TIMEOUT_S", 0.5)
+        found = await rig.channel.send(parcel, "k")
     expected = fault if fault in ("throttled", "auth", "permanent") else "transient"
     assert (found.failure, found.is_in_doubt, vendor.bodies) == (expected, False, [])
     ChannelContract.check_words(rig, found)
