@@ -12,6 +12,7 @@ from typing import get_args
 import click
 import pytest
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from autoglm.channels.kinds import KINDS, settings_of
 from autoglm.channels.settings import ChannelSettings
@@ -27,22 +28,32 @@ CHINESE = re.compile("[\u4e00-\u9fff]")
 
 def settings_tables() -> dict[str, dict[str, str]]:
     """By table, the settings with their defaults as autoglm.toml would have them."""
-    tables = {}
+    tables: dict[str, dict[str, str]] = {}
     for table, info in Settings.model_fields.items():
-        inner = (info.annotation, *get_args(info.annotation))
-        model = next(entry for entry in inner if isinstance(entry, type) and issubclass(entry, BaseModel))
-        tables[table] = {
-            name: "required" if field.is_required() else as_toml(field.default)
-            for name, field in model.model_fields.items()
-        }
+        model = model_in(info)
+        assert model is not None
+        below = {name: inner for name, field in model.model_fields.items() if (inner := model_in(field)) is not None}
+        # Lists of tables and tables that have kinds are explained where they stand; `[people.session]` has its own.
+        nested = below if table == "people" else {}
+        for name, one in {table: model, **{f"{table}.{name}": inner for name, inner in nested.items()}}.items():
+            tables[name] = {
+                name: "required" if field.is_required() else as_toml(field.default)
+                for name, field in one.model_fields.items()
+                if one is not model or name not in nested
+            }
     return tables
+
+
+def model_in(field: FieldInfo) -> type[BaseModel] | None:
+    inner = (field.annotation, *get_args(field.annotation))
+    return next((entry for entry in inner if isinstance(entry, type) and issubclass(entry, BaseModel)), None)
 
 
 def documented_tables(page: str) -> dict[str, dict[str, tuple[str, str]]]:
     """By table of the page, the settings with (default, meaning)."""
     tables: dict[str, dict[str, tuple[str, str]]] = {}
     for line in page.splitlines():
-        if heading := re.match(r"### `\[+(\w+)\]+`", line):
+        if heading := re.match(r"### `\[+([\w.]+)\]+`", line):
             rows = tables.setdefault(heading[1], {})
         elif row := re.fullmatch(r"\| `(\w+)` \| (.+?) \| (.+) \|", line):
             default = row[2].strip("`")

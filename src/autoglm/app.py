@@ -52,11 +52,14 @@ from autoglm.gateway.front import Front
 from autoglm.gateway.intents import IntentsGateway
 from autoglm.gateway.interop.routes import interop_routes
 from autoglm.gateway.keys import KeysGateway
+from autoglm.gateway.logins import LoginsGateway
 from autoglm.gateway.messages import MessagesGateway
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.openai import APIS, OpenAIGateway
 from autoglm.gateway.openapi import openapi
+from autoglm.gateway.own_account import OwnAccountGateway
 from autoglm.gateway.page import Page, strict_hosts
+from autoglm.gateway.people import PeopleGateway
 from autoglm.gateway.policy import PolicyGateway
 from autoglm.gateway.push import PushGateway, owner_of_pushed
 from autoglm.gateway.questions import QuestionsGateway
@@ -68,6 +71,7 @@ from autoglm.gateway.state import StateGateway
 from autoglm.gateway.tasks import TasksGateway
 from autoglm.gateway.tls import GatewayTls, open_tls
 from autoglm.gateway.tokens import TokensGateway
+from autoglm.gateway.visitors import Visitors
 from autoglm.gateway.websocket import SocketGateway
 from autoglm.inference.budget.amounts import Price
 from autoglm.inference.budget.budgets import Budgets
@@ -133,7 +137,7 @@ def listen(gateway: GatewaySettings) -> socket.socket:
 
 
 def _trust_parts(settings: Settings) -> TrustParts:
-    return TrustParts(settings.trust, settings.clock, settings.policy, settings.audit, settings.key)
+    return TrustParts(settings.trust, settings.clock, settings.policy, settings.audit, settings.key, settings.people)
 
 
 def in_url(host: str) -> str:
@@ -290,6 +294,10 @@ class Hub:
         self.url = f"{scheme}://{in_url(host)}:{port}"
         names = ("localhost", "127.0.0.1", *self.settings.gateway.tls_names)
         trust.listens_at(self.url, *(f"{scheme}://{in_url(name)}:{port}" for name in names if "*" not in name))
+        usual = {"https": 443, "http": 80}[scheme]
+        behind = "" if port == usual else f":{port}"  # browsers leave the usual port out
+        pages = (*self.settings.gateway.tls_names, *(() if self.settings.gateway.is_exposed else ("localhost",)))
+        trust.opens_page_at(*(f"{scheme}://{name}{behind}" for name in pages))
 
     async def _open_tls(self, now_ms: Callable[[], int]) -> GatewayTls | None:
         """None where the hub speaks plain HTTP. Raises SettingsError."""
@@ -441,6 +449,7 @@ class Hub:
             *PolicyGateway(self._auth, trust.policy, trust.decider, max_body_bytes=limit).routes(),
             *ClockGateway(self._auth, trust.clock, trust.audit, max_body_bytes=limit).routes(),
             *AuditGateway(self._auth, trust, max_body_bytes=limit).routes(),
+            *self._people_routes(trust),
             *BudgetsGateway(self._auth, budgets).routes(),
             *channels.routes(),
             *PushGateway(self._auth, store.keyvalue, directory, max_body_bytes=limit).routes(),
@@ -449,8 +458,14 @@ class Hub:
         self._front = Front(
             openai=openai, messages=self._messages, router=Router(routes),
             page=Page(PAGE, strict_hosts=strict_hosts(settings.gateway)),
-            metrics=metrics, access=self._access, acts=Acts(trust.audit), tracing=self._tracing,
+            metrics=metrics, access=self._access, acts=Acts(trust.audit), visitors=Visitors(self._auth),
+            tracing=self._tracing,
         )  # fmt: skip
+
+    def _people_routes(self, trust: Trust) -> list[Route]:
+        logins = LoginsGateway(trust.people, trust.audit, has_tls=self.settings.gateway.has_tls)
+        own = OwnAccountGateway(self._auth, trust.people, logins)
+        return [*logins.routes(), *own.routes(), *PeopleGateway(self._auth, trust.people).routes()]
 
     def _compose_questions(self, store: Store) -> None:
         questions = Questions(store.log, self._mailbox, self._notifier.reach)

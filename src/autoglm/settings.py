@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validat
 
 from autoglm.auth.audit.settings import AuditSettings
 from autoglm.auth.clock import ClockSettings
+from autoglm.auth.people.settings import PeopleSettings
 from autoglm.auth.policy.settings import PolicySettings
 from autoglm.auth.settings import FIRST_KEY_NAME, KeySettings, SecretsSettings
 from autoglm.auth.tokens.settings import TrustSettings
@@ -82,6 +83,7 @@ class Settings(BaseModel, frozen=True, extra="forbid"):
     clock: ClockSettings = ClockSettings()
     policy: PolicySettings = PolicySettings()
     audit: AuditSettings = AuditSettings()
+    people: PeopleSettings = PeopleSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     pool: PoolSettings = PoolSettings()
     engine: EngineSettings = EngineSettings()
@@ -405,11 +407,19 @@ def _from_environment(environ: Mapping[str, str], problems: list[str]) -> Iterat
 def scalar_paths() -> list[str]:
     """The settings that are one value, such as `gateway.port`."""
     return [
-        f"{table}.{name}"
+        f"{table}.{path}"
         for table, info in Settings.model_fields.items()
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
-        for name in info.annotation.model_fields
+        for path in _scalars(info.annotation)
     ]
+
+
+def _scalars(model: type[BaseModel]) -> Iterator[str]:
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from (f"{name}.{path}" for path in _scalars(info.annotation))
+        else:
+            yield name
 
 
 def _leaves(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 
+from autoglm.auth.people.settings import PeopleSettings
 from autoglm.channels.broker_settings import BrokerSettings
 from autoglm.channels.kinds import settings_of
 from autoglm.core.errors import SettingsError
@@ -139,16 +140,16 @@ def read_secret_files(tree: Tree, origins: dict[str, str], problems: list[str]) 
 
 
 def read_channel_files(tree: Tree, folder: Path, origins: dict[str, str], problems: list[str]) -> None:
-    """The same for `[[channel]]`, whose settings are its kind's, and for the broker: `X_file` for each secret X.
-
-    Paths become absolute.
+    """The same for `[[channel]]`, whose settings are its kind's, for the broker, and for people: `X_file` for each
+    secret X. Paths become absolute.
     """
-    for where, entry in _entries("mqtt_broker", tree.get("mqtt_broker")):
-        _Channels(folder, origins, problems).read(where, entry, BrokerSettings)
-    for where, entry in _entries("channel", tree.get("channel")):
-        model = settings_of(kind) if isinstance(kind := entry.get("kind"), str) else None
-        if model is not None:
+    for table, model in (("mqtt_broker", BrokerSettings), ("people", PeopleSettings)):
+        for where, entry in _entries(table, tree.get(table)):
             _Channels(folder, origins, problems).read(where, entry, model)
+    for where, entry in _entries("channel", tree.get("channel")):
+        found = settings_of(kind) if isinstance(kind := entry.get("kind"), str) else None
+        if found is not None:
+            _Channels(folder, origins, problems).read(where, entry, found)
 
 
 class _Channels(NamedTuple):

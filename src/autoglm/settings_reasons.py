@@ -37,6 +37,7 @@ PATTERN_WORDS: Mapping[str, str] = {
         "must be an address such as mqtt://broker or mqtts://broker:8883, without a user; mqtt://own is the hub's own"
     ),
     r"^(mailto:[^\s@]+@[^\s@]+|https://[^\s/]\S*)$": "must be such as mailto:it@example.org or https://example.org/it",
+    r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$": "must be the name of a host in small letters, such as hub.example.org",
     r"^[^\s/@]+$": "must be the name of a host, such as mail.example.org, without a slash",
     r"^\+[1-9][0-9]{6,14}$": "must be a number with + and the country's code, such as +8613800138000",
     r"^[\w.-]{1,64}$": f"may have up to 64 {_MARKS} . _ -",

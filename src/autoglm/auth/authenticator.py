@@ -1,4 +1,6 @@
-"""Finds out who sends a request or opens a connection, by what it shows: a bearer key, or a token and its proof."""
+"""Finds out who sends a request or opens a connection, by what it shows: a bearer key, a token and its proof, or the
+cookie of a person's session.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -7,6 +9,7 @@ from autoglm.auth.clock import TrustedClock
 from autoglm.auth.devices import Devices
 from autoglm.auth.issuer import Issuer
 from autoglm.auth.keys import KeyRing
+from autoglm.auth.people.people import People
 from autoglm.auth.principal import Judge, Principal
 from autoglm.auth.revocations import Revocations
 from autoglm.auth.scopes import is_within
@@ -15,7 +18,7 @@ from autoglm.auth.tokens.challenge import Challenge
 from autoglm.auth.tokens.claims import Claims
 from autoglm.auth.tokens.request import RequestVerifier, Verified
 from autoglm.auth.tokens.target import RequestTarget
-from autoglm.core.errors import TokenRefused, Unauthorized
+from autoglm.core.errors import SessionEnded, TokenRefused, Unauthorized
 
 _MAX_CACHED = 8192
 
@@ -41,7 +44,7 @@ class Authenticator:
 
     def __init__(
         self, keys: KeyRing, *, issuer: Issuer, requests: RequestVerifier, devices: Devices, revocations: Revocations,
-        clock: TrustedClock, judge: Judge, strangers: Strangers,
+        clock: TrustedClock, judge: Judge, strangers: Strangers, people: People,
         is_revoked: Callable[[Iterable[str]], bool] = lambda _: False,
         scopes_by_roles: Callable[[str], tuple[str, ...]] = lambda _: (),
     ) -> None:  # fmt: skip
@@ -50,6 +53,7 @@ class Authenticator:
         self.issuer = issuer
         self.requests = requests
         self.strangers = strangers
+        self.people = people
         self._keys = keys
         self._devices = devices
         self._revocations = revocations
@@ -121,6 +125,16 @@ class Authenticator:
         )  # fmt: skip
         return self._shown(verified)
 
+    async def by_session(self, id: str) -> Shown:
+        """Of a session's cookie, whose request came from the hub's own page. Raises SessionEnded."""
+        session, account = await self.people.logins.check(id)
+        ids = (f"session:{session.handle}", account.address)
+        if self.is_revoked(ids):
+            raise SessionEnded
+        rate = self.people.settings.session.requests_per_minute
+        principal = self._kept(account.address, ids[0], account.scopes, rate=rate, ends_at_ms=session.ends_ms)
+        return Shown(principal, ids, session.ends_ms)
+
     def of_key(self, principal: Principal) -> Shown:
         """Of one that `by_header` or `by_key` found, for a connection that stays open."""
         return Shown(principal, (principal.credential, principal.address), principal.ends_at_ms)
@@ -134,6 +148,10 @@ class Authenticator:
         principal = shown.principal
         if principal.credential.startswith("key:"):
             return self._keys.is_current(principal)
+        if principal.credential.startswith("session:"):
+            account = self.people.by_address(principal.address)
+            is_live = self.people.session_of(principal.credential) is not None
+            return is_live and account is not None and account.scopes == principal.scopes
         return not shown.is_of_this_site or self._devices.by_jkt(principal.credential[4:]) is not None
 
     def is_revoked(self, ids: tuple[str, ...]) -> bool:
@@ -167,12 +185,19 @@ class Authenticator:
         return Shown(principal, ids, claims.ends_at_ms, verified.body_sha256, is_of_this_site)
 
     def _holder(self, claims: Claims, scopes: tuple[str, ...], rate: int | None, tenant: str | None) -> Principal:
-        place = claims.subject, claims.jkt or claims.jti, scopes
+        credential = f"jkt:{claims.jkt}" if claims.jkt else f"jti:{claims.jti}"
+        return self._kept(claims.subject, credential, scopes, rate=rate, tenant=tenant)
+
+    def _kept(
+        self, address: str, credential: str, scopes: tuple[str, ...], *, rate: int | None, tenant: str | None = None,
+        ends_at_ms: int | None = None,
+    ) -> Principal:  # fmt: skip
+        place = address, credential, scopes
         known = self._holders.get(place)
         if known is None:
             known = Principal(
-                claims.subject, claims.subject, scopes, rate, tenant,
-                credential=f"jkt:{claims.jkt}" if claims.jkt else f"jti:{claims.jti}", judge=self._judge,
+                address, address, scopes, rate, tenant,
+                credential=credential, ends_at_ms=ends_at_ms, judge=self._judge,
             )  # fmt: skip
             if len(self._holders) >= _MAX_CACHED:
                 self._holders.clear()

@@ -27,6 +27,8 @@ from autoglm.auth.hindsight import Hindsight
 from autoglm.auth.issuer import Issuer
 from autoglm.auth.judge import HubJudge
 from autoglm.auth.keys import KeyRing
+from autoglm.auth.people.people import People
+from autoglm.auth.people.settings import PeopleSettings
 from autoglm.auth.policy.client import PolicyClient
 from autoglm.auth.policy.decider import Decider
 from autoglm.auth.policy.keeper import PolicyKeeper
@@ -68,6 +70,7 @@ class TrustParts(NamedTuple):
     policy: PolicySettings = PolicySettings()
     audit: AuditSettings = AuditSettings()
     keys: Sequence[KeySettings] = ()
+    people: PeopleSettings = PeopleSettings()
 
 
 class Trust:
@@ -101,6 +104,7 @@ class Trust:
         self.keys = KeyRing(keyvalue, settings.keys, judge=self.judge, now_ms=clock.now_ms)
         self.devices = Devices(keyvalue, clock.now_ms)
         self.revocations = Revocations(keyvalue, clock.now_ms)
+        self.people = People(keyvalue, settings.people, clock.now_ms)
         self.hindsight = Hindsight(self.decider, self.revocations, self._scopes_of)
         self._issuers = pins_of(tokens.issuer)
         self.tokens = TokenVerifier(
@@ -116,7 +120,7 @@ class Trust:
         self.authenticator = Authenticator(
             self.keys, issuer=self.issuer, requests=self._requests, devices=self.devices,
             revocations=self.revocations, clock=clock, judge=self.judge, is_revoked=self._is_revoked,
-            scopes_by_roles=self._scopes_by_roles,
+            scopes_by_roles=self._scopes_by_roles, people=self.people,
             strangers=Strangers(failures_per_minute),
         )  # fmt: skip
         self._revoked: set[str] = set()
@@ -130,6 +134,7 @@ class Trust:
         await self.audit.start()
         await self.devices.open()
         await self.revocations.open()
+        await self.people.open()
         await self.policy.open()
         if self._secret is not None:
             log.warning(
@@ -142,10 +147,14 @@ class Trust:
         """By these addresses clients call the hub as well, so that proofs may name them."""
         self._requests.origins |= {normal_origin(url) for url in urls}
 
+    def opens_page_at(self, *origins: str) -> None:
+        """At these addresses browsers may open the page."""
+        self.people.passkeys.listens_at(*origins)
+
     async def run(self) -> None:
         """Until cancelled."""
         async with anyio.create_task_group() as tasks:
-            for task in (self.clock.keep, self.audit.run, self.policy.run, self._look, self._rejudge):
+            for task in (self.clock.keep, self.audit.run, self.policy.run, self.people.run, self._look, self._rejudge):
                 tasks.start_soon(task)
             for shipping in self.shippings:
                 tasks.start_soon(shipping.run)
@@ -238,6 +247,9 @@ class Trust:
         if kind == "jkt":
             device = self.devices.by_jkt(name)
             return None if device is None else device.scopes
+        if kind == "session":
+            account = self.people.by_address(operation.address)
+            return None if account is None or account.is_disabled else account.scopes
         key = self.keys.named(name) if kind == "key" else None
         return None if key is None else key.scopes
 

@@ -394,6 +394,24 @@ class SessionEnded(HubError):
         super().__init__("this session has ended; log in again")
 
 
+class LoginWanted(HubError):
+    """What only a person who has logged in has: sessions, passkeys, a password."""
+
+    code = "login_wanted"
+
+    def __init__(self) -> None:
+        super().__init__("this is for people who have logged in; a key or a token has no sessions and no passkeys")
+
+
+class FreshLoginWanted(HubError):
+    """What would let a thief of a session stay needs a login of a short time ago."""
+
+    code = "fresh_login_wanted"
+
+    def __init__(self, minutes: int) -> None:
+        super().__init__(f"log in again first: for this, the login may be at most {minutes} minutes old")
+
+
 class ProviderUnreachable(HubError):
     """The OpenID provider gave no answer that can be used."""
 

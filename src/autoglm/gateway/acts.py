@@ -8,7 +8,7 @@ from autoglm.auth.audit.recorder import Audit
 from autoglm.auth.occasion import Occasion, occasion
 from autoglm.core.errors import HubError, QueueFull, StorageFull, StoreBroken, Unauthorized
 from autoglm.gateway.exchange import Exchange
-from autoglm.gateway.operations import OPERATIONS, PROOF, rule_of
+from autoglm.gateway.operations import OPERATIONS, PROOF, SESSION, rule_of
 
 log = structlog.get_logger(part="auth")
 
@@ -29,7 +29,8 @@ class Acts:
         self._names = {
             (operation.method, operation.path): operation.name
             for operation in OPERATIONS
-            if operation.method != "GET" and (rule_of(operation).startswith("admin:") or rule_of(operation) == PROOF)
+            if operation.method != "GET"
+            and (rule_of(operation).startswith("admin:") or rule_of(operation) in (PROOF, SESSION))
         }
         """What administers, by method and path."""
 

@@ -27,6 +27,7 @@ from autoglm.gateway.head import Head
 from autoglm.gateway.problems import lacks_v1, openai_response, problem_response
 
 if TYPE_CHECKING:
+    from autoglm.gateway.hosts import Hosts
     from autoglm.gateway.http1 import HttpConnection
 
 Headers = list[tuple[bytes, bytes]]
@@ -35,7 +36,8 @@ HIGH_WATER_BYTES = 64 * 1024
 """What may come of a body before somebody asks for it."""
 
 _MOST_PARTS = 1000
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
 LEFT = 499
 """The status for a client that did not wait: nginx's."""
 
@@ -101,6 +103,8 @@ class Exchange:
     principal: Principal | None = None
     shown: Shown | None = None
     """What the principal is known by, where it is no key."""
+    visit: "Shown | HubError | None" = None
+    """Whose cookie came along; an error where that counts no more. See visitors."""
     model = ""
     instance = ""
     code = ""
@@ -155,16 +159,29 @@ class Exchange:
         """The address that it comes from; empty where it has none."""
         return self._connection.client(self.headers)
 
+    @property
+    def hosts(self) -> "Hosts":
+        """The names of this hub."""
+        return self._connection.hosts
+
     def identify(self, auth: Authenticator) -> Principal:
-        """Whose request it is; counts against the key's limit. Raises Unauthorized, TooManyFailures, RateLimited."""
+        """Whose request it is; counts against his limit.
+
+        Raises Unauthorized, SessionEnded, TooManyFailures, RateLimited.
+        """
         client = self._connection.client(self.headers)
-        occasion.set(Occasion(self.request_id, client, self.method in _READING))
+        occasion.set(Occasion(self.request_id, client, self.method in READING))
         authorization = self.headers.get(b"authorization")
         if authorization is not None and authorization[:5].lower() == b"dpop ":
             shown = auth.by_proof(authorization, self.headers.get(b"dpop"), self.method, self._target)
             self._bind_body(shown.body_sha256)
             self.shown = shown
             principal = shown.principal
+        elif authorization is None and self.visit is not None:
+            if isinstance(self.visit, HubError):
+                raise self.visit
+            self.shown = self.visit
+            principal = self.visit.principal
         else:
             principal = auth.by_header(authorization, client)
         self.principal = principal

@@ -17,6 +17,7 @@ from autoglm.gateway.openai import APIS, OpenAIGateway
 from autoglm.gateway.page import Page
 from autoglm.gateway.problems import lacks_v1
 from autoglm.gateway.router import Router, answer_without_handler
+from autoglm.gateway.visitors import Visitors
 
 if TYPE_CHECKING:  # it loads OpenTelemetry
     from autoglm.gateway.tracing import Tracing
@@ -31,7 +32,7 @@ class Front:
 
     def __init__(
         self, *, openai: OpenAIGateway, messages: MessagesGateway, router: Router, page: Page, metrics: Metrics,
-        access: AccessLog, acts: Acts, tracing: "Tracing | None" = None,
+        access: AccessLog, acts: Acts, visitors: Visitors, tracing: "Tracing | None" = None,
     ) -> None:  # fmt: skip
         self._openai = openai
         self._prompt = {**dict.fromkeys(APIS, openai.begin), "/api/messages": messages.begin_post}
@@ -41,6 +42,7 @@ class Front:
         self._metrics = metrics
         self._access = access
         self._acts = acts
+        self._visitors = visitors
         self._tracing = tracing
 
     def begin(self, exchange: Exchange, refusal: HubError | None) -> None:
@@ -49,7 +51,10 @@ class Front:
             self._go_on(exchange, raising(refusal))
             return
         begin = self._prompt.get(exchange.path)
-        if begin is None or exchange.method != "POST" or not exchange.has_whole_body or not exchange.head.is_for_us:
+        if (
+            begin is None or exchange.method != "POST" or not exchange.has_whole_body or not exchange.head.is_for_us
+            or b"cookie" in exchange.headers
+        ):  # fmt: skip
             self._go_on(exchange, self._serve(exchange))
             return
         exchange.route = exchange.path
@@ -94,6 +99,8 @@ class Front:
         path = exchange.path
         if not exchange.head.is_for_us and not self._router.is_for_any_host(exchange):
             raise WrongHost((exchange.head.authority or b"").decode("latin-1"))
+        if b"cookie" in exchange.headers and b"authorization" not in exchange.headers:
+            await self._visitors.see(exchange)
         if path in APIS:
             exchange.route = path
             if exchange.method == "POST":

@@ -15,7 +15,7 @@ import httptools
 from autoglm.core.errors import CrossOrigin, HeadTooLarge, HubError, InvalidHttp, TooManyConnections, WrongHost
 from autoglm.gateway.exchange import Exchange, head_bytes, next_request_id
 from autoglm.gateway.head import Head
-from autoglm.gateway.hosts import is_origin_of
+from autoglm.gateway.hosts import Hosts, is_origin_of
 from autoglm.gateway.house import House
 from autoglm.gateway.problems import problem_response
 from autoglm.gateway.stall import Stall
@@ -323,6 +323,10 @@ class HttpConnection(asyncio.Protocol):
     @property
     def date_line(self) -> bytes:
         return self._house.date_line
+
+    @property
+    def hosts(self) -> Hosts:
+        return self._house.hosts
 
     @property
     def answer_lines(self) -> bytes:

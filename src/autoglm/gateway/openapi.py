@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from autoglm.core.envelope import Envelope, envelope_schema
-from autoglm.gateway.operations import KNOWN, OPEN, OPERATIONS, PROOF, Operation, Parameter, rule_of
+from autoglm.gateway.operations import KNOWN, OPEN, OPERATIONS, PROOF, SESSION, Operation, Parameter, rule_of
 from autoglm.gateway.problems import PROBLEMS
 from autoglm.version import __version__
 
@@ -49,6 +49,13 @@ def openapi() -> dict[str, Any]:
                     "scheme": "bearer",
                     "description": "The first key is in admin.key in the hub's data folder.",
                 },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "autoglm-session",
+                    "description": "Of a person who has logged in; `__Host-autoglm-session` by https. What changes "
+                    "something must come from the hub's own page (Origin, Sec-Fetch-Site).",
+                },
                 "proof": {
                     "type": "apiKey",
                     "in": "header",
@@ -77,8 +84,11 @@ def _operation(operation: Operation) -> dict[str, Any]:
     # Requirement Object").
     if rule == PROOF:
         described["security"] = [{"proof": []}]
+    elif rule == SESSION:
+        described["security"] = [{"session": []}]
     else:
-        described["security"] = [] if rule == OPEN else [{"key": [] if rule == KNOWN else [rule]}]
+        needs = [] if rule == KNOWN else [rule]
+        described["security"] = [] if rule == OPEN else [{"key": needs}, {"session": needs}]
     return described
 
 

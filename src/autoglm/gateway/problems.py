@@ -55,6 +55,8 @@ PROBLEMS: dict[str, Row] = {
     "login_refused": Row(401, "Login refused", "authentication_error"),
     "login_throttled": Row(429, "Too many logins", "rate_limit_error"),
     "session_ended": Row(401, "Session ended", "authentication_error"),
+    "login_wanted": Row(403, "Login wanted", "permission_error"),
+    "fresh_login_wanted": Row(403, "Fresh login wanted", "permission_error"),
     "provider_unreachable": Row(502, "Login provider unreachable", _SERVER),
     "too_many_failures": Row(429, "Too many failures", "rate_limit_error"),
     "budget_exceeded": Row(429, "Budget exceeded", "insufficient_quota"),

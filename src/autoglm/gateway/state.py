@@ -8,6 +8,8 @@ from typing import Any, Literal, cast
 import msgspec
 
 from autoglm.auth.authenticator import Authenticator
+from autoglm.auth.people.roles import Role
+from autoglm.auth.people.sessions import Method
 from autoglm.core.clock import monotonic_s
 from autoglm.core.envelope import envelope_schema
 from autoglm.core.errors import HubError, NotFound
@@ -34,13 +36,27 @@ class Readiness(msgspec.Struct, frozen=True):
     reasons: list[str]
 
 
+class MySession(msgspec.Struct, frozen=True, kw_only=True):
+    """Times are int64 milliseconds of the Unix epoch."""
+
+    handle: str
+    method: Method
+    roles: tuple[Role, ...]
+    created_at: int
+    ends_at: int
+    is_fresh: bool
+    """Whether passkeys may be changed without another login."""
+
+
 class Me(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose key it is."""
+    """Who asks."""
 
     principal: str
     address: str
     scopes: tuple[str, ...]
     inside_wechat: bool
+    session: MySession | None = None
+    """Of a person who has logged in; null for a key or a token."""
 
 
 class EngineReading(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,9 +202,20 @@ class StateGateway:
         principal = exchange.identify(self._auth)
         me = Me(
             principal=principal.name, address=principal.address, scopes=principal.scopes,
-            inside_wechat=is_inside_wechat(exchange),
+            inside_wechat=is_inside_wechat(exchange), session=self._session(principal.credential),
         )  # fmt: skip
         exchange.respond_json(200, me)
+
+    def _session(self, credential: str) -> MySession | None:
+        people = self._auth.people
+        session = people.session_of(credential)
+        account = None if session is None else people.accounts.find(session.name)
+        if session is None or account is None:
+            return None
+        return MySession(
+            handle=session.handle, method=session.method, roles=account.roles, created_at=session.created_ms,
+            ends_at=session.ends_ms, is_fresh=people.sessions.is_fresh(session),
+        )  # fmt: skip
 
     async def pool(self, exchange: Exchange, _: dict[str, str]) -> None:
         exchange.identify(self._auth)

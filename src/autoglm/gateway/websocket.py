@@ -19,7 +19,7 @@ from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
 from autoglm.channels.receipts import AckState
 from autoglm.core.address import check_address
 from autoglm.core.envelope import Envelope, check_texts, decode_body
-from autoglm.core.errors import HubError, InvalidField, TooManyFailures, Unauthorized, UnknownPath
+from autoglm.core.errors import HubError, InvalidField, SessionEnded, TooManyFailures, Unauthorized, UnknownPath
 from autoglm.core.tasks import one_task_group
 from autoglm.gateway.exchange import next_request_id
 from autoglm.gateway.follower import Event, Follower
@@ -27,6 +27,7 @@ from autoglm.gateway.headers import API_HEADERS
 from autoglm.gateway.messages import MessagesGateway, require_send
 from autoglm.gateway.problems import problem, problem_response
 from autoglm.gateway.standing import Standing
+from autoglm.gateway.visitors import SESSION, cookie
 
 HELLO_S = 10.0
 MAX_SUBSCRIPTIONS = 100
@@ -50,6 +51,8 @@ Position = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello", forbid_unknown_fields=True):
+    """With neither key nor token: whoever the session's cookie stands for."""
+
     key: str = ""
     token: str = ""
     """In place of a key: the hub answers with a challenge, and the client with a proof that has its nonce."""
@@ -111,7 +114,10 @@ class SocketGateway:
             await _refuse(error, send)
             raise ClientDisconnected from None  # to return would be an error of ours in uvicorn's log
         await send({"type": "websocket.accept"})
-        await _Conversation(self, shown, receive, send, state[ADMIT], client=state[CLIENT]).run()
+        session = cookie(headers, SESSION)  # the server has refused pages of other origins
+        await _Conversation(
+            self, shown, receive, send, state[ADMIT], client=state[CLIENT], session=session
+        ).run()  # fmt: skip
 
     def _shown(self, header: bytes, dpop: bytes | None, client: str) -> Shown:
         """Raises Unauthorized, TooManyFailures."""
@@ -140,9 +146,10 @@ class _Conversation:
 
     def __init__(
         self, gateway: SocketGateway, shown: Shown | None, receive: Receive, send: Send,
-        admit: Callable[[], None], *, client: str,
+        admit: Callable[[], None], *, client: str, session: str | None,
     ) -> None:  # fmt: skip
         self._admit = admit
+        self._session = session
         self._client = client
         self._gateway = gateway
         self._shown = shown
@@ -178,7 +185,7 @@ class _Conversation:
             except TimeoutError:
                 await self._close(_POLICY_VIOLATION, "no hello came")
                 return None
-            except (Unauthorized, TooManyFailures) as error:
+            except (Unauthorized, SessionEnded, TooManyFailures) as error:
                 await self._send({"type": "error", "problem": problem(error)})
                 await self._close(_POLICY_VIOLATION, "unauthorized")
                 return None
@@ -188,9 +195,11 @@ class _Conversation:
         return shown
 
     async def _introduced(self) -> Shown:
-        """Raises Unauthorized."""
+        """Raises Unauthorized, SessionEnded, TooManyFailures."""
         auth = self._gateway.auth
         hello = await self._next(_first_frame)
+        if hello is not None and self._session is not None and not (hello.key or hello.token):
+            return await auth.by_session(self._session)
         if hello is None or not (hello.key or hello.token):
             raise Unauthorized('the first frame must be {"type": "hello", "key": KEY}')
         if not hello.token:

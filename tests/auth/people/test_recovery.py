@@ -6,51 +6,12 @@ import pytest
 
 from autoglm.auth.people.logins import Caller
 from autoglm.auth.people.recovery import PREFIX
-from autoglm.core.errors import HubError, InvalidField, LoginRefused, LoginThrottled, NotFound, SessionEnded
+from autoglm.core.errors import HubError, InvalidField, LoginRefused, NotFound, SessionEnded
 from autoglm.core.tasks import one_task_group
 from people_hub import PASSWORD, People, files_with, people_hub
 
 HERE = Caller("192.0.2.1")
 NEW = "purple monkeys juggle at dawn"
-
-
-async def test_the_first_admin_and_no_second_one(people: People) -> None:
-    assert people.invitations.needs_first_admin
-    entered = await people.invitations.first_admin("Alice", PASSWORD, HERE)
-    assert entered.account.roles == ("admin",)
-    assert (await people.sessions.check(entered.session))[1] == entered.account
-    with pytest.raises(LoginRefused):
-        await people.invitations.first_admin("bob", PASSWORD, HERE)
-
-
-async def test_of_two_first_admins_at_once_one_is(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes: list[str] = []
-
-    async def at_once(password: str, name: str) -> str:
-        return "no hash"
-
-    monkeypatch.setattr(people.passwords, "hashed", at_once)  # hashing one at a time would hide the race
-
-    async def come(name: str) -> None:
-        try:
-            await people.invitations.first_admin(name, PASSWORD, HERE)
-        except HubError as error:
-            codes.append(error.code)
-
-    async with one_task_group() as tasks:
-        tasks.start_soon(come, "alice")
-        tasks.start_soon(come, "bob")
-    assert codes == ["login_refused"]
-    assert len(people.accounts.all()) == 1
-
-
-async def test_a_first_admin_whose_password_is_refused_leaves_no_account(people: People) -> None:
-    with pytest.raises(InvalidField):
-        await people.invitations.first_admin("alice", "alice123", HERE)
-    people.passwords._waiting = 1000
-    with pytest.raises(LoginThrottled):
-        await people.invitations.first_admin("alice", PASSWORD, HERE)
-    assert people.accounts.all() == []
 
 
 async def test_an_invitation_outlives_a_restart_works_once_and_is_kept_as_a_hash(tmp_path: Path) -> None:

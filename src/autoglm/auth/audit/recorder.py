@@ -5,7 +5,7 @@ where it takes no more entries, whatever was to be recorded is refused.
 """
 
 import contextlib
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import anyio
 import anyio.to_thread
@@ -55,6 +55,14 @@ class Actor(Protocol):
 
     @property
     def credential(self) -> str: ...
+
+
+class Who(NamedTuple):
+    """An actor who is no principal: a stranger where all is empty."""
+
+    name: str = ""
+    address: str = ""
+    credential: str = ""
 
 
 class _Sum:

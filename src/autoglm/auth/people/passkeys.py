@@ -7,7 +7,9 @@ sections 7.1 and 7.2; OWASP ASVS 5, V6.4. Attestation is not asked for: which br
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import anyio.to_thread
 import msgspec
@@ -57,7 +59,7 @@ class Passkey(msgspec.Struct, frozen=True, kw_only=True, tag="passkey", tag_fiel
 
 
 class Passkeys:
-    """All passkeys of this hub. `open` before use; settings with origins only."""
+    """All passkeys of this hub. `open` before use."""
 
     def __init__(
         self, keyvalue: KeyValue, accounts: Accounts, settings: PasskeySettings, now_ms: Callable[[], int], *,
@@ -71,13 +73,28 @@ class Passkeys:
         for entry in await self._keyvalue.list(PREFIX):
             self._by_digest[entry.key.removeprefix(PREFIX)] = msgspec.json.decode(entry.value, type=Passkey)
 
+    def listens_at(self, *origins: str) -> None:
+        """The page is opened at the first of these at which browsers allow passkeys, where the settings do not say."""
+        for origin in origins:
+            if self._settings.origins:
+                return
+            with suppress(ValueError):
+                self._settings = PasskeySettings.model_validate({**self._settings.model_dump(), "origins": [origin]})
+
+    def is_offered(self, authority: str) -> bool:
+        """authority: of the request, `hub.example:8443`: whether a page that came from there can use passkeys."""
+        return any(urlsplit(origin).netloc == authority.lower() for origin in self._settings.origins)
+
     def of(self, account: Account) -> list[Passkey]:
         """Oldest first."""
         own = [passkey for passkey in self._by_digest.values() if passkey.account_id == account.id]
         return sorted(own, key=lambda passkey: passkey.created_ms)
 
     async def begin_registration(self, account: Account) -> dict[str, Any]:
-        """What `navigator.credentials.create` takes, as JSON. Raises InvalidField when the person has too many."""
+        """What `navigator.credentials.create` takes, as JSON. Raises InvalidField when the person has too many, and
+        where no origin of the hub allows passkeys.
+        """
+        self._check_offered()
         self._check_room(account)
         challenge = self._challenges.make(_creating(account))
         return await anyio.to_thread.run_sync(self._creation_options, account, challenge, self.of(account))
@@ -102,7 +119,8 @@ class Passkeys:
         return passkey
 
     async def begin_login(self) -> dict[str, Any]:
-        """What `navigator.credentials.get` takes, as JSON; the same for all."""
+        """What `navigator.credentials.get` takes, as JSON; the same for all. Raises InvalidField: see above."""
+        self._check_offered()
         return await anyio.to_thread.run_sync(self._request_options, self._challenges.make("get"))
 
     async def finish_login(self, answer: Mapping[str, Any]) -> Account:
@@ -149,6 +167,12 @@ class Passkeys:
         for digest in [digest for digest, passkey in self._by_digest.items() if passkey.name == name]:
             del self._by_digest[digest]
             await self._keyvalue.delete(PREFIX + digest)
+
+    def _check_offered(self) -> None:
+        if not self._settings.origins:
+            raise InvalidField(
+                "passkey", "none without people.passkey.origins: browsers want https, or http://localhost"
+            )
 
     def _check_room(self, account: Account) -> None:
         if len(self.of(account)) >= self._settings.max_per_person:

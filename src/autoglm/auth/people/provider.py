@@ -18,7 +18,8 @@ import msgspec
 from autoglm.auth.people.id_token import Jwk
 from autoglm.auth.people.settings import OidcSettings, is_safe_url
 from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import LoginRefused, ProviderUnreachable
+from autoglm.core.errors import AddressRefused, LoginRefused, ProviderUnreachable
+from autoglm.core.guard import AddressGuard, check_address
 
 _MAX_ANSWER_BYTES = 262_144
 _CACHED_S = 3600.0
@@ -58,6 +59,22 @@ async def fetch(
                 return answer.status_code, bytes(data)
     except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as error:
         raise ProviderUnreachable(type(error).__name__) from None
+
+
+def guarded_fetch(issuer: str) -> Fetch:
+    """`fetch`, but to the issuer's own host and to public ones only: its metadata shall not lead into the intranet."""
+    guard = AddressGuard.beside(issuer)
+
+    async def guarded(
+        method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
+    ) -> tuple[int, bytes]:
+        try:
+            await check_address(guard, url)
+        except AddressRefused as error:
+            raise ProviderUnreachable(str(error)) from None
+        return await fetch(method, url, headers, body, timeout_s)
+
+    return guarded
 
 
 @lru_cache(1)

@@ -1,13 +1,13 @@
-"""Ways in for those who have no password yet, or lost it: the first admin, and links that work once.
+"""Ways in for those who have no password yet, or lost it: links that work once.
 
-A link holds 256 random bits and is kept as sha256. Making one is for admins; the caller has checked that.
+The first person is invited by the hub's first key. A link holds 256 random bits and is kept as sha256. Making one is
+for admins; the caller has checked that.
 """
 
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable
 
-import anyio
 import msgspec
 
 from autoglm.auth.people.accounts import Account, Accounts, known_roles, normal_name
@@ -46,30 +46,12 @@ class Invitations:
     ) -> None:  # fmt: skip
         self._keyvalue, self._now_ms = keyvalue, now_ms
         self._accounts, self._passwords, self._logins = accounts, passwords, logins
-        self._first = anyio.Lock()
         self._valid_ms = valid_h * 3_600_000
         self._by_hash: dict[str, Invitation] = {}
 
     async def open(self) -> None:
         for entry in await self._keyvalue.list(PREFIX):
             self._by_hash[entry.key.removeprefix(PREFIX)] = msgspec.json.decode(entry.value, type=Invitation)
-
-    @property
-    def needs_first_admin(self) -> bool:
-        """True until somebody is an admin who may log in."""
-        return not any("admin" in account.roles and not account.is_disabled for account in self._accounts.all())
-
-    async def first_admin(self, name: str, password: str, caller: Caller) -> LoggedIn:
-        """The first admin's account, for whoever holds the admin key (the caller has checked that).
-
-        Raises InvalidField, and LoginRefused once there is one: from then on an admin invites.
-        """
-        hash = await self._passwords.hashed(password, normal_name(name))
-        async with self._first:
-            if not self.needs_first_admin:
-                raise LoginRefused
-            account = await self._accounts.create(name, ["admin"])
-        return await self._enter(account, hash, caller)
 
     async def invite(self, name: str, roles: Iterable[str], *, made_by: str) -> tuple[str, Invitation]:
         """(the link's secret, to be shown once; what it is). Raises InvalidField for a name that is taken."""

@@ -49,10 +49,12 @@ class Sessions:
         self._keyvalue, self._accounts, self._settings, self._now_ms = keyvalue, accounts, settings, now_ms
         self._idle_ms = settings.idle_min * 60_000
         self._by_hash: dict[str, Session] = {}
+        self._hashes: dict[str, str] = {}
+        """By handle."""
 
     async def open(self) -> None:
         for entry in await self._keyvalue.list(PREFIX):
-            self._by_hash[entry.key.removeprefix(PREFIX)] = msgspec.json.decode(entry.value, type=Session)
+            self._keep(entry.key.removeprefix(PREFIX), msgspec.json.decode(entry.value, type=Session))
         await self.sweep()
 
     async def begin(
@@ -89,11 +91,23 @@ class Sessions:
                 raise SessionEnded
         return session, self._accounts.get(session.name)
 
+    def named(self, handle: str) -> Session | None:
+        """None for one that is over."""
+        session = self._by_hash.get(self._hashes.get(handle, ""))
+        return session if session is not None and self._is_live(session, self._now_ms()) else None
+
+    def is_fresh(self, session: Session) -> bool:
+        """Whether its person proved who he is a short time ago: wanted for what would let a thief stay."""
+        return 0 <= self._now_ms() - session.created_ms < self._settings.fresh_min * 60_000
+
+    def all(self) -> list[Session]:
+        """The live ones of everybody."""
+        now_ms = self._now_ms()
+        return [kept for kept in self._by_hash.values() if self._is_live(kept, now_ms)]
+
     def of(self, name: str) -> list[Session]:
         """A person's live sessions, the newest first."""
-        now_ms = self._now_ms()
-        live = [kept for kept in self._by_hash.values() if kept.name == name and self._is_live(kept, now_ms)]
-        return sorted(live, key=lambda kept: -kept.created_ms)
+        return sorted((kept for kept in self.all() if kept.name == name), key=lambda kept: -kept.created_ms)
 
     async def end(self, id: str) -> None:
         """Log out. One that is over is over."""
@@ -124,11 +138,17 @@ class Sessions:
         )  # fmt: skip
 
     async def _put(self, digest: str, session: Session) -> None:
-        self._by_hash[digest] = session
+        self._keep(digest, session)
         await self._keyvalue.put(PREFIX + digest, msgspec.json.encode(session))
 
+    def _keep(self, digest: str, session: Session) -> None:
+        self._by_hash[digest] = session
+        self._hashes[session.handle] = digest
+
     async def _drop(self, digest: str) -> None:
-        if self._by_hash.pop(digest, None) is not None:
+        session = self._by_hash.pop(digest, None)
+        if session is not None:
+            self._hashes.pop(session.handle, None)
             await self._keyvalue.delete(PREFIX + digest)
 
 

@@ -34,6 +34,8 @@ class SessionSettings(BaseModel, frozen=True, extra="forbid"):
     idle_min: int = Field(default=480, ge=1, le=43_200, description="Minutes without a request that end a session")
     absolute_h: int = Field(default=168, ge=1, le=8760, description="Hours after the login that end it in any case")
     max_per_person: int = Field(default=10, ge=1, le=100, description="A further login ends the oldest session")
+    fresh_min: int = Field(default=15, ge=1, le=1440, description="Minutes after a login in which passkeys may change")
+    requests_per_minute: int = Field(default=1200, ge=10, le=10_000_000, description="Of one person")
 
 
 class ThrottleSettings(BaseModel, frozen=True, extra="forbid"):
@@ -55,7 +57,7 @@ class ThrottleSettings(BaseModel, frozen=True, extra="forbid"):
 
 
 class PasskeySettings(BaseModel, frozen=True, extra="forbid"):
-    """`[people.passkey]`: off without origins."""
+    """`[people.passkey]`: off where the hub has no origin that browsers allow."""
 
     rp_id: str | None = Field(
         default=None, max_length=253, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
@@ -64,7 +66,8 @@ class PasskeySettings(BaseModel, frozen=True, extra="forbid"):
     origins: tuple[str, ...] = Field(
         default=(),
         max_length=10,
-        description="Where the console is opened: https://hub.example or http://localhost:8600",
+        description="Where the console is opened, such as https://hub.example; when absent, the first of "
+        "gateway.tls_names, or http://localhost where the hub listens there alone",
     )
     ceremony_s: float = Field(default=300.0, ge=30, le=3600, description="Time for the person to use the key")
     max_per_person: int = Field(default=10, ge=1, le=100, description="Passkeys of one person")
@@ -110,7 +113,7 @@ class OidcSettings(BaseModel, frozen=True, extra="forbid"):
     creates_accounts: bool = Field(default=True, description="The first login makes an account")
     default_roles: tuple[Role, ...] = Field(default=("member",), description="Roles of an account that is made so")
     roles_claim: str = Field(default="groups", max_length=100, description="Claim whose values roles_by_value maps")
-    roles_by_value: dict[str, Role] = Field(default_factory=dict, description="Role for each value of roles_claim")
+    roles_by_value: dict[str, Role] = Field(default={}, description="Role for each value of roles_claim")
     recheck_min: int = Field(default=60, ge=1, le=1440, description="Minutes after which the provider is asked again")
     grace_h: float = Field(default=72.0, ge=0, le=8760, description="Hours to go on while it cannot be reached")
     timeout_s: float = Field(default=10.0, gt=0, le=60, description="For one request to the provider")

@@ -11,6 +11,8 @@ PROOF = "proof"
 """Whoever proves that he holds the key that the request is about."""
 KNOWN = "known"
 """Whoever is known; what is shown or changed is the caller's own."""
+SESSION = "session"
+"""A person who has logged in; what is shown or changed is his own."""
 
 RULES: dict[str, str] = {
     "createChatCompletion": "model:use",
@@ -111,6 +113,30 @@ RULES: dict[str, str] = {
     "verifyAudit": "read:audit",
     "listConflicts": "read:audit",
     "settleConflict": "admin:audit",
+    "loginWays": OPEN,
+    "loginByPassword": OPEN,  # name and password, a passkey, a link's secret: these are the keys
+    "passkeyLoginOptions": OPEN,
+    "loginByPasskey": OPEN,
+    "loginAtProvider": OPEN,
+    "loginFromProvider": OPEN,
+    "lookAtInvitation": OPEN,
+    "loginByInvitation": OPEN,
+    "logOut": OPEN,
+    "changePassword": SESSION,
+    "listOwnSessions": SESSION,
+    "endOwnSession": SESSION,
+    "listOwnPasskeys": SESSION,
+    "newPasskeyOptions": SESSION,
+    "addPasskey": SESSION,
+    "removePasskey": SESSION,
+    "listPeople": "admin:people",
+    "changePerson": "admin:people",
+    "removePerson": "admin:people",
+    "endSessions": "admin:people",
+    "resetPassword": "admin:people",
+    "listInvitations": "admin:people",
+    "invitePerson": "admin:people",
+    "withdrawInvitation": "admin:people",
 }
 
 

@@ -1,0 +1,87 @@
+"""Whose session a request's cookie is, before anything is done; and the cookies that a browser is given.
+
+A browser adds its cookies whoever made it ask. They count for requests of the hub's own page alone (see hosts), and
+only where no `authorization` says otherwise. Sources: RFC 6265bis, sections 4.1.2 and 4.1.3; OWASP, "CSRF Prevention".
+"""
+
+from collections.abc import Mapping
+
+from autoglm.auth.authenticator import Authenticator, Shown
+from autoglm.auth.people.logins import LoggedIn
+from autoglm.core.errors import CrossOrigin, HubError, SessionEnded
+from autoglm.gateway.exchange import READING, Exchange
+from autoglm.gateway.hosts import Hosts, same_origin
+
+SESSION, DEVICE, TRANSACTION = "autoglm-session", "autoglm-device", "autoglm-oidc"
+_HOST = "__Host-"
+_MAX_VALUE = 300
+_OWN_SITES = (b"same-origin", b"none")
+_DAY_S = 86_400
+
+Header = tuple[bytes, bytes]
+
+
+class Visitors:
+    """Asked for each request that has a cookie and no `authorization`."""
+
+    def __init__(self, auth: Authenticator) -> None:
+        self._auth = auth
+
+    async def see(self, exchange: Exchange) -> None:
+        """Sets `exchange.visit`: who it is, or why he is nobody. Raises CrossOrigin."""
+        headers = exchange.headers
+        id = cookie(headers, SESSION)
+        if id is None:
+            return
+        if exchange.method not in READING:
+            check_own_page(headers, exchange.hosts)
+        elif headers.get(b"sec-fetch-site", b"none") not in _OWN_SITES:
+            return
+        exchange.visit = await self.shown(id)
+
+    async def shown(self, id: str) -> Shown | HubError:
+        try:
+            return await self._auth.by_session(id)
+        except SessionEnded as error:
+            return error
+
+
+def check_own_page(headers: Mapping[bytes, bytes], hosts: Hosts) -> None:
+    """Raises CrossOrigin."""
+    if not same_origin(headers, hosts):
+        raise CrossOrigin(headers.get(b"origin", b"(none)").decode("latin-1"))
+
+
+def cookie(headers: Mapping[bytes, bytes], name: str) -> str | None:
+    """The one with the prefix first: no other host or plain connection can have set it."""
+    header = headers.get(b"cookie", b"").decode("latin-1")
+    found = dict(reversed([_pair(part) for part in header.split(";")]))  # of two equal names, the first
+    value = found.get(f"{_HOST}{name}", found.get(name))
+    return value if value and len(value) <= _MAX_VALUE else None
+
+
+def _pair(part: str) -> tuple[str, str]:
+    name, _, value = part.partition("=")
+    return name.strip(), value.strip()
+
+
+def session_cookies(entered: LoggedIn, *, is_secure: bool, device_days: int) -> list[Header]:
+    """is_secure: the page came by https."""
+    return [
+        set_cookie(SESSION, entered.session, is_secure=is_secure),
+        set_cookie(DEVICE, entered.device, is_secure=is_secure, max_age_s=device_days * _DAY_S),
+    ]
+
+
+def set_cookie(
+    name: str, value: str, *, is_secure: bool, max_age_s: int | None = None, same_site: str = "Strict"
+) -> Header:  # fmt: skip
+    """max_age_s: until the browser closes when absent; 0 takes it away."""
+    age = "" if max_age_s is None else f"; Max-Age={max_age_s}"
+    prefix, secure = (_HOST, "; Secure") if is_secure else ("", "")
+    return b"set-cookie", f"{prefix}{name}={value}; Path=/; HttpOnly; SameSite={same_site}{secure}{age}".encode()
+
+
+def is_secure(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether the page came by https: behind a proxy that takes TLS off, only the browser knows."""
+    return headers.get(b"origin", b"").startswith(b"https:")
