@@ -23,6 +23,7 @@ COMMANDS = {
     "route": "What the hub understands, and where it sends it",
     "mcp": "Serve the hub's tools to agents",
     "budgets": "Show what is used of the budgets",
+    "people": "Accounts of people, and links by which they get in",
     "token": "What programs and devices prove with who they are",
     "devices": "Devices that keep a key of their own",
     "policy": "Who may do what: sign, publish, pull and explain it",

@@ -258,6 +258,44 @@ class Client:
 
     # --- devices ---
 
+    def people(self) -> list[Json]:
+        """Who has an account. Needs `admin:people`, as the next ones."""
+        return list(self._get("/api/people")["people"])
+
+    def invite_person(self, name: str, roles: Sequence[str] = ("member",)) -> Json:
+        """A link's secret, this once: `{"token", "invitation"}`; the link is `URL/#invite=TOKEN`. Not repeated."""
+        body = {"name": name, "roles": list(roles)}
+        return self._connection.call("POST", "/api/people/invitations", body=body, is_repeatable=False)[1]
+
+    def reset_person(self, name: str) -> Json:
+        """As `invite_person`: by this link an account gets a new password."""
+        path = f"/api/people/{_quoted(name)}/reset"
+        return self._connection.call("POST", path, is_repeatable=False)[1]
+
+    def invitations(self) -> list[Json]:
+        """The links that are open, without their secrets."""
+        return list(self._get("/api/people/invitations")["invitations"])
+
+    def withdraw_invitation(self, handle: str) -> None:
+        """Not repeated by itself: a second time there would be no such link."""
+        self._connection.call("DELETE", f"/api/people/invitations/{_quoted(handle)}", is_repeatable=False)
+
+    def change_person(
+        self, name: str, *, roles: Sequence[str] | None = None, is_disabled: bool | None = None
+    ) -> Json:  # fmt: skip
+        """Other roles, or no way in; what is None stays. Returns the person as he is now."""
+        wanted = {"roles": None if roles is None else list(roles), "is_disabled": is_disabled}
+        body = {key: wish for key, wish in wanted.items() if wish is not None}
+        return self._connection.call("PATCH", f"/api/people/{_quoted(name)}", body=body)[1]
+
+    def end_sessions(self, name: str) -> None:
+        """Log a person out everywhere."""
+        self._connection.call("DELETE", f"/api/people/{_quoted(name)}/sessions")
+
+    def remove_person(self, name: str) -> None:
+        """Not repeated by itself: a second time there would be nobody of that name."""
+        self._connection.call("DELETE", f"/api/people/{_quoted(name)}", is_repeatable=False)
+
     def devices(self) -> list[Json]:
         """The devices that have enrolled. Needs `admin:devices`, as the rest here."""
         return list(self._get("/api/devices")["devices"])
