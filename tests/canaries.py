@@ -193,6 +193,9 @@ def _with(entry: Any, path: Path_, value: str) -> Any:
 
 _OTHERS: tuple[tuple[str, Path_, Any], ...] = (
     ("trust", ("shared_secret",), {"shared_secret_issuer": "elsewhere"}),
+    ("people", ("oidc", "client_secret"), {"oidc": {
+        "issuer": "https://127.0.0.1:9", "client_id": "hub", "redirect_uri": "https://127.0.0.1:9/back",
+    }}),
     ("mqtt_broker", ("user", "*", "password"), {"enabled": True, "port": 0, "user": [{"name": "press-7"}]}),
     ("instance", ("api_key",), [{"name": "a", "provider": "openai", "base_url": f"{NOWHERE}/v1", "models": ["m"]}]),
     ("discovery", ("api_key",), [{"name": "d", "provider": "vllm", "dns": "localhost", "port": 9}]),

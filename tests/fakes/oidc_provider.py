@@ -19,7 +19,7 @@ from fakes.vendor import Vendor
 from scripted_model import Request, response
 
 CLIENT_ID, CLIENT_SECRET = "autoglm hub", "s3cret:with/signs"
-REDIRECT_URI = "http://localhost:8600/auth/oidc"
+REDIRECT_URI = "http://localhost:8600/api/login/oidc/callback"
 
 
 @dataclass

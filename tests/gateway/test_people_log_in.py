@@ -5,50 +5,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from autoglm.auth.people.settings import PeopleSettings
 from eventually import wait_until
+from gateway.browser import SESSION, Browser, close_all, code_of, invite, join
 from gateway.inside import Inside, hub_inside, settings
 from gateway.wire import Wire, call
 from people_hub import CHEAP, PASSWORD
-
-SESSION = "autoglm-session"
-
-
-class Browser:
-    """What a browser does with cookies, and the headers that it adds to what its page asks."""
-
-    def __init__(self, hub: Inside, host: str = "localhost") -> None:
-        self.origin = f"http://{host}:{hub.port}"
-        self.http = httpx2.Client(base_url=self.origin, timeout=20, trust_env=False)
-        _open.append(self.http)
-
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> httpx2.Response:
-        page = {"origin": self.origin, "sec-fetch-site": "same-origin"} | {
-            name.replace("_", "-"): value for name, value in headers.items()
-        }
-        return self.http.request(method, path, json=body, headers={k: v for k, v in page.items() if v})
-
-    def log_in(self, name: str, password: str = PASSWORD) -> httpx2.Response:
-        return self.ask("POST", "/api/login/password", {"name": name, "password": password})
-
-    @property
-    def session(self) -> str | None:
-        return self.http.cookies.get(SESSION)
-
-
-_open: list[httpx2.Client] = []
 
 
 @pytest.fixture(autouse=True)
 def _closing() -> Iterator[None]:
     yield
-    while _open:
-        _open.pop().close()
+    close_all()
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +29,6 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
     chosen = settings().model_copy(update={"people": people})
     with hub_inside(tmp_path_factory.mktemp("people") / "data", chosen) as inside:
         yield inside
-
-
-def invite(hub: Inside, name: str, *roles: str, key: str = "") -> str:
-    made = call(hub.port, key or hub.key, "POST", "/api/people/invitations", {"name": name, "roles": roles})
-    assert made.status == 201, made.body
-    token: str = made.json()["token"]
-    return token
-
-
-def join(hub: Inside, name: str, *roles: str) -> Browser:
-    browser = Browser(hub)
-    token = invite(hub, name, *(roles or ("member",)))
-    accepted = browser.ask("POST", "/api/login/invitation", {"token": token, "password": PASSWORD})
-    assert accepted.status_code == 200, accepted.text
-    return browser
-
-
-def code_of(response: httpx2.Response) -> tuple[int, str]:
-    return response.status_code, response.json()["code"]
 
 
 def test_who_is_invited_chooses_a_password_and_is_in(hub: Inside) -> None:
