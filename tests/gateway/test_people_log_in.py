@@ -112,11 +112,12 @@ def test_a_strangers_page_reads_nothing_by_the_cookie(hub: Inside) -> None:
 @pytest.mark.attack("login CSRF over HTTP")
 def test_a_strangers_page_logs_nobody_in_or_out(hub: Inside) -> None:
     browser = join(hub, "stays")
-    refused = browser.ask(
+    fresh = Browser(hub)  # without a cookie, as one who is to be logged in as somebody else
+    refused = fresh.ask(
         "POST", "/api/login/password", {"name": "stays", "password": PASSWORD}, origin="https://evil.example",
         sec_fetch_site="cross-site",
     )  # fmt: skip
-    assert code_of(refused) == (403, "cross_origin")
+    assert (code_of(refused), fresh.session) == ((403, "cross_origin"), None)
     assert code_of(browser.ask("POST", "/api/logout", origin="https://evil.example")) == (403, "cross_origin")
     assert browser.ask("GET", "/api/me").status_code == 200
 
