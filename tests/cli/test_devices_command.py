@@ -48,3 +48,19 @@ def test_a_token_is_made_looked_at_verified_and_revoked(hub: HubProcess, data: P
     assert "signs from now on" in autoglm("token", "rotate", data=data).out
     assert autoglm("token", "verify", made, data=data).status == 0
     assert autoglm("token", "inspect", "no.token", data=None).status == 2
+
+
+def test_the_only_key_of_a_device_is_not_written_over_without_a_word(
+    hub: HubProcess, data: Path, tmp_path: Path
+) -> None:
+    file = joined(hub, data, tmp_path, "d-first")
+    key = file.read_bytes()
+    code = autoglm("devices", "enrol", "d-second", "--scope", "send:message", data=data).out.strip()
+    join = ("devices", "join", "--url", hub.url, "--file", str(file))
+    refused = autoglm(*join, code, data=None)
+    assert (refused.status, "--force" in refused.err, file.read_bytes()) == (2, True, key)
+    wrong = autoglm(*join, "a" * 26, "--force", data=None)
+    assert (wrong.status, file.read_bytes()) == (1, key)  # given up for a key that the hub has taken, and not before
+    assert autoglm(*join, code, "--force", data=None).status == 0
+    assert Device.load(file).name == "d-second"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("d-first")] == ["d-first.json"]

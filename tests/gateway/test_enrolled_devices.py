@@ -14,6 +14,7 @@ from autoglm.auth.tokens.signing import SigningKey
 from autoglm.client import Client, HubProblem
 from autoglm.client.device import Device
 from autoglm.core.clock import now_ms
+from autoglm.core.errors import SettingsError
 from autoglm.gateway.settings import GatewaySettings
 from gateway.inside import Inside, hub_inside, settings
 from gateway.wire import Reply, Wire, call
@@ -86,6 +87,17 @@ def test_a_device_enrols_sends_reads_and_goes_on_after_a_restart_of_its_own(hub:
         if entry["name"] == "press-7"
     ]
     assert (listed["address"], listed["enrolled_by"], listed["scopes"]) == ("device:press-7", "user:admin", SCOPES)
+
+
+def test_a_program_that_enrols_writes_over_no_other_device(hub: Inside, tmp_path: Path) -> None:
+    enrol(hub, tmp_path, "press-1")
+    file = tmp_path / "press-1.json"
+    key, code = file.read_bytes(), invite(hub, "press-2")
+    with pytest.raises(SettingsError, match="is there already, and may be the only key of a device"):
+        Device.enrol(file, code, url=hub.hub.url)
+    assert file.read_bytes() == key
+    assert Device.enrol(file, code, url=hub.hub.url, replace=True).name == Device.load(file).name == "press-2"
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_token_that_is_about_to_end_is_renewed_by_the_key_alone(hub: Inside, tmp_path: Path) -> None:

@@ -91,10 +91,14 @@ def enrol(
     "--file", "file", type=click.Path(path_type=Path, dir_okay=False), default=Path("device.json"), show_default=True,
     help="Where the device's key and token are kept; whoever reads it is the device.",
 )  # fmt: skip
+@click.option("--force", is_flag=True, help="The file may be there already: its key is given up for the new one.")
 @ca_file_option
 @json_option
-def join(code: str, url: str, *, file: Path, ca_file: Path | None, as_json: bool) -> None:
+def join(code: str, url: str, *, file: Path, force: bool, ca_file: Path | None, as_json: bool) -> None:
     """On the device: make a key, and redeem the CODE with it. The key never leaves the file.
+
+    A file that is there may be the only key of a device, so it is not written over unless --force says so; even then
+    it stays as it is until the hub has taken the new key.
 
     \b
     Example:
@@ -102,9 +106,11 @@ def join(code: str, url: str, *, file: Path, ca_file: Path | None, as_json: bool
     """
     from autoglm.client.device import Device
 
-    if file.exists():
-        raise click.UsageError(f"{file} is there already, and may be the key of a device; name another --file")
-    device = Device.enrol(file, code, url=url, ca_file=ca_file)
+    if file.exists() and not force:
+        raise click.UsageError(
+            f"{file} is there already, and may be the key of a device; name another --file, or give --force"
+        )
+    device = Device.enrol(file, code, url=url, ca_file=ca_file, replace=force)
     if as_json:
         click.echo(json.dumps({"name": device.name, "url": device.url, "file": str(file)}, ensure_ascii=False))
     else:

@@ -4,6 +4,7 @@ Source: RFC 9449 (DPoP), in the form of docs/security.md: the proof covers the b
 """
 
 import json
+import os
 import ssl
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -63,21 +64,31 @@ class Device(httpx2.Auth):
 
     @classmethod
     def enrol(
-        cls, file: Path, code: str, *, url: str, ca_file: Path | None = None, wall_ms: Callable[[], int] = now_ms
+        cls, file: Path, code: str, *, url: str, ca_file: Path | None = None, replace: bool = False,
+        wall_ms: Callable[[], int] = now_ms,
     ) -> Self:  # fmt: skip
-        """Make a key, redeem the code with it, and keep both in `file` (mode 0600). Raises HubProblem, NoHub.
+        """Make a key, redeem the code with it, and keep both in `file` (mode 0600).
 
-        The file is written before the hub is asked: an answer that is lost on the way leaves no device without its key.
+        replace: whether a file that is there may go; it may be the only copy of a device's key. It stays until the hub
+        has taken the new one. Raises SettingsError where it may not, HubProblem, NoHub.
+
+        The key is on the disk before the hub is asked: an answer that is lost on the way leaves no device without it.
+        Where a file was replaced, it is beside that one then, as FILE.joining.
         """
-        key = SigningKey.generate()
-        device = cls(file, key, url=url, name="", wall_ms=wall_ms)
-        device._write()
+        joining = file.with_name(file.name + ".joining")
+        draft = joining if replace else file
+        device = cls(draft, SigningKey.generate(), url=url, name="", wall_ms=wall_ms)
+        _reserve(draft)
         try:
+            device._write()
             device._redeem(code, ca_file)
         except HubError as error:
             if isinstance(error, HubProblem) and not error.retryable:  # it said no: the key is nobody's
-                file.unlink()
+                draft.unlink()
             raise
+        if replace:
+            draft.replace(file)
+            device._file = file
         return device
 
     def _redeem(self, code: str, ca_file: Path | None) -> None:
@@ -168,5 +179,17 @@ class Device(httpx2.Auth):
             "url": self.url, "name": self.name, "key": self._key.pem().decode(), "token": self._token,
             "ends_at": self._ends_at_ms,
         }  # fmt: skip
-        self._file.parent.mkdir(parents=True, exist_ok=True)
         write_private(self._file, json.dumps(kept).encode())
+
+
+def _reserve(file: Path) -> None:
+    """Of two that want the same file one gets it. Raises SettingsError."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise SettingsError([
+            f"{file} is there already, and may be the only key of a device; name another file, or remove it"
+        ]) from None  # fmt: skip
+    except OSError as error:
+        raise SettingsError([f"{file} cannot be written: {error.strerror}"]) from error
