@@ -56,27 +56,36 @@ class HubJudge:
                 reason=self._clock.reason,
             )  # fmt: skip
 
-    def allows(self, principal: Principal, action: str, resource: str, labels: Labels, about: str = "") -> bool:
-        return self._verdict(principal, action, resource, labels, about) is None
+    def allows(
+        self, principal: Principal, action: str, resource: str, labels: Labels, about: str = "", *,
+        despite_clock: bool = False,
+    ) -> bool:  # fmt: skip
+        return self._reason(principal, action, resource, labels, about, despite_clock=despite_clock) is None
 
     def decided(
-        self, principal: Principal, action: str, resource: str, labels: Labels, about: str = "", *, is_allowed: bool
+        self, principal: Principal, action: str, resource: str, labels: Labels, about: str = "", *,
+        is_allowed: bool, despite_clock: bool = False,
     ) -> None:  # fmt: skip
-        reason = "" if is_allowed else self._verdict(principal, action, resource, labels, about) or ""
+        reason = ""
+        if not is_allowed:
+            reason = self._reason(principal, action, resource, labels, about, despite_clock=despite_clock) or ""
         self._audit.decision(principal, action, resource, is_allowed=is_allowed, reason=reason)
 
     def refusal(
-        self, principal: Principal, action: str, resource: str, labels: Labels, about: str = ""
+        self, principal: Principal, action: str, resource: str, labels: Labels, about: str = "", *,
+        despite_clock: bool = False,
     ) -> Forbidden:  # fmt: skip
         scope = f"{action}:{resource}" if resource else action
-        if self._is_withheld(principal, action, resource):
+        if not despite_clock and self._is_withheld(principal, action, resource):
             return Forbidden(scope, "clock_untrusted", "the hub's clock cannot be trusted now")
         verdict = self._decide(principal, action, resource, labels, about)
         return Forbidden(scope) if verdict.reason == "no_scope" else Forbidden(scope, verdict.reason, verdict.detail)
 
-    def _verdict(self, principal: Principal, action: str, resource: str, labels: Labels, about: str) -> str | None:
+    def _reason(
+        self, principal: Principal, action: str, resource: str, labels: Labels, about: str, *, despite_clock: bool
+    ) -> str | None:  # fmt: skip
         """Why not; None when it is allowed."""
-        if self._is_withheld(principal, action, resource):
+        if not despite_clock and self._is_withheld(principal, action, resource):
             return "clock_untrusted"
         verdict = self._decide(principal, action, resource, labels, about)
         return None if verdict.allowed else verdict.reason

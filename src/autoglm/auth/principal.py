@@ -36,20 +36,22 @@ class Judge(Protocol):
         ...
 
     def allows(
-        self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = ""
+        self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = "", *,
+        despite_clock: bool = False,
     ) -> bool:  # fmt: skip
-        """about: what policies look at, where scopes look at something else."""
+        """about: what policies look at, where scopes look at something else. despite_clock: see `Principal.require`."""
         ...
 
     def decided(
         self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = "", *,
-        is_allowed: bool,
+        is_allowed: bool, despite_clock: bool = False,
     ) -> None:  # fmt: skip
         """Somebody asked to do it, and was or was not let. Raises StorageFull where that cannot be written down."""
         ...
 
     def refusal(
-        self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = ""
+        self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = "", *,
+        despite_clock: bool = False,
     ) -> Forbidden:  # fmt: skip
         """Why not."""
         ...
@@ -61,18 +63,20 @@ class ScopesAlone:
     epoch = 0
 
     def allows(
-        self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = ""
+        self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = "", *,
+        despite_clock: bool = False,
     ) -> bool:  # fmt: skip
         return any_covers(principal.scopes, action, resource)
 
     def decided(
         self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = "", *,
-        is_allowed: bool,
+        is_allowed: bool, despite_clock: bool = False,
     ) -> None:  # fmt: skip
         """Nobody asks later."""
 
     def refusal(
-        self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = ""
+        self, principal: "Principal", action: str, resource: str, labels: Labels, about: str = "", *,
+        despite_clock: bool = False,
     ) -> Forbidden:  # fmt: skip
         return Forbidden(f"{action}:{resource}" if resource else action)
 
@@ -124,10 +128,24 @@ class Principal:
                 self._allowed[action, resource] = known
         return known
 
-    def require(self, action: str, resource: str = "", labels: Labels = NO_LABELS, *, about: str = "") -> None:
-        """The decision on something that is about to be done. Raises Forbidden, naming what is missing."""
-        if not self.decide(action, resource, labels, about):
-            raise self._judge.refusal(self, action, resource, labels, about)
+    def require(
+        self, action: str, resource: str = "", labels: Labels = NO_LABELS, *, about: str = "",
+        despite_clock: bool = False,
+    ) -> None:  # fmt: skip
+        """The decision on something that is about to be done. Raises Forbidden, naming what is missing.
+
+        despite_clock: for what takes rights away, or brings only what the authority has signed. An untrusted clock
+        withholds rights so that none lasts too long; it must not keep anybody from ending one.
+        """
+        if not despite_clock:
+            is_allowed = self.decide(action, resource, labels, about)
+        else:  # seldom, so not from the cache
+            is_allowed = self._judge.allows(self, action, resource, labels, about, despite_clock=True)
+            self._judge.decided(
+                self, action, resource, labels, about, is_allowed=is_allowed, despite_clock=True
+            )  # fmt: skip
+        if not is_allowed:
+            raise self._judge.refusal(self, action, resource, labels, about, despite_clock=despite_clock)
 
     def refusal(self, action: str, resource: str = "") -> Forbidden:
         return self._judge.refusal(self, action, resource, NO_LABELS)
