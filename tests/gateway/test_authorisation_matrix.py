@@ -100,7 +100,7 @@ def ask(hub: Inside, operation: str, method: str, path: str, key: str, address: 
         with Wire(hub.port, key) as wire:
             wire.request(method, target)
             return wire.start().status
-    return call(hub.port, key, method, target, BODIES.get(operation)).status
+    return call(hub.port, key, method, target, BODIES.get(operation), content_type="application/json").status
 
 
 def rows() -> Iterator[tuple[str, str, str, str]]:

@@ -157,6 +157,14 @@ class Questions:
         """Who asked. Raises NotFound."""
         return (await self._note(id)).from_
 
+    async def labels(self, id: str) -> dict[str, str]:
+        """As its sender gave them; none where the retention took its message."""
+        try:
+            envelope, _ = await self._mailbox.get(id)
+        except NotFound:
+            return {}
+        return {name: value for name, value in envelope.labels.items() if name not in (QUESTION, CHOICES)}
+
     async def get(self, id: str) -> Question:
         """Raises NotFound."""
         note = await self._note(id)

@@ -103,7 +103,8 @@ class EventsGateway:
         if self.is_draining:
             raise Draining
         event = decode_event(await exchange.body(self._max_body_bytes))
-        principal.require("send:message", event.from_ or principal.address, labels_of(event.kind, event.labels))
+        labels = labels_of(event.kind, event.labels)
+        principal.require("send:message", event.from_ or principal.address, labels, about=event.to or "")
         event = msgspec.structs.replace(event, from_=event.from_ or principal.address)
         sent = await self._notifier.submit(event, sender=principal.address)
         warning = _warning(event, self._notifier.decide(event))
@@ -123,7 +124,9 @@ class EventsGateway:
         wait_s = fields.seconds(query, "wait", high=MAX_WAIT_S)
         if wait_s > 0 and not self.is_draining and not exchange.is_head:
             exchange.cancel_when_left()
-            exchange.respond_json(200, await self._notifier.wait_acknowledged(event.id, wait_s))
+            account = await self._notifier.wait_acknowledged(event.id, wait_s)
+            exchange.check_still()
+            exchange.respond_json(200, account)
         else:
             exchange.respond_json(200, await self._notifier.account(event.id))
 
@@ -137,7 +140,7 @@ class EventsGateway:
         """Raises NotFound also for an event of others."""
         principal = exchange.identify(self._auth)
         event = await self._notifier.get(id)
-        if not principal.decide("send:message", event.from_):
+        if not principal.decide("send:message", event.from_, labels_of(event.kind, event.labels)):
             raise NotFound("event", id[:128])
         return event
 

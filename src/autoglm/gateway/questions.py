@@ -3,6 +3,7 @@
 import asyncio
 
 from autoglm.auth.authenticator import Authenticator
+from autoglm.auth.principal import labels_of
 from autoglm.channels.questions import NewQuestion, Question, Questions
 from autoglm.core.errors import Draining, NotFound
 from autoglm.gateway import fields
@@ -34,7 +35,8 @@ class QuestionsGateway:
         if self._is_draining:
             raise Draining
         question = fields.decode(await exchange.body(self._max_body_bytes), NewQuestion)
-        principal.require("send:message", question.from_ or principal.address)
+        labels = labels_of("chat", question.labels)
+        principal.require("send:message", question.from_ or principal.address, labels, about=question.to)
         sent = await self._questions.ask(question, sender=principal.address)
         accept(exchange, sent.id, sent.seq, is_new=sent.is_new)
 
@@ -44,10 +46,13 @@ class QuestionsGateway:
         query = exchange.query()
         fields.only(query, ("wait",))
         wait_s = fields.seconds(query, "wait", high=MAX_WAIT_S)
-        if not principal.decide("send:message", await self._questions.sender(id)):
+        labels = labels_of("chat", await self._questions.labels(id))
+        if not principal.decide("send:message", await self._questions.sender(id), labels):
             raise NotFound("question", id[:128])  # another's is as unknown as one that never was
         if wait_s > 0 and not self._is_draining and not exchange.is_head:
-            exchange.respond_json(200, await self._wait(exchange, id, wait_s))
+            question = await self._wait(exchange, id, wait_s)
+            exchange.check_still()
+            exchange.respond_json(200, question)
         else:
             exchange.respond_json(200, await self._questions.get(id))
 

@@ -44,6 +44,7 @@ class NtfyGateway:
         principal, query = self._reception.identify(exchange)
         published = of_body(variables["name"], b"", exchange.headers, query)
         if exchange.is_head:  # it changes nothing (RFC 9110, section 9.2.1)
+            self._reception.check_may(event_of(published), principal)
             exchange.respond(200, b"", [_JSON])
         else:
             await self._submit(exchange, published, principal)

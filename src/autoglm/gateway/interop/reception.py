@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from autoglm.auth.authenticator import Authenticator
-from autoglm.auth.principal import Principal
+from autoglm.auth.principal import Principal, labels_of
 from autoglm.channels.routes.event import Event, decode_event
 from autoglm.channels.routes.notifier import Notifier
 from autoglm.core.clock import now_ms
@@ -15,6 +15,8 @@ from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.interop.credentials import identify
 from autoglm.gateway.router import Handler
 
+ALARM_PRIORITY = 7
+"""From here on it is an alarm to policies: `high` of ntfy, `warning` of Apprise, and what is above."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -26,15 +28,21 @@ class Reception:
         self._check_open = check_open
 
     def identify(self, exchange: Exchange) -> tuple[Principal, dict[str, str]]:
-        """Who calls, and the query. Raises Unauthorized, RateLimited, Forbidden, Draining, InvalidField."""
+        """Who calls, and the query. Raises Unauthorized, RateLimited, Draining, InvalidField."""
         query = exchange.query()
         principal = identify(exchange, self._auth, query)
         self._check_open()
-        principal.require("send:message", principal.address)
         return principal, query
 
+    def check_may(self, event: Event, principal: Principal) -> None:
+        """Policies see what it says as in an event of the hub's own form. Raises Forbidden."""
+        # Their own clients have no word for an alarm, only for how urgent something is.
+        kind = "alert" if event.priority >= ALARM_PRIORITY else event.kind
+        principal.require("send:message", principal.address, labels_of(kind, event.labels))
+
     async def submit(self, event: Event, principal: Principal) -> Event:
-        """The event as it was stored, with its id. Raises InvalidField, StorageFull, QueueFull."""
+        """The event as it was stored, with its id. Raises Forbidden, InvalidField, StorageFull, QueueFull."""
+        self.check_may(event, principal)
         stamped = msgspec.structs.replace(event, id=uuid7(), from_=principal.address, timestamp=now_ms())
         checked = decode_event(_encode(stamped))  # by the same rules, and with the same words, as /api/events
         await self._notifier.submit(checked, sender=principal.address)
