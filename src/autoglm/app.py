@@ -387,7 +387,7 @@ class Hub:
             metrics.sources.append(lambda: cache_metrics(cache))
         self._tracing = self._open_tracing(metrics)
         openai = OpenAIGateway(
-            self._auth, dispatcher, metrics, max_body_bytes=limit, strip=strip,
+            self._auth, dispatcher, metrics, standing=self._standing, max_body_bytes=limit, strip=strip,
             admission=None if budgets is None and cache is None else Admission(budgets, cache),
         )  # fmt: skip
         self._messages = MessagesGateway(

@@ -66,12 +66,16 @@ class KeyRing:
         self._by_hash: dict[bytes, Principal] = {}
         self._by_header: dict[bytes, Principal] = {}
         self._senders: dict[str, Principal | None] = {}
+        self._principals: set[Principal] = set()
+        """Those of `_by_hash`: what stays open is asked about every second."""
         check_fixed_keys(fixed)
         for key in fixed:
             address = key.address or f"device:{key.name}"
-            self._by_hash[_fixed_hash(key)] = Principal(
+            principal = Principal(
                 key.name, address, key.scopes, key.rate_per_minute, key.tenant, prefer=key.prefer, judge=self._judge
             )
+            self._by_hash[_fixed_hash(key)] = principal
+            self._principals.add(principal)
 
     async def open(self, admin_key_file: Path) -> str | None:
         """Load the stored keys; make the admin key where its file is not there or holds no key of this hub.
@@ -135,18 +139,24 @@ class KeyRing:
         self._keep(digest, stored)
 
     def _keep(self, digest: bytes, stored: StoredKey) -> None:
-        self._senders.clear()
+        self._drop(digest)
         self._stored[digest] = stored
-        self._by_hash[digest] = Principal(
+        self._by_hash[digest] = principal = Principal(
             stored.name, stored.address, stored.scopes, stored.rate_per_minute, stored.tenant,
             ends_at_ms=stored.ends_at_ms, judge=self._judge,
         )  # fmt: skip
+        self._principals.add(principal)
+
+    def _drop(self, digest: bytes) -> None:
+        self._senders.clear()
+        former = self._by_hash.pop(digest, None)
+        if former is not None:
+            self._principals.discard(former)
+            self._by_header.clear()
 
     async def _forget(self, digest: bytes) -> None:
         """In memory first: nobody gets in with it while the disk is waited for."""
-        self._by_hash.pop(digest, None)
-        self._by_header.clear()
-        self._senders.clear()
+        self._drop(digest)
         await self._keyvalue.delete(PREFIX + digest.hex())
         self._stored.pop(digest, None)  # last: who is told of a full disk, and asks again, finds it
 
@@ -192,7 +202,7 @@ class KeyRing:
     def is_current(self, principal: Principal) -> bool:
         """Whether its key was not revoked, nor has ended."""
         has_ended = principal.ends_at_ms is not None and self.now_ms() >= principal.ends_at_ms
-        return not has_ended and self.named(principal.name) is principal
+        return not has_ended and principal in self._principals
 
     def by_key(self, value: bytes) -> Principal:
         """The principal of a bare key. Raises Unauthorized."""

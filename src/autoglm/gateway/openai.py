@@ -13,12 +13,13 @@ import msgspec
 from autoglm.auth.authenticator import Authenticator
 from autoglm.auth.principal import Principal
 from autoglm.core.clock import monotonic_s, now_ms
-from autoglm.core.errors import DeadlineExceeded, Draining, HubError, UnknownModel
+from autoglm.core.errors import DeadlineExceeded, Draining, HubError, Unauthorized, UnknownModel
 from autoglm.gateway.admission import Admission, Permit
 from autoglm.gateway.exchange import LEFT, Exchange, GoOn, Headers, header_lines, raising
 from autoglm.gateway.metrics import Metrics
 from autoglm.gateway.problems import openai_error
 from autoglm.gateway.relay import Hold, Relay, without_usage_event
+from autoglm.gateway.standing import LOOK_S, Standing
 from autoglm.gateway.wishes import read_call
 from autoglm.inference.answer import Answer
 from autoglm.inference.budget.estimate import BYTES_PER_TOKEN, answer_tokens
@@ -50,13 +51,14 @@ class OpenAIGateway:
     """Answers everything under /v1."""
 
     def __init__(
-        self, auth: Authenticator, dispatcher: Dispatcher, metrics: Metrics, *,
+        self, auth: Authenticator, dispatcher: Dispatcher, metrics: Metrics, *, standing: Standing,
         max_body_bytes: int, strip: dict[str, tuple[str, ...]], admission: Admission | None = None,
     ) -> None:  # fmt: skip
         """strip: control text to take out of answers, by model. admission: of a hub with budgets or a cache."""
         self._auth = auth
         self._dispatcher = dispatcher
         self._metrics = metrics
+        self._standing = standing
         self._max_body_bytes = max_body_bytes
         self._strip = strip
         self._admission = admission
@@ -130,9 +132,12 @@ class OpenAIGateway:
             go_on(exchange, self._serve(exchange, flight.call, principal, flight))
             return
         try:
+            if monotonic_s() - exchange.started_s > LOOK_S:  # who was let in a moment ago is not asked twice
+                exchange.check_still()
             self._pass_on(exchange, answer)
         except Exception as error:  # noqa: BLE001  # the edge to the instance's connection, which others will use
-            failed = Outcome(status=_NO_ANSWER, instance=answer.instance.name)
+            status = LEFT if isinstance(error, Unauthorized) else _NO_ANSWER
+            failed = Outcome(status=status, instance=answer.instance.name)
             self._dispatcher.engine.concluded(flight.call, failed)
             go_on(exchange, raising(error))
         else:
@@ -152,33 +157,53 @@ class OpenAIGateway:
         permit: Permit | None = None,
     ) -> None:  # fmt: skip
         exchange.cancel_when_left()
+        task = asyncio.current_task()
+        assert task is not None
+        is_refused = False
+
+        def end() -> None:
+            nonlocal is_refused
+            is_refused = True
+            task.cancel()
+
         work = (
             self._answer(exchange, call, principal, flight)
             if permit is None
             else self._answer_counted(exchange, call, principal, permit)
         )
         try:
-            if call.deadline_s is None:
-                await work
-            else:
-                async with asyncio.timeout(call.deadline_s - monotonic_s()):
+            with self._standing.held(exchange.shown or self._auth.of_key(principal), end):
+                if call.deadline_s is None:
                     await work
+                else:
+                    async with asyncio.timeout(call.deadline_s - monotonic_s()):
+                        await work
         except TimeoutError:
             if call.deadline_s is None:
                 raise
             error = DeadlineExceeded(call.patience_s)
             if not call.is_open:
                 raise error from None
-            await self._break_off(exchange, error)
+            self._break_off(exchange, error)
         except asyncio.CancelledError:
+            if is_refused and not exchange.has_left:
+                task.uncancel()
+                if exchange.is_complete:  # he had it all
+                    return
+                refusal = Unauthorized("what this request showed has ended, or was revoked meanwhile")
+                if not call.is_open:
+                    raise refusal from None
+                self._break_off(exchange, refusal)
+                return
             # A shutdown that has waited long enough cuts the answer off; a client that left needs no words.
             if exchange.has_left or not call.is_open or not self._dispatcher.scheduler.is_draining:
                 raise
-            await self._break_off(exchange, Draining())
+            self._break_off(exchange, Draining())
         finally:
             exchange.asked = call.model  # for the access log, if nobody has answered
             if call.decision is not None:
-                failed = Outcome(status=LEFT if exchange.has_left else _NO_ANSWER, instance=exchange.instance)
+                is_nobodys = exchange.has_left or is_refused
+                failed = Outcome(status=LEFT if is_nobodys else _NO_ANSWER, instance=exchange.instance)
                 self._dispatcher.engine.concluded(call, failed)
 
     async def _answer(self, exchange: Exchange, call: Call, principal: Principal, flight: Flight | None) -> None:
@@ -305,7 +330,7 @@ class OpenAIGateway:
                 await permit.written()
                 hold.release(without_usage=permit.hides_usage)
         except HubError as error:
-            await self._break_off(exchange, error)
+            self._break_off(exchange, error)
             return
         finally:
             self._observe_pace(exchange, relay)
@@ -356,11 +381,12 @@ class OpenAIGateway:
         exchange.end()
         self._conclude(exchange, answer, b"", sent_bytes // BYTES_PER_TOKEN)
 
-    async def _break_off(self, exchange: Exchange, error: HubError) -> None:
+    def _break_off(self, exchange: Exchange, error: HubError) -> None:
+        """At once: whoever does not read must not put off his own end."""
         self._metrics.broken_streams += 1
         exchange.note(error)
         event = b"event: error\ndata: " if exchange.path == "/v1/responses" else b"data: "
-        await exchange.write(b"\n\n" + event + _encode(openai_error(error, exchange.request_id)) + b"\n\n")
+        exchange.push(b"\n\n" + event + _encode(openai_error(error, exchange.request_id)) + b"\n\n")
         exchange.end()
 
     def _head(self, exchange: Exchange, answer: Answer, warning: bytes = b"", permit: Permit | None = None) -> Headers:
