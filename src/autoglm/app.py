@@ -452,7 +452,7 @@ class Hub:
             *self._people_routes(trust),
             *BudgetsGateway(self._auth, budgets).routes(),
             *channels.routes(),
-            *PushGateway(self._auth, store.keyvalue, directory, max_body_bytes=limit).routes(),
+            *PushGateway(self._auth, trust.lasting, store.keyvalue, directory, max_body_bytes=limit).routes(),
         ]
         self._sockets = SocketGateway(self._auth, self._mailbox, self._messages, self._standing)
         self._front = Front(

@@ -249,3 +249,61 @@ def test_the_sender_of_what_was_pushed_does_not_acknowledge_it(hub: HubProcess) 
 def test_the_right_to_one_message_is_none_to_the_channel(hub: HubProcess) -> None:
     for path in ("?to=channel:push/alice", "/stream?to=channel:push/alice"):
         assert ask(hub, "GET", path, "sk-alice").status_code == 403
+
+
+# --- it ends with the right by which it was switched on -----------------------------------------------
+
+
+def api(hub: HubProcess, method: str, path: str, json: Any = None) -> Any:
+    with hub.client() as http:
+        reply = http.request(method, path, json=json)
+        assert reply.status_code < 300, reply.text
+        return reply.json() if reply.content else None
+
+
+def issued(hub: HubProcess, name: str, address: str) -> str:
+    wish = {"name": name, "address": address, "scopes": [f"read:message:{address}"]}
+    return str(api(hub, "POST", "/api/keys", wish)["key"])
+
+
+@pytest.mark.attack("pushes go on after a revocation")
+def test_a_browser_is_told_nothing_more_once_the_key_is_revoked(hub: HubProcess, service: PushService) -> None:
+    lost, kept = service.browser(), service.browser()
+    for name, browser in (("dora-phone", lost), ("dora-desk", kept)):
+        key = issued(hub, name, "user:dora")
+        call(hub, "POST", "subscriptions", key, json=browser.subscription()).raise_for_status()
+    steps(hub, "channel:push/dora", "to both")
+    api(hub, "DELETE", "/api/keys/dora-phone")
+    steps(hub, "channel:push/dora", "to one")
+    assert [notice["text"] for notice in lost.notices] == ["to both"]
+    assert [notice["text"] for notice in kept.notices] == ["to both", "to one"]
+    again = issued(hub, "dora-phone", "user:dora")  # another key of that name
+    assert len(call(hub, "GET", "subscriptions", again).json()["subscriptions"]) == 1
+    steps(hub, "channel:push/dora", "once more")
+    assert [notice["text"] for notice in lost.notices] == ["to both"]
+
+
+@pytest.mark.attack("a key that gets the name of a revoked one")
+def test_a_new_key_of_the_same_name_brings_no_old_browser_back(hub: HubProcess, service: PushService) -> None:
+    browser = service.browser()
+    former = issued(hub, "erin", "user:erin")
+    call(hub, "POST", "subscriptions", former, json=browser.subscription()).raise_for_status()
+    api(hub, "DELETE", "/api/keys/erin")
+    issued(hub, "erin", "user:erin")
+    *_, last = steps(hub, "channel:push/erin", "for the new one")
+    assert ((last["state"], last["code"]), browser.notices) == (("failed", "no_subscription"), [])
+
+
+@pytest.mark.attack("pushes go on after a revocation")
+def test_a_revoked_person_is_told_nothing_more_on_any_browser(hub: HubProcess, service: PushService) -> None:
+    browser, key = service.browser(), issued(hub, "frank", "user:frank")
+    call(hub, "POST", "subscriptions", key, json=browser.subscription()).raise_for_status()
+    api(hub, "POST", "/api/revocations", {"id": "user:frank"})
+    steps(hub, "channel:push/frank", "a diagnosis")
+    api(hub, "DELETE", "/api/revocations/user:frank")
+    assert call(hub, "GET", "subscriptions", key).json()["subscriptions"] == []
+    steps(hub, "channel:push/frank", "another one")
+    assert browser.notices == []
+    call(hub, "POST", "subscriptions", key, json=browser.subscription()).raise_for_status()
+    steps(hub, "channel:push/frank", "all is well")
+    assert [notice["text"] for notice in browser.notices] == ["all is well"]

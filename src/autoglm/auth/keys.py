@@ -199,6 +199,15 @@ class KeyRing:
         """The first key of that name; None for one that is gone."""
         return next((key for key in self._by_hash.values() if key.name == name), None)
 
+    def mark_of(self, principal: Principal) -> str:
+        """What tells a key that was issued from a later one of its name; empty for one of the settings."""
+        return next((digest.hex() for digest in self._stored if self._by_hash.get(digest) is principal), "")
+
+    def marked(self, name: str, mark: str) -> Principal | None:
+        """The key of that name and mark; None for one that is gone or has ended."""
+        found = self._by_hash.get(bytes.fromhex(mark)) if mark else self.named(name)
+        return found if found is not None and self.is_current(found) else None
+
     def is_current(self, principal: Principal) -> bool:
         """Whether its key was not revoked, nor has ended."""
         has_ended = principal.ends_at_ms is not None and self.now_ms() >= principal.ends_at_ms

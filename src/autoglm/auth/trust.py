@@ -27,6 +27,7 @@ from autoglm.auth.hindsight import Hindsight
 from autoglm.auth.issuer import Issuer
 from autoglm.auth.judge import HubJudge
 from autoglm.auth.keys import KeyRing
+from autoglm.auth.lasting import LastingRights
 from autoglm.auth.people.people import People
 from autoglm.auth.people.settings import PeopleSettings
 from autoglm.auth.policy.client import PolicyClient
@@ -123,6 +124,7 @@ class Trust:
             scopes_by_roles=self._scopes_by_roles, people=self.people,
             strangers=Strangers(failures_per_minute),
         )  # fmt: skip
+        self.lasting = LastingRights(self.authenticator, self.keys, self.devices, self.judge)
         self._revoked: set[str] = set()
         """By the last policy."""
         self._look_back = anyio.Event()

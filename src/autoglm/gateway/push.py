@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 
 from autoglm.auth.authenticator import Authenticator
+from autoglm.auth.lasting import LastingRights
 from autoglm.channels.adapters.web_push.channel import WebPush
 from autoglm.channels.adapters.web_push.endpoint import origin_of
 from autoglm.channels.adapters.web_push.subscriptions import (
@@ -18,6 +19,7 @@ from autoglm.channels.adapters.web_push.subscriptions import (
 from autoglm.channels.adapters.web_push.vapid import VapidKey
 from autoglm.channels.directory import Directory
 from autoglm.core.errors import InvalidField, NotFound
+from autoglm.core.lasting import RightState
 from autoglm.core.ports import KeyValue
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
@@ -53,13 +55,19 @@ class PushBrowsers(msgspec.Struct, frozen=True):
 
 
 class PushGateway:
-    def __init__(self, auth: Authenticator, keyvalue: KeyValue, directory: Directory, *, max_body_bytes: int) -> None:
+    def __init__(
+        self, auth: Authenticator, rights: LastingRights, keyvalue: KeyValue, directory: Directory, *,
+        max_body_bytes: int,
+    ) -> None:  # fmt: skip
         self._auth = auth
+        self._rights = rights
         self._subscriptions = Subscriptions(keyvalue)
         self._key = VapidKey(keyvalue)
         self._channels = [
             outgoing.channel for outgoing in directory.outgoing.values() if isinstance(outgoing.channel, WebPush)
         ]
+        for channel in self._channels:
+            channel.right_of = self._right_of
         self._max_body_bytes = max_body_bytes
 
     def routes(self) -> list[Route]:
@@ -88,13 +96,17 @@ class PushGateway:
         body = fields.decode(await exchange.body(self._max_body_bytes), NewSubscription)
         self._check_set_up()
         self._check_endpoint(body.endpoint)
-        added = await self._subscriptions.add(principal.address, body.endpoint, body.keys)
+        right = self._rights.of(principal, None if exchange.shown is None else exchange.shown.ends_at_ms)
+        added = await self._subscriptions.add(principal.address, body.endpoint, body.keys, right)
         exchange.respond_json(200, _shown(added))
 
     async def unsubscribe(self, exchange: Exchange, variables: dict[str, str]) -> None:
         principal = exchange.identify(self._auth)
         await self._subscriptions.remove(principal.address, variables["id"])
         exchange.respond(204, b"")
+
+    def _right_of(self, owner: str, subscription: Subscription) -> RightState:
+        return self._rights.state(subscription.right, owner, "read:message", owner)
 
     def _check_set_up(self) -> None:
         if not self._channels:

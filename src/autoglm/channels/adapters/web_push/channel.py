@@ -6,7 +6,7 @@ worker shows one notification: it knows the message's id.
 Sources: RFC 8030 (Web Push), RFC 8291 (encryption), RFC 8292 (VAPID).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import anyio
@@ -26,6 +26,7 @@ from autoglm.channels.web import NoAnswer, Web
 from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.envelope import Envelope
 from autoglm.core.errors import HubError, QueueFull, StorageFull
+from autoglm.core.lasting import RightState
 
 PER_MINUTE = 20
 """Notifications to one person; what is beyond becomes a digest. Ours: nobody reads more."""
@@ -41,6 +42,9 @@ _CHECKED = 10
 """Push services that a check asks."""
 _REFUSED = ("http_401", "http_403")
 _MAX_RESTING = 10_000
+_NO_RIGHT = Words(
+    "who switched this browser on may not read these messages now", "开启该浏览器通知的人目前无权读取这些消息"
+)
 _SAVE_S = 5.0
 _DAY_MS = 86_400_000
 
@@ -60,6 +64,8 @@ class WebPush:
         self._progress = ProgressTable(resources.keyvalue, resources.name)
         self.rule = EndpointRule(settings.allow)
         self._web = Web(guard=self.rule.guard)
+        self.right_of: Callable[[str, Subscription], RightState] = lambda owner, subscription: "holds"
+        """Whether the owner's browser may still be told; the composition root says."""
         self._not_before_s: dict[str, float] = {}
         """By the id of a subscription, until when its push service wants nothing more for it; monotonic."""
 
@@ -147,6 +153,13 @@ class WebPush:
 
     async def _push(self, one: Subscription, attempt: "_Attempt") -> None:
         """Try one browser, and note what came of it."""
+        right = self.right_of(attempt.owner, one)
+        if right == "over":
+            attempt.gone.append(one.id)
+            return
+        if right == "rests":
+            attempt.ends[one.id] = permanent("no_right", _NO_RIGHT)
+            return
         delivery = await self._pushed(one, attempt.pushed)
         if delivery is None:
             attempt.gone.append(one.id)

@@ -36,7 +36,7 @@ def of_answer(answer: Answer) -> Delivery | None:
 
 
 def no_subscription(target: str, *, has_ended: bool) -> Delivery:
-    """has_ended: there was one, and its push service says that it is no more."""
+    """has_ended: there was one, and its push service, or the end of a right, says that it is no more."""
     shown = target[:80]
     fact, fact_zh = f"no browser of {shown!r} takes notifications", f"{shown!r} 没有接收通知的浏览器"
     if has_ended:

@@ -17,6 +17,7 @@ from autoglm.channels.adapters.web_push.encryption import Receiver, parse_receiv
 from autoglm.channels.adapters.web_push.endpoint import origin_of
 from autoglm.core.clock import now_ms
 from autoglm.core.errors import InvalidField, NotFound, RevisionMismatch
+from autoglm.core.lasting import UNKNOWN_RIGHT, LastingRight
 from autoglm.core.ports import KeyValue
 
 MAX_PER_OWNER = 20
@@ -44,6 +45,8 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     keys: Keys
     created: int
     """Milliseconds of the Unix epoch."""
+    right: LastingRight = UNKNOWN_RIGHT
+    """Of whoever switched it on."""
 
     @property
     def receiver(self) -> Receiver:
@@ -81,14 +84,16 @@ class Subscriptions:
         entry = await self._keyvalue.get(_OWNER + owner)
         return [] if entry is None else msgspec.json.decode(entry.value, type=_Owned).subscriptions
 
-    async def add(self, owner: str, endpoint: str, keys: Keys) -> Subscription:
+    async def add(
+        self, owner: str, endpoint: str, keys: Keys, right: LastingRight = UNKNOWN_RIGHT
+    ) -> Subscription:  # fmt: skip
         """Keep a browser's subscription; it leaves whoever had it before. Again is once. Raises InvalidField."""
         check_endpoint(endpoint)
         await anyio.to_thread.run_sync(_check_keys, keys)
-        new = Subscription(id=id_of(endpoint), endpoint=endpoint, keys=keys, created=now_ms())
+        new = Subscription(id=id_of(endpoint), endpoint=endpoint, keys=keys, created=now_ms(), right=right)
 
         def added(known: list[Subscription]) -> list[Subscription]:
-            if any((old.endpoint, old.keys) == (endpoint, keys) for old in known):
+            if any((old.endpoint, old.keys, old.right) == (endpoint, keys, right) for old in known):
                 return known
             others = [old for old in known if old.id != new.id]
             if len(others) >= MAX_PER_OWNER:

@@ -1,0 +1,63 @@
+"""Whether a right still holds by which something goes on that no request asks for, such as pushes to a browser."""
+
+from autoglm.auth.authenticator import Authenticator
+from autoglm.auth.devices import Devices
+from autoglm.auth.keys import KeyRing
+from autoglm.auth.principal import Judge, Principal
+from autoglm.core.lasting import LastingRight, RightState
+
+
+class LastingRights:
+    def __init__(self, auth: Authenticator, keys: KeyRing, devices: Devices, judge: Judge) -> None:
+        self._auth = auth
+        self._keys = keys
+        self._devices = devices
+        self._judge = judge
+
+    def of(self, principal: Principal, ends_at_ms: int | None = None) -> LastingRight:
+        """ends_at_ms: of the token that was shown, where it was one."""
+        kind, _, name = principal.credential.partition(":")
+        if kind == "session":
+            # As long as the account and its password: whoever wants alarms does not log in every week for them.
+            account = self._auth.people.by_address(principal.address)
+            mark = "" if account is None else f"{account.id} {account.epoch}"
+            return LastingRight(credential=principal.address, mark=mark, scopes=principal.scopes)
+        is_asked_for = kind == "key" or (kind == "jkt" and self._devices.by_jkt(name) is not None)
+        return LastingRight(
+            credential=principal.credential, mark=self._keys.mark_of(principal), scopes=principal.scopes,
+            ends_at_ms=None if is_asked_for else ends_at_ms,
+        )  # fmt: skip
+
+    def state(self, right: LastingRight, address: str, action: str, resource: str) -> RightState:
+        """Whether whoever has it as `address` may still do that. Notes nothing."""
+        if self._auth.is_revoked((right.credential, address)):
+            return "over"
+        if not right.credential:
+            return "holds"
+        principal = self._principal(right, address)
+        if principal is None or principal.address != address:
+            return "over"
+        return "holds" if principal.allows(action, resource) else "rests"
+
+    def _principal(self, right: LastingRight, address: str) -> Principal | None:
+        """As whom it counts now; None when its key has ended, its device was removed, or its time is up."""
+        kind, _, name = right.credential.partition(":")
+        scopes = right.scopes
+        if kind == "user":
+            account = self._auth.people.by_address(right.credential)
+            if account is None or account.is_disabled or right.mark != f"{account.id} {account.epoch}":
+                return None
+            return Principal(
+                address, account.address, account.scopes, credential=right.credential, judge=self._judge
+            )  # fmt: skip
+        if kind == "key":
+            return self._keys.marked(name, right.mark)
+        if right.ends_at_ms is not None:
+            if self._keys.now_ms() >= right.ends_at_ms:
+                return None
+        elif kind == "jkt":
+            device = self._devices.by_jkt(name)
+            if device is None:
+                return None
+            address, scopes = device.address, device.scopes
+        return Principal(address, address, scopes, credential=right.credential, judge=self._judge)
