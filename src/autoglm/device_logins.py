@@ -9,7 +9,7 @@ from autoglm.auth.tokens.challenge import Challenge as TokenChallenge
 from autoglm.auth.tokens.challenge import is_password, parse_password
 from autoglm.channels.broker.gate import Attempt, Challenge, Decision, FixedUsers, Rights, filters_of
 from autoglm.channels.broker.gate.rights import METHOD
-from autoglm.core.errors import Unauthorized
+from autoglm.core.errors import TooManyFailures, TooManyProofs, Unauthorized
 
 _LOGIN = "connect"
 
@@ -48,6 +48,12 @@ class DeviceLogins:
         self._users = users
 
     async def __call__(self, attempt: Attempt) -> Rights | Challenge:
+        try:
+            return await self._verified(attempt)
+        except (TooManyFailures, TooManyProofs) as error:  # MQTT has no word for "later"
+            raise Unauthorized(str(error)) from error
+
+    async def _verified(self, attempt: Attempt) -> Rights | Challenge:
         if attempt.method and attempt.method != METHOD:
             raise Unauthorized(f"the authentication method is not {METHOD}")
         if attempt.method:
@@ -55,14 +61,14 @@ class DeviceLogins:
                 return Challenge(TokenChallenge("MQTT").nonce.encode())
             return self._rights(attempt, self._answered(attempt))
         if is_password(attempt.password):
-            return self._rights(attempt, self._auth.by_password(attempt.password))
+            return self._rights(attempt, self._auth.by_password(attempt.password, attempt.address))
         return await self._users(attempt)
 
     def _answered(self, attempt: Attempt) -> Shown:
         """The gate holds the challenge for its connection and lets it be answered once, within seconds."""
         answer = parse_password(attempt.data)
         challenge = TokenChallenge("MQTT", nonce=attempt.challenge.decode("latin-1"))
-        return self._auth.by_answer(answer.token, answer.proof, challenge)
+        return self._auth.by_answer(answer.token, answer.proof, challenge, attempt.address)
 
     def _rights(self, attempt: Attempt, shown: Shown) -> Rights:
         principal = shown.principal

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoglm.auth import principal as principals
+from autoglm.auth import rate as rates
 from autoglm.auth.principal import Principal
 from autoglm.auth.scopes import any_covers, flaw, is_within
 from autoglm.core.errors import Forbidden, InvalidField, RateLimited
@@ -102,7 +103,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(principals, "monotonic_s", clock)
+    monkeypatch.setattr(rates, "monotonic_s", clock)
     return clock
 
 
@@ -131,7 +132,7 @@ def test_a_bucket_holds_a_minute_s_worth_and_refills_steadily(clock: Clock) -> N
 def test_no_pattern_of_requests_gets_more_than_the_rate_and_one_bucket(rate: int, waits: list[float]) -> None:
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(principals, "monotonic_s", clock)
+        patch.setattr(rates, "monotonic_s", clock)
         principal = Principal("p", "user:p", [], rate_per_minute=rate)
         passed = 0
         for wait_s in waits:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from autoglm.auth.rate import Rate
 from autoglm.auth.scopes import any_covers
 from autoglm.auth.settings import TENANT_PATTERN
-from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import Forbidden, InvalidField, RateLimited
+from autoglm.core.errors import Forbidden, InvalidField
 from autoglm.core.payer import Payer
 from autoglm.core.preference import PreferenceName
 
@@ -85,15 +85,16 @@ class Principal:
     """Who sent a request. Questions of rights are answered from a cache after the first time."""
 
     __slots__ = (
-        "_allowed", "_epoch", "_judge", "_level", "_refilled_s", "address", "credential", "ends_at_ms",
-        "name", "payer", "prefer", "rate_per_minute", "scopes", "tenant",
+        "_allowed", "_epoch", "_judge", "_rate", "address", "credential", "ends_at_ms", "name", "payer", "prefer",
+        "rate_per_minute", "scopes", "tenant",
     )  # fmt: skip
 
     def __init__(
         self, name: str, address: str, scopes: Iterable[str], rate_per_minute: int | None = None,
         tenant: str | None = None, *, prefer: PreferenceName | None = None, credential: str = "",
-        ends_at_ms: int | None = None, judge: Judge | None = None,
+        ends_at_ms: int | None = None, judge: Judge | None = None, rate: Rate | None = None,
     ) -> None:  # fmt: skip
+        """rate: the limit that it shares with whoever else is the same; one of its own when absent."""
         self.name = name
         self.credential = credential or f"key:{name}"
         """By what it was recognised, as revocations name it: `key:NAME`, `jkt:THUMBPRINT`, `session:ID`."""
@@ -111,8 +112,7 @@ class Principal:
         self._judge: Judge = judge or ScopesAlone()
         self._epoch = self._judge.epoch
         self._allowed: dict[tuple[str, str], bool] = {}
-        self._level = float(rate_per_minute or 0)
-        self._refilled_s = monotonic_s()
+        self._rate = rate if rate is not None or rate_per_minute is None else Rate(rate_per_minute)
 
     def allows(self, action: str, resource: str = "", labels: Labels = NO_LABELS, about: str = "") -> bool:
         """True when `action` (such as `model:use`) on `resource` (such as `glm-4`) is allowed. Notes nothing."""
@@ -170,13 +170,6 @@ class Principal:
         return name
 
     def take(self) -> None:
-        """Count one request against the key's limit. Raises RateLimited. Token bucket, a minute deep."""
-        if self.rate_per_minute is None:
-            return
-        now = monotonic_s()
-        rate_per_s = self.rate_per_minute / 60
-        self._level = min(float(self.rate_per_minute), self._level + (now - self._refilled_s) * rate_per_s)
-        self._refilled_s = now
-        if self._level < 1:
-            raise RateLimited((1 - self._level) / rate_per_s)
-        self._level -= 1
+        """Count one request against the key's limit. Raises RateLimited."""
+        if self._rate is not None:
+            self._rate.take()

@@ -173,7 +173,7 @@ class Exchange:
         occasion.set(Occasion(self.request_id, client, self.method in READING))
         authorization = self.headers.get(b"authorization")
         if authorization is not None and authorization[:5].lower() == b"dpop ":
-            shown = auth.by_proof(authorization, self.headers.get(b"dpop"), self.method, self._target)
+            shown = auth.by_proof(authorization, self.headers.get(b"dpop"), self.method, self._target, client)
             self._bind_body(shown.body_sha256)
             self.shown = shown
             principal = shown.principal
@@ -199,7 +199,8 @@ class Exchange:
     def hold_key(self, auth: Authenticator, jkt: str, *, shared: bytes) -> None:
         """Raises Unauthorized unless the header `DPoP` proves that who asks holds the key with this thumbprint."""
         dpop = self.headers.get(b"dpop")
-        self._bind_body(auth.check_holds(dpop, self.method, self._target, jkt=jkt, shared=shared))
+        sha256 = auth.check_holds(dpop, self.method, self._target, jkt=jkt, shared=shared, client=self.client)
+        self._bind_body(sha256)
 
     @property
     def _target(self) -> str:

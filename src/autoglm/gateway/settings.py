@@ -45,7 +45,7 @@ class GatewaySettings(BaseModel, frozen=True, extra="forbid"):
     )
     proxy_header: ProxyHeader = Field(default="x-forwarded-for", description="Where they tell it")
     failures_per_minute: int = Field(
-        default=30, ge=1, le=1_000_000, description="Wrong keys or logins of an address; of loopback 20 times as many"
+        default=30, ge=1, le=1_000_000, description="Wrong keys, tokens or logins of an address; of loopback 20 times"
     )
 
     @field_validator("hosts")

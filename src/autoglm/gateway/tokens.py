@@ -106,10 +106,12 @@ class TokensGateway:
         try:
             device = self._trust.devices.get(new.device)
         except NotFound:
+            self._auth.strangers.failed(exchange.client)
             raise TokenRefused("wrong_key", "proof") from None  # as for a key that is another's
         exchange.hold_key(self._auth, device.jkt, shared=b"")
         if self._auth.is_revoked((f"jkt:{device.jkt}", device.address)):
             raise TokenRefused("revoked")
+        self._auth.take_renewal(device)
         self._answer(exchange, new)
 
     def _answer(self, exchange: Exchange, new: NewToken) -> None:

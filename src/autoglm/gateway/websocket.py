@@ -122,7 +122,7 @@ class SocketGateway:
     def _shown(self, header: bytes, dpop: bytes | None, client: str) -> Shown:
         """Raises Unauthorized, TooManyFailures."""
         if header[:5].lower() == b"dpop ":
-            return self.auth.by_proof(header, dpop, "GET", _PATH)
+            return self.auth.by_proof(header, dpop, "GET", _PATH, client)
         return self.auth.of_key(self.auth.by_header(header, client))
 
 
@@ -209,7 +209,7 @@ class _Conversation:
         answer = await self._next(_second_frame)
         if answer is None:
             raise Unauthorized('the answer to a challenge must be {"type": "proof", "proof": PROOF}')
-        return auth.by_answer(hello.token.encode(), answer.proof.encode(), challenge)
+        return auth.by_answer(hello.token.encode(), answer.proof.encode(), challenge, self._client)
 
     async def _next(self, decoder: msgspec.json.Decoder[Read]) -> Read | None:
         """The next frame; None when it was wrong (the client was told). Raises _Gone."""
