@@ -5,7 +5,7 @@ from typing import NamedTuple
 import structlog
 
 from autoglm.auth.audit.recorder import Audit
-from autoglm.auth.occasion import Occasion, occasion
+from autoglm.auth.occasion import occasion
 from autoglm.core.errors import HubError, QueueFull, StorageFull, StoreBroken, Unauthorized
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.operations import OPERATIONS, PROOF, SESSION, rule_of
@@ -58,7 +58,7 @@ class _Noted:
     """For the request's own id; a full disk is the store's to tell, and the answer has gone out."""
 
     def __init__(self, exchange: Exchange) -> None:
-        self._occasion = Occasion(exchange.request_id, exchange.client)
+        self._occasion = exchange.occasion
 
     def __enter__(self) -> None:
         self._token = occasion.set(self._occasion)

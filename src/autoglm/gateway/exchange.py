@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from autoglm.auth.authenticator import Authenticator, Shown
-from autoglm.auth.occasion import Occasion, occasion
+from autoglm.auth.occasion import Occasion
 from autoglm.auth.principal import Principal
 from autoglm.auth.tokens.proof import body_matches
 from autoglm.core.clock import monotonic_s
@@ -164,16 +164,18 @@ class Exchange:
         """The names of this hub."""
         return self._connection.hosts
 
+    @property
+    def occasion(self) -> Occasion:
+        return Occasion(self.request_id, self.client, self.method in READING)
+
     def identify(self, auth: Authenticator) -> Principal:
         """Whose request it is; counts against his limit.
 
         Raises Unauthorized, SessionEnded, TooManyFailures, RateLimited.
         """
-        client = self._connection.client(self.headers)
-        occasion.set(Occasion(self.request_id, client, self.method in READING))
         authorization = self.headers.get(b"authorization")
         if authorization is not None and authorization[:5].lower() == b"dpop ":
-            shown = auth.by_proof(authorization, self.headers.get(b"dpop"), self.method, self._target, client)
+            shown = auth.by_proof(authorization, self.headers.get(b"dpop"), self.method, self._target, self.client)
             self._bind_body(shown.body_sha256)
             self.shown = shown
             principal = shown.principal
@@ -183,7 +185,7 @@ class Exchange:
             self.shown = self.visit
             principal = self.visit.principal
         else:
-            principal = auth.by_header(authorization, client)
+            principal = auth.by_header(authorization, self.client)
         self.principal = principal
         self._auth = auth
         principal.take()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from autoglm.auth.occasion import occasion
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import HubError, UnknownPath, WrongHost
 from autoglm.gateway.access import AccessLog
@@ -47,6 +48,7 @@ class Front:
 
     def begin(self, exchange: Exchange, refusal: HubError | None) -> None:
         """Answer an exchange: at once where that is possible, else in a task. refusal: all that it is answered."""
+        occasion.set(exchange.occasion)  # a connection has one context for all its requests
         if refusal is not None:
             self._go_on(exchange, raising(refusal))
             return
