@@ -68,7 +68,7 @@ def test_what_administrators_do_is_written_down_with_its_object_and_end(hub: Ins
     call(hub.port, hub.key, "DELETE", "/api/keys/short")
     found = entries(hub, "kind=act&action=revokeKey")
     assert [(entry["who"], entry["resource"], entry["outcome"]) for entry in found[:2]] == [
-        ("user:admin", "short", "failed"), ("user:admin", "short", "allowed"),
+        ("user:admin", "key:short", "failed"), ("user:admin", "key:short", "allowed"),
     ]  # fmt: skip
     assert found[0]["reason"] == "not_found"
 

@@ -15,6 +15,14 @@ log = structlog.get_logger(part="auth")
 _MAX_RESOURCE = 256
 
 
+ACTS = tuple(
+    operation
+    for operation in OPERATIONS
+    if operation.method != "GET" and (rule_of(operation).startswith("admin:") or rule_of(operation) in (PROOF, SESSION))
+)
+"""The operations that administer, or change how a person gets in. Their handlers name what they act on: see Exchange.object."""
+
+
 class _Stranger(NamedTuple):
     name: str = ""
     address: str = ""
@@ -26,12 +34,7 @@ class Acts:
 
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
-        self._names = {
-            (operation.method, operation.path): operation.name
-            for operation in OPERATIONS
-            if operation.method != "GET"
-            and (rule_of(operation).startswith("admin:") or rule_of(operation) in (PROOF, SESSION))
-        }
+        self._names = {(operation.method, operation.path): operation.name for operation in ACTS}
         """What administers, by method and path."""
 
     def note(self, exchange: Exchange) -> None:
@@ -41,7 +44,7 @@ class Acts:
             return
         with _Noted(exchange):
             self._audit.act(
-                name, exchange.principal, resource=" ".join(exchange.variables.values())[:_MAX_RESOURCE],
+                name, exchange.principal, resource=object_of(exchange)[:_MAX_RESOURCE],
                 outcome="allowed" if exchange.status < 400 else "denied" if exchange.status == 403 else "failed",
                 reason=exchange.code,
             )  # fmt: skip
@@ -52,6 +55,10 @@ class Acts:
             with _Noted(exchange):
                 reason = str(error.facts.get("reason") or error.code)
                 self._audit.decision(_Stranger(), "authenticate", exchange.route, is_allowed=False, reason=reason)
+
+
+def object_of(exchange: Exchange) -> str:
+    return exchange.object or " ".join(exchange.variables.values())
 
 
 class _Noted:

@@ -180,7 +180,9 @@ class EventsGateway:
         principal = exchange.identify(self._auth)
         principal.require("admin", "alarms")
         new = fields.decode(await exchange.body(self._max_body_bytes), NewSilence)
-        exchange.respond_json(200, await self._notifier.silences.add(new, by=principal.address))
+        silence = await self._notifier.silences.add(new, by=principal.address)
+        exchange.object = silence.id
+        exchange.respond_json(200, silence)
 
     async def end_silence(self, exchange: Exchange, variables: dict[str, str]) -> None:
         exchange.identify(self._auth).require("admin", "alarms")

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 import msgspec
 
 from autoglm.auth.audit.recorder import Audit, Who
-from autoglm.auth.occasion import Occasion, occasion
 from autoglm.auth.people.logins import Caller, LoggedIn
 from autoglm.auth.people.people import People
 from autoglm.auth.people.roles import Role
@@ -207,7 +206,6 @@ class LoginsGateway:
 
     async def _noted(self, exchange: Exchange, way: str, entering: Any) -> LoggedIn:
         """Written down, whatever comes of it; a name that was typed is not: people type passwords there."""
-        occasion.set(Occasion(exchange.request_id, exchange.client))
         action = f"login:{way}"
         try:
             entered: LoggedIn = await entering

@@ -95,7 +95,7 @@ class PeopleGateway:
     async def change(self, exchange: Exchange, variables: dict[str, str]) -> None:
         principal = self._admin(exchange)
         change = fields.decode(await exchange.body(MAX_BODY_BYTES), ChangedPerson)
-        account = self._theirs(principal, variables)
+        account = self._theirs(exchange, principal, variables)
         if change.roles is not None:
             check_grant(principal, scopes_of(known_roles(change.roles), account.name))
         changed = await self._people.accounts.change(
@@ -105,20 +105,21 @@ class PeopleGateway:
 
     async def remove(self, exchange: Exchange, variables: dict[str, str]) -> None:
         principal = self._admin(exchange)
-        await self._people.logins.remove(self._theirs(principal, variables).name)
+        await self._people.logins.remove(self._theirs(exchange, principal, variables).name)
         exchange.respond(204, b"")
 
     async def end_sessions(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """All of them, and the links that are open for this account. Takes nothing that a login does not give back."""
         self._admin(exchange)
         name = normal_name(variables["name"])
+        exchange.object = f"user:{name}"
         await self._people.accounts.begin_epoch(name)
         await self._people.sessions.end_all(name)
         exchange.respond(204, b"")
 
     async def reset(self, exchange: Exchange, variables: dict[str, str]) -> None:
         principal = self._admin(exchange)
-        account = self._theirs(principal, variables)
+        account = self._theirs(exchange, principal, variables)
         token, made = await self._people.invitations.reset(account.name, made_by=principal.address)
         _respond_made(exchange, token, made)
 
@@ -130,12 +131,14 @@ class PeopleGateway:
         principal = self._admin(exchange)
         new = fields.decode(await exchange.body(MAX_BODY_BYTES), NewInvitation)
         name = normal_name(new.name)
+        exchange.object = f"user:{name}"
         check_grant(principal, (*scopes_of(new.roles, name), *self._auth.scopes_by_roles(f"user:{name}")))
         token, made = await self._people.invitations.invite(name, new.roles, made_by=principal.address)
         _respond_made(exchange, token, made)
 
     async def withdraw(self, exchange: Exchange, variables: dict[str, str]) -> None:
         self._admin(exchange)
+        exchange.object = f"invitation:{variables['handle']}"
         await self._people.invitations.withdraw(variables["handle"])
         exchange.respond(204, b"")
 
@@ -144,12 +147,14 @@ class PeopleGateway:
         principal.require("admin", _AREA)
         return principal
 
-    def _theirs(self, principal: Principal, variables: dict[str, str]) -> Account:
+    def _theirs(self, exchange: Exchange, principal: Principal, variables: dict[str, str]) -> Account:
         """An account that the principal may rule over: one that may do no more than he does himself.
 
         Whoever sets a password becomes its person. Raises NotFound, Forbidden.
         """
-        account = self._people.accounts.get(normal_name(variables["name"]))
+        name = normal_name(variables["name"])
+        exchange.object = f"user:{name}"
+        account = self._people.accounts.get(name)
         check_grant(principal, (*account.scopes, *self._auth.scopes_by_roles(account.address)))
         return account
 
