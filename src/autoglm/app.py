@@ -320,7 +320,7 @@ class Hub:
         broker = self.settings.mqtt_broker
         logins = DeviceLogins(trust.authenticator, FixedUsers(broker.user))
         async with open_broker(
-            broker, self.data_dir / "mqtt", authenticate=logins, record=LoginRecord(trust.audit),
+            broker, self.data_dir / "mqtt", authenticate=logins, record=LoginRecord(trust.audit, trust.refusals),
             now_ms=trust.clock.now_ms,
         ) as self.broker:  # fmt: skip
             yield
@@ -454,11 +454,11 @@ class Hub:
             *channels.routes(),
             *PushGateway(self._auth, trust.lasting, store.keyvalue, directory, max_body_bytes=limit).routes(),
         ]
-        self._sockets = SocketGateway(self._auth, self._mailbox, self._messages, self._standing)
+        self._sockets = SocketGateway(self._auth, self._mailbox, self._messages, self._standing, trust.refusals)
         self._front = Front(
             openai=openai, messages=self._messages, router=Router(routes),
             page=Page(PAGE, strict_hosts=strict_hosts(settings.gateway)),
-            metrics=metrics, access=self._access, acts=Acts(trust.audit), visitors=Visitors(self._auth),
+            metrics=metrics, access=self._access, acts=Acts(trust.audit, trust.refusals), visitors=Visitors(self._auth),
             tracing=self._tracing,
         )  # fmt: skip
 

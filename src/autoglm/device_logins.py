@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from autoglm.auth.audit.recorder import Audit
+from autoglm.auth.audit.refusals import Refusals
 from autoglm.auth.authenticator import Authenticator, Shown
 from autoglm.auth.occasion import Occasion, occasion
 from autoglm.auth.tokens.challenge import Challenge as TokenChallenge
@@ -12,6 +13,7 @@ from autoglm.channels.broker.gate.rights import METHOD
 from autoglm.core.errors import TooManyFailures, TooManyProofs, Unauthorized
 
 _LOGIN = "connect"
+_DOOR = "mqtt"
 
 
 class _Device(NamedTuple):
@@ -25,10 +27,13 @@ class _Device(NamedTuple):
 class LoginRecord:
     """A `Record` for the gate: logins, and what devices were not let do, go into the audit."""
 
-    def __init__(self, audit: Audit) -> None:
-        self._audit = audit
+    def __init__(self, audit: Audit, refusals: Refusals) -> None:
+        self._audit, self._refusals = audit, refusals
 
     def __call__(self, decision: Decision) -> None:
+        if not decision.name:
+            self._refusals.note(_DOOR, decision.address, decision.reason)
+            return
         moment = occasion.set(Occasion("", decision.address))
         try:
             who = _Device(decision.name, decision.name if ":" in decision.name else "", f"mqtt:{decision.client_id}")

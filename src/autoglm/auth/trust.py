@@ -18,6 +18,7 @@ from autoglm.auth.audit.conflicts import Conflicts
 from autoglm.auth.audit.heads import HEAD_FILE_NAME, HeadFile
 from autoglm.auth.audit.places import Place, Shipping
 from autoglm.auth.audit.recorder import Audit
+from autoglm.auth.audit.refusals import Refusals
 from autoglm.auth.audit.rejudge import Operation, rejudge
 from autoglm.auth.audit.settings import AuditSettings
 from autoglm.auth.authenticator import Authenticator
@@ -93,6 +94,7 @@ class Trust:
             journal, clock, site=tokens.site, signer=self.issuer.key, heads=HeadFile(folder / HEAD_FILE_NAME),
             settings=settings.audit,
         )  # fmt: skip
+        self.refusals = Refusals(self.audit)
         self.conflicts = Conflicts(journal, self.audit)
         self.shippings = [Shipping(place, journal, keyvalue, self.audit) for place in places]
         self.decider = Decider(

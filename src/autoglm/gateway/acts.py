@@ -1,10 +1,9 @@
 """Tells the audit what was done by requests that change something, and who was turned away at the door."""
 
-from typing import NamedTuple
-
 import structlog
 
 from autoglm.auth.audit.recorder import Audit
+from autoglm.auth.audit.refusals import Refusals, reason_of
 from autoglm.auth.occasion import occasion
 from autoglm.core.errors import HubError, QueueFull, StorageFull, StoreBroken, Unauthorized
 from autoglm.gateway.exchange import Exchange
@@ -23,17 +22,11 @@ ACTS = tuple(
 """The operations that administer, or change how a person gets in. Their handlers name what they act on: see Exchange.object."""
 
 
-class _Stranger(NamedTuple):
-    name: str = ""
-    address: str = ""
-    credential: str = ""
-
-
 class Acts:
     """Decisions are written down before anything is done (see principal.require); this adds what came of them."""
 
-    def __init__(self, audit: Audit) -> None:
-        self._audit = audit
+    def __init__(self, audit: Audit, refusals: Refusals) -> None:
+        self._audit, self._refusals = audit, refusals
         self._names = {(operation.method, operation.path): operation.name for operation in ACTS}
         """What administers, by method and path."""
 
@@ -50,11 +43,11 @@ class Acts:
             )  # fmt: skip
 
     def turned_away(self, exchange: Exchange, error: HubError) -> None:
-        """Whoever it was showed nothing that counts. Equal ones within a second are one entry."""
+        """Whoever it was showed nothing that counts."""
         if isinstance(error, Unauthorized):
-            with _Noted(exchange):
-                reason = str(error.facts.get("reason") or error.code)
-                self._audit.decision(_Stranger(), "authenticate", exchange.route, is_allowed=False, reason=reason)
+            self._refusals.note(
+                exchange.route, exchange.client, reason_of(error), request_id=exchange.request_id
+            )  # fmt: skip
 
 
 def object_of(exchange: Exchange) -> str:

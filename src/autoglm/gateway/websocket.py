@@ -10,6 +10,7 @@ import msgspec
 from anyio.abc import TaskGroup
 from uvicorn.protocols.utils import ClientDisconnected
 
+from autoglm.auth.audit.refusals import Refusals, reason_of
 from autoglm.auth.authenticator import Authenticator, Shown
 from autoglm.auth.occasion import Occasion, occasion
 from autoglm.auth.principal import Principal
@@ -93,9 +94,11 @@ class SocketGateway:
     """Accepts WebSockets; each gets its own Conversation."""
 
     def __init__(
-        self, auth: Authenticator, mailbox: Mailbox, messages: MessagesGateway, standing: Standing
+        self, auth: Authenticator, mailbox: Mailbox, messages: MessagesGateway, standing: Standing,
+        refusals: Refusals,
     ) -> None:  # fmt: skip
         self.auth = auth
+        self._refusals = refusals
         self.standing = standing
         self.mailbox = mailbox
         self.messages = messages
@@ -111,13 +114,20 @@ class SocketGateway:
             header = headers.get(b"authorization")
             shown = None if header is None else self._shown(header, headers.get(b"dpop"), state[CLIENT])
         except HubError as error:
-            await _refuse(error, send)
+            request_id = next_request_id()
+            self.turned_away(error, scope["state"][CLIENT], request_id)
+            await _refuse(error, send, request_id)
             raise ClientDisconnected from None  # to return would be an error of ours in uvicorn's log
         await send({"type": "websocket.accept"})
         session = cookie(headers, SESSION)  # the server has refused pages of other origins
         await _Conversation(
             self, shown, receive, send, state[ADMIT], client=state[CLIENT], session=session
         ).run()  # fmt: skip
+
+    def turned_away(self, error: HubError, client: str, request_id: str) -> None:
+        """As everywhere: whoever showed nothing that counts."""
+        if isinstance(error, Unauthorized):
+            self._refusals.note(_PATH, client, reason_of(error), request_id=request_id)
 
     def _shown(self, header: bytes, dpop: bytes | None, client: str) -> Shown:
         """Raises Unauthorized, TooManyFailures."""
@@ -126,8 +136,7 @@ class SocketGateway:
         return self.auth.of_key(self.auth.by_header(header, client))
 
 
-async def _refuse(error: HubError, send: Send) -> None:
-    request_id = next_request_id()
+async def _refuse(error: HubError, send: Send, request_id: str) -> None:
     status, headers, body = problem_response(error, request_id)
     headers += [(b"x-request-id", request_id.encode()), *API_HEADERS]
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
@@ -186,6 +195,7 @@ class _Conversation:
                 await self._close(_POLICY_VIOLATION, "no hello came")
                 return None
             except (Unauthorized, SessionEnded, TooManyFailures) as error:
+                self._gateway.turned_away(error, self._client, next_request_id())
                 await self._send({"type": "error", "problem": problem(error)})
                 await self._close(_POLICY_VIOLATION, "unauthorized")
                 return None
@@ -227,7 +237,7 @@ class _Conversation:
 
     async def _answer(self, frame: Frame, principal: Principal, tasks: TaskGroup) -> None:
         try:
-            occasion.set(Occasion(next_request_id(), ""))
+            occasion.set(Occasion(next_request_id(), self._client))
             principal.take()
             match frame:
                 case Hello():

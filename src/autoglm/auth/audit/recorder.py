@@ -68,10 +68,10 @@ class Who(NamedTuple):
 class _Sum:
     """Repeats of a decision that was written down: what they have in common, how many there were, and when."""
 
-    __slots__ = ("count", "fact", "first_ms", "is_clock_trusted", "last_ms", "personal", "since_s")
+    __slots__ = ("count", "fact", "first_ms", "is_clock_trusted", "last_ms", "personal", "since_s", "summed_s")
 
-    def __init__(self, fact: Fact, personal: Personal, since_s: float) -> None:
-        self.fact, self.personal, self.since_s = fact, personal, since_s
+    def __init__(self, fact: Fact, personal: Personal, since_s: float, summed_s: float) -> None:
+        self.fact, self.personal, self.since_s, self.summed_s = fact, personal, since_s, summed_s
         self.count = self.first_ms = self.last_ms = 0
         self.is_clock_trusted = fact.is_clock_trusted
 
@@ -101,10 +101,14 @@ class Audit:
 
     # --- what happened --------------------------------------------------------------------------------
 
-    def decision(self, actor: Actor, action: str, resource: str, *, is_allowed: bool, reason: str = "") -> None:
+    def decision(
+        self, actor: Actor, action: str, resource: str, *, is_allowed: bool, reason: str = "",
+        summed_s: float | None = None,
+    ) -> None:  # fmt: skip
         """Somebody asked to do it. Of equal ones in a short time the first is written at once, the others as one sum.
 
-        A kill -9 loses a sum of the last second or so at most; of what is not summed up, nothing.
+        summed_s: how long that time is; else it is the settings'. A kill -9 loses the sums of as long at most, and of
+        what is not summed up, nothing.
         Raises StorageFull or QueueFull when it cannot be recorded: then it must not be done either.
         """
         moment = occasion.get()
@@ -120,7 +124,7 @@ class Audit:
         )  # fmt: skip
         found = self._sums.get(key)
         if found is not None:
-            if monotonic_s() - found.since_s < self._settings.summed_s:
+            if monotonic_s() - found.since_s < found.summed_s:
                 found.last_ms = self._clock.now_ms()
                 found.first_ms = found.first_ms or found.last_ms
                 found.count += 1
@@ -129,7 +133,7 @@ class Audit:
             del self._sums[key]
         fact, personal = self._decide(actor, action, resource, is_allowed=is_allowed, reason=reason, moment=moment)
         if len(self._sums) < _MAX_SUMS:  # names come from outside: bound the memory
-            self._sums[key] = _Sum(fact, personal, monotonic_s())
+            self._sums[key] = _Sum(fact, personal, monotonic_s(), summed_s or self._settings.summed_s)
 
     def act(
         self, action: str, actor: Actor | None, *, kind: Kind = "act", resource: str = "", outcome: Outcome = "allowed",
@@ -187,7 +191,7 @@ class Audit:
     async def tick(self) -> None:
         """One round of `run`."""
         try:
-            self.close_sums(older_than_s=self._settings.summed_s)
+            self.close_sums()
             if self._journal.failure is not None:
                 await self._journal.flush()
             last, newest = self._journal.last(), self._kept.newest
@@ -212,11 +216,14 @@ class Audit:
             return
         log.error("audit_not_closed", reason=str(self._journal.failure or "the head could not be kept"))
 
-    def close_sums(self, *, older_than_s: float) -> None:
-        """Raises StorageFull or QueueFull; those that could not be written go on counting."""
+    def close_sums(self, *, older_than_s: float | None = None) -> None:
+        """Write those whose time is over, or that are older than that.
+
+        Raises StorageFull or QueueFull; those that could not be written go on counting.
+        """
         now_s = monotonic_s()
         for key, found in list(self._sums.items()):
-            if now_s - found.since_s >= older_than_s:
+            if now_s - found.since_s >= (found.summed_s if older_than_s is None else older_than_s):
                 self._write_sum(found)
                 del self._sums[key]
 

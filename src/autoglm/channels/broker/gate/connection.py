@@ -97,7 +97,7 @@ class Connection:
             raise Violation(codec.UNSUPPORTED_VERSION, "the broker does not speak this version of MQTT")
         self._level = level
         found = self._connect = connect.read_connect(data, at)
-        self._name, self._client_id = found.username or "", found.client_id
+        self._client_id = found.client_id
         if not found.client_id and level < 5 and (level == 3 or not found.is_clean):
             raise Violation(codec.CLIENT_ID_NOT_VALID, "a session needs a client identifier")
         if not self._terms.has_room():
@@ -129,7 +129,7 @@ class Connection:
                 answer = await self._terms.authenticate(self._attempt(found, data, challenge))
             except Unauthorized as error:
                 code = codec.NOT_AUTHORIZED if found.method else codec.BAD_LOGIN
-                raise Violation(code, str(error)) from error
+                raise Violation(code, _reason(error)) from error
             if isinstance(answer, Rights):
                 return answer
             if not found.method:
@@ -254,7 +254,7 @@ class Connection:
             with anyio.fail_after(LOGIN_S):
                 answer = await self._terms.authenticate(attempt)
         except (Unauthorized, TimeoutError) as error:
-            self._record("connect", "", str(error) or "too slow")
+            self._record("connect", "", _reason(error) if isinstance(error, Unauthorized) else "too slow")
             self.end(codec.NOT_AUTHORIZED, "not renewed", has_will=False)
             return
         finally:
@@ -305,6 +305,11 @@ class Connection:
         self._terms.record(
             Decision(action, resource, is_allowed, reason, self._name, self._client_id, self._address)
         )  # fmt: skip
+
+
+def _reason(error: Unauthorized) -> str:
+    """Its code, where it has one."""
+    return str(error.facts.get("reason") or error)
 
 
 def behind_id(name: str, client_id: str) -> str:

@@ -66,9 +66,9 @@ class Decision(NamedTuple):
     """The topic or filter; empty for a login."""
     is_allowed: bool
     reason: str
-    """Such as `expired`, `will`, `scope`; of a login that was refused, what Authenticate said."""
+    """Such as `expired`, `will`, `scope`; of a login that was refused, the code or the words of Authenticate."""
     name: str
-    """Of the rights, else the user name that was given."""
+    """Of the rights; empty for a stranger, whatever he calls himself."""
     client_id: str
     address: str
 
