@@ -236,3 +236,14 @@ async def test_a_kill_before_the_first_head_is_no_loss_of_heads(site: Site) -> N
     assert [(entry.outcome, entry.reason) for entry, _ in site.entries() if entry.kind == "start"] == [
         ("allowed", ""), ("allowed", "")
     ]  # fmt: skip
+
+
+async def test_the_chain_is_signed_by_one_after_the_other(site: Site) -> None:
+    """A round of its own, a request that verifies, and the end of the run may come at a time."""
+    async with site.running() as (_, audit):
+        audit.act("a", ALICE)
+        heads = await asyncio.gather(*(audit.sign() for _ in range(5)))
+        kept = site.head_file.load()
+        assert kept is not None
+        assert kept.newest == max(heads, key=lambda head: head.seq)
+    assert site.problems() == []

@@ -4,6 +4,7 @@ Without one that lies elsewhere, a chain that was cut short or taken from an old
 """
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -91,6 +92,8 @@ class HeadFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = threading.Lock()
+        """A thread goes on saving when who waits for it is cancelled."""
 
     def load(self) -> KeptHeads | None:
         """None when there is no such file. Raises StateBroken for what cannot be read."""
@@ -109,6 +112,10 @@ class HeadFile:
 
     def save(self, kept: KeptHeads) -> None:
         """On disk when it returns, or as it was. Raises OSError."""
+        with self._lock:
+            self._save(kept)
+
+    def _save(self, kept: KeptHeads) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = self.path.with_name(f".{self.path.name}.new")
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:

@@ -4,6 +4,7 @@ Nobody waits for it, and nothing is let go unrecorded: the journal has an entry 
 where it takes no more entries, whatever was to be recorded is refused.
 """
 
+import asyncio
 import contextlib
 from typing import NamedTuple, Protocol
 
@@ -98,6 +99,7 @@ class Audit:
         self._sums: dict[_SumKey, _Sum] = {}
         self._kept = KeptHeads()
         self._signed_s = monotonic_s()
+        self._signing = asyncio.Lock()
 
     # --- what happened --------------------------------------------------------------------------------
 
@@ -229,6 +231,10 @@ class Audit:
 
     async def sign(self) -> Head:
         """Sign what is on disk; the head is kept in the chain and outside. Raises StorageFull, StoreBroken, OSError."""
+        async with self._signing:  # of two at a time, the older could become the newest
+            return await self._sign()
+
+    async def _sign(self) -> Head:
         await self._journal.flush()
         head = sign_head(self._site, self._journal.last(), self._clock.now_ms(), self.signer)
         fact = Fact(
