@@ -463,7 +463,7 @@ class Hub:
         )  # fmt: skip
 
     def _people_routes(self, trust: Trust) -> list[Route]:
-        logins = LoginsGateway(trust.people, trust.audit, has_tls=self.settings.gateway.has_tls)
+        logins = LoginsGateway(trust.people, trust.audit, trust.refusals, has_tls=self.settings.gateway.has_tls)
         own = OwnAccountGateway(self._auth, trust.people, logins)
         return [*logins.routes(), *own.routes(), *PeopleGateway(self._auth, trust.people).routes()]
 

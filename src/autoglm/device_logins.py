@@ -1,8 +1,6 @@
 """How devices log in at the hub's own MQTT broker: by token and proof, or as one of the fixed users of the settings."""
 
-from typing import NamedTuple
-
-from autoglm.auth.audit.recorder import Audit
+from autoglm.auth.audit.recorder import Audit, Who
 from autoglm.auth.audit.refusals import Refusals
 from autoglm.auth.authenticator import Authenticator, Shown
 from autoglm.auth.occasion import Occasion, occasion
@@ -14,14 +12,6 @@ from autoglm.core.errors import TooManyFailures, TooManyProofs, Unauthorized
 
 _LOGIN = "connect"
 _DOOR = "mqtt"
-
-
-class _Device(NamedTuple):
-    """Who logs in there, for the audit."""
-
-    name: str
-    address: str
-    credential: str
 
 
 class LoginRecord:
@@ -36,7 +26,7 @@ class LoginRecord:
             return
         moment = occasion.set(Occasion("", decision.address))
         try:
-            who = _Device(decision.name, decision.name if ":" in decision.name else "", f"mqtt:{decision.client_id}")
+            who = Who(decision.name, decision.name if ":" in decision.name else "", f"mqtt:{decision.client_id}")
             action = "mqtt:connect" if decision.action == _LOGIN else decision.action
             self._audit.decision(
                 who, action, decision.resource, is_allowed=decision.is_allowed, reason=decision.reason[:200]

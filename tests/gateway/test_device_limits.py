@@ -69,7 +69,7 @@ def test_another_token_or_fewer_scopes_fill_no_limit_up(hub: Inside, tmp_path: P
 @pytest.mark.attack("renewals without end")
 def test_a_device_renews_its_token_so_often_and_others_theirs(hub: Inside, tmp_path: Path) -> None:
     raw, other = Raw(hub, enrol(hub, tmp_path, "restless")), Raw(hub, enrol(hub, tmp_path, "calm"))
-    replies = []
+    replies: list[Reply] = []
     while not replies or (replies[-1].status == 201 and len(replies) < 2 * RENEWALS_PER_MINUTE):
         replies.append(renew(raw, "restless", raw.key))
     assert len(replies) > RENEWALS_PER_MINUTE
@@ -127,7 +127,7 @@ def test_a_device_whose_clock_is_wrong_locks_nobody_out(hub: Inside, tmp_path: P
 @pytest.mark.attack("bad tokens and proofs without end")
 def test_answers_on_a_websocket_count_as_well(hub: Inside, tmp_path: Path) -> None:
     raw, stranger, client = Raw(hub, enrol(hub, tmp_path, "wire")), SigningKey.generate(), "192.0.2.200"
-    codes = []
+    codes: list[str] = []
     while not codes or (codes[-1] == "token_refused" and len(codes) < 3 * FAILURES):
         headers = {"X-Forwarded-For": client}
         with connect(f"ws://127.0.0.1:{hub.port}/api/ws", proxy=None, additional_headers=headers) as ws:

@@ -19,7 +19,7 @@ ACTS = tuple(
     for operation in OPERATIONS
     if operation.method != "GET" and (rule_of(operation).startswith("admin:") or rule_of(operation) in (PROOF, SESSION))
 )
-"""The operations that administer, or change how a person gets in. Their handlers name what they act on: see Exchange.object."""
+"""What administers, or changes how a person gets in. The handlers name what they act on: see Exchange.acted_on."""
 
 
 class Acts:
@@ -51,7 +51,7 @@ class Acts:
 
 
 def object_of(exchange: Exchange) -> str:
-    return exchange.object or " ".join(exchange.variables.values())
+    return exchange.acted_on or " ".join(exchange.variables.values())
 
 
 class _Noted:

@@ -86,7 +86,7 @@ class BudgetsGateway:
         query = exchange.query()
         fields.only(query, ("subject",))
         name, subject = variables["name"], query.get("subject")
-        exchange.object = name if subject is None else f"{name} of {subject}"
+        exchange.acted_on = name if subject is None else f"{name} of {subject}"
         budgets = self._budgets
         accounts = [
             account

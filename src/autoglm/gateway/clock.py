@@ -49,7 +49,7 @@ class ClockGateway:
             # Who has a credential that ends could make its time, and that of others, come again.
             raise Forbidden("admin:clock", "credential_ends", "only a key without an end says what time it is")
         confirmed = fields.decode(await exchange.body(self._max_body_bytes), ConfirmedTime)
-        exchange.object = str(confirmed.now)
+        exchange.acted_on = str(confirmed.now)
         self._audit.act("clock:confirm", principal, kind="clock", text=str(confirmed.now))
         await self._audit.written()
         self._clock.confirm(confirmed.now)

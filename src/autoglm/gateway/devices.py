@@ -100,7 +100,7 @@ class DevicesGateway:
         principal = exchange.identify(self._auth)
         principal.require("admin", _AREA)
         new = fields.decode(await exchange.body(self._max_body_bytes), NewEnrolment)
-        exchange.object = f"device:{new.name}"
+        exchange.acted_on = f"device:{new.name}"
         check_grant(principal, (*new.scopes, *self._auth.scopes_by_roles(f"device:{new.name}")), new.tenant)
         code, enrolment = await self._devices.invite(
             new.name, new.scopes, token_ttl_s=new.token_ttl_s or self._token_ttl_s, ends_in_s=new.ttl_s,
@@ -116,14 +116,14 @@ class DevicesGateway:
             public_key = PublicKey.from_text(enrolling.public_key)
         except InvalidField as error:
             raise InvalidField("public_key", str(error)) from None
-        exchange.object = f"jkt:{public_key.thumbprint}"
+        exchange.acted_on = f"jkt:{public_key.thumbprint}"
         if not await self._devices.is_open(enrolling.code):  # before its proof takes a place in the memory of proofs
             self._auth.strangers.failed(exchange.client)
             raise Unauthorized("this enrolment is not known, was used, or has ended")
         exchange.hold_key(self._auth, public_key.thumbprint, shared=enrolling.code.encode())
         device = await self._devices.redeem(enrolling.code, jkt=public_key.thumbprint, public_key=public_key.x)
         token, claims = self._auth.issuer.token_for(device)
-        exchange.object = f"{device.address} jkt:{device.jkt} jti:{claims.jti}"
+        exchange.acted_on = f"{device.address} jkt:{device.jkt} jti:{claims.jti}"
         enrolled = Enrolled(
             device=_known(device), token=IssuedToken(token=token, ends_at=claims.ends_at_ms, scopes=claims.scopes)
         )
@@ -133,7 +133,7 @@ class DevicesGateway:
         """Its key and all its tokens count no more when this answers."""
         principal = exchange.identify(self._auth)
         principal.require("admin", _AREA, despite_clock=True)
-        exchange.object = f"device:{variables['name']}"
+        exchange.acted_on = f"device:{variables['name']}"
         device = self._devices.get(variables["name"])
         await self._revocations.add(f"jkt:{device.jkt}", by=principal.address, reason="removed")
         await self._devices.remove(device.name)

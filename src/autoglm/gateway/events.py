@@ -181,7 +181,7 @@ class EventsGateway:
         principal.require("admin", "alarms")
         new = fields.decode(await exchange.body(self._max_body_bytes), NewSilence)
         silence = await self._notifier.silences.add(new, by=principal.address)
-        exchange.object = silence.id
+        exchange.acted_on = silence.id
         exchange.respond_json(200, silence)
 
     async def end_silence(self, exchange: Exchange, variables: dict[str, str]) -> None:

@@ -105,7 +105,7 @@ class Exchange:
     """What the principal is known by, where it is no key."""
     visit: "Shown | HubError | None" = None
     """Whose cookie came along; an error where that counts no more. See visitors."""
-    object = ""
+    acted_on = ""
     """What the request makes, changes or removes, for the audit: its id, name or address, and never a secret.
 
     Named by the handler as soon as it is known, also where the request then fails; empty: the path's variables say it.

@@ -75,7 +75,7 @@ class IntentsGateway:
         exchange.identify(self._auth).require("admin", "intents")
         body = fields.decode(await exchange.body(self._max_body_bytes), NewExamples)
         check_intent_name(body.name, field="name")
-        exchange.object = body.name
+        exchange.acted_on = body.name
         await self._taught.teach(body.name, body.examples)
         known = await self._taught.examples()
         exchange.respond_json(200, self._known(body.name, len(known.get(body.name, ()))))

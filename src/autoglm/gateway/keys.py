@@ -80,7 +80,7 @@ class KeysGateway:
         principal = exchange.identify(self._auth)
         principal.require("admin", _AREA)
         new = fields.decode(await exchange.body(self._max_body_bytes), NewKey)
-        exchange.object = f"key:{new.name}"
+        exchange.acted_on = f"key:{new.name}"
         address = new.address or f"device:{new.name}"
         check_address(address, field="address")
         # Roles are given to addresses: who gives the address gives them.
@@ -95,7 +95,7 @@ class KeysGateway:
 
     async def revoke(self, exchange: Exchange, variables: dict[str, str]) -> None:
         exchange.identify(self._auth).require("admin", _AREA, despite_clock=True)
-        exchange.object = f"key:{variables['name']}"
+        exchange.acted_on = f"key:{variables['name']}"
         await self._keys.revoke(variables["name"])
         exchange.respond(204, b"")
 

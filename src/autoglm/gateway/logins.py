@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import msgspec
 
 from autoglm.auth.audit.recorder import Audit, Who
+from autoglm.auth.audit.refusals import Refusals
 from autoglm.auth.people.logins import Caller, LoggedIn
 from autoglm.auth.people.people import People
 from autoglm.auth.people.roles import Role
@@ -80,9 +81,10 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoginsGateway:
-    def __init__(self, people: People, audit: Audit, *, has_tls: bool) -> None:
+    def __init__(self, people: People, audit: Audit, refusals: Refusals, *, has_tls: bool) -> None:
         self._people = people
         self._audit = audit
+        self._refusals = refusals
         self._has_tls = has_tls
         self._device_days = people.settings.throttle.device_days
 
@@ -210,7 +212,8 @@ class LoginsGateway:
         try:
             entered: LoggedIn = await entering
         except (LoginRefused, LoginThrottled) as error:
-            self._audit.decision(Who(), action, "", is_allowed=False, reason=error.code)
+            self._refusals.note(action, exchange.client, error.code, request_id=exchange.request_id)
             raise
-        self._audit.act(action, Who(entered.account.address, entered.account.address))
+        account = entered.account
+        self._audit.act(action, Who(account.address, account.address, scopes=account.scopes))
         return entered

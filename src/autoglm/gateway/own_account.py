@@ -75,7 +75,7 @@ class OwnAccountGateway:
     async def change_password(self, exchange: Exchange, _: dict[str, str]) -> None:
         """Ends all other sessions; this browser gets a new one."""
         account, _session = self._known(exchange)
-        exchange.object = account.address
+        exchange.acted_on = account.address
         change = fields.decode(await exchange.body(MAX_BODY_BYTES), NewPassword)
         entered = await self._people.logins.change_password(
             account, change.current, change.new, self._logins.caller(exchange)
@@ -94,7 +94,7 @@ class OwnAccountGateway:
 
     async def end_session(self, exchange: Exchange, variables: dict[str, str]) -> None:
         account, _session = self._known(exchange)
-        exchange.object = f"session:{variables['handle']}"
+        exchange.acted_on = f"session:{variables['handle']}"
         await self._people.sessions.end_named(account.name, variables["handle"])
         exchange.respond(204, b"")
 
@@ -108,20 +108,20 @@ class OwnAccountGateway:
 
     async def passkey_options(self, exchange: Exchange, _: dict[str, str]) -> None:
         account = self._fresh(exchange)
-        exchange.object = account.address
+        exchange.acted_on = account.address
         exchange.respond_json(200, await self._people.passkeys.begin_registration(account))
 
     async def add_passkey(self, exchange: Exchange, _: dict[str, str]) -> None:
         account = self._fresh(exchange)
-        exchange.object = account.address
+        exchange.acted_on = account.address
         new = fields.decode(await exchange.body(MAX_BODY_BYTES), NewPasskey)
         made = await self._people.passkeys.finish_registration(account, new.answer, new.label)
-        exchange.object = f"passkey:{made.handle}"
+        exchange.acted_on = f"passkey:{made.handle}"
         exchange.respond_json(201, _own(made))
 
     async def remove_passkey(self, exchange: Exchange, variables: dict[str, str]) -> None:
         account = self._fresh(exchange)
-        exchange.object = f"passkey:{variables['handle']}"
+        exchange.acted_on = f"passkey:{variables['handle']}"
         await self._people.passkeys.remove(account, variables["handle"])
         exchange.respond(204, b"")
 

@@ -112,7 +112,7 @@ class PeopleGateway:
         """All of them, and the links that are open for this account. Takes nothing that a login does not give back."""
         self._admin(exchange)
         name = normal_name(variables["name"])
-        exchange.object = f"user:{name}"
+        exchange.acted_on = f"user:{name}"
         await self._people.accounts.begin_epoch(name)
         await self._people.sessions.end_all(name)
         exchange.respond(204, b"")
@@ -131,14 +131,14 @@ class PeopleGateway:
         principal = self._admin(exchange)
         new = fields.decode(await exchange.body(MAX_BODY_BYTES), NewInvitation)
         name = normal_name(new.name)
-        exchange.object = f"user:{name}"
+        exchange.acted_on = f"user:{name}"
         check_grant(principal, (*scopes_of(new.roles, name), *self._auth.scopes_by_roles(f"user:{name}")))
         token, made = await self._people.invitations.invite(name, new.roles, made_by=principal.address)
         _respond_made(exchange, token, made)
 
     async def withdraw(self, exchange: Exchange, variables: dict[str, str]) -> None:
         self._admin(exchange)
-        exchange.object = f"invitation:{variables['handle']}"
+        exchange.acted_on = f"invitation:{variables['handle']}"
         await self._people.invitations.withdraw(variables["handle"])
         exchange.respond(204, b"")
 
@@ -153,7 +153,7 @@ class PeopleGateway:
         Whoever sets a password becomes its person. Raises NotFound, Forbidden.
         """
         name = normal_name(variables["name"])
-        exchange.object = f"user:{name}"
+        exchange.acted_on = f"user:{name}"
         account = self._people.accounts.get(name)
         check_grant(principal, (*account.scopes, *self._auth.scopes_by_roles(account.address)))
         return account

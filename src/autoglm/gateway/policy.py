@@ -71,9 +71,9 @@ class PolicyGateway:
     async def pull(self, exchange: Exchange, _: dict[str, str]) -> None:
         """From the source of the settings: a request names none, or it could have the hub ask any address."""
         exchange.identify(self._auth).require("admin", _AREA, despite_clock=True)
-        exchange.object = f"policy:{self._decider.version}"
+        exchange.acted_on = f"policy:{self._decider.version}"
         await self._keeper.pull()
-        exchange.object = f"policy:{self._decider.version}"
+        exchange.acted_on = f"policy:{self._decider.version}"
         exchange.respond_json(200, self._state())
 
     async def explain(self, exchange: Exchange, _: dict[str, str]) -> None:

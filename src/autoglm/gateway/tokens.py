@@ -116,13 +116,13 @@ class TokensGateway:
 
     async def _wish(self, exchange: Exchange) -> NewToken:
         new = fields.decode(await exchange.body(self._max_body_bytes), NewToken)
-        exchange.object = f"device:{new.device}"
+        exchange.acted_on = f"device:{new.device}"
         return new
 
     def _answer(self, exchange: Exchange, new: NewToken) -> None:
         device = self._trust.devices.get(new.device)
         token, claims = self._trust.issuer.token_for(device, scopes=new.scopes, ttl_s=new.ttl_s)
-        exchange.object = f"{claims.subject} jti:{claims.jti}"
+        exchange.acted_on = f"{claims.subject} jti:{claims.jti}"
         issued = IssuedToken(token=token, ends_at=claims.ends_at_ms, scopes=claims.scopes)
         exchange.respond(201, msgspec.json.encode(issued), JSON)
 
@@ -134,7 +134,7 @@ class TokensGateway:
         except TokenRefused as error:
             exchange.respond_json(200, VerifiedToken(is_good=False, reason=error.reason))
             return
-        exchange.object = f"{claims.subject} jti:{claims.jti}"
+        exchange.acted_on = f"{claims.subject} jti:{claims.jti}"
         reason = "revoked" if self._auth.is_refused(claims) else ""
         exchange.respond_json(
             200,
@@ -147,9 +147,9 @@ class TokensGateway:
     async def rotate(self, exchange: Exchange, _: dict[str, str]) -> None:
         exchange.identify(self._auth).require("admin", _AREA)
         former = self._trust.issuer.key.kid
-        exchange.object = f"kid:{former}"
+        exchange.acted_on = f"kid:{former}"
         kid = await self._trust.rotate()
-        exchange.object = f"kid:{former} kid:{kid}"
+        exchange.acted_on = f"kid:{former} kid:{kid}"
         exchange.respond_json(200, RotatedKey(kid))
 
     async def revocations(self, exchange: Exchange, _: dict[str, str]) -> None:
@@ -160,7 +160,7 @@ class TokensGateway:
         principal = exchange.identify(self._auth)
         principal.require("admin", _AREA, despite_clock=True)
         new = fields.decode(await exchange.body(self._max_body_bytes), NewRevocation)
-        exchange.object = new.id
+        exchange.acted_on = new.id
         entry = await self._trust.revocations.add(new.id, by=principal.address, reason=new.reason)
         exchange.respond_json(200, _known(entry))
 

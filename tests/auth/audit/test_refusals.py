@@ -82,7 +82,7 @@ async def test_a_full_disk_does_not_change_the_answer(site: Site, monkeypatch: p
     async with site.running() as (_, audit):
 
         def full(*_: object, **__: object) -> None:
-            raise StorageFull(Path("hub.db"))
+            raise StorageFull("hub.db")
 
         with monkeypatch.context() as patch:
             patch.setattr(audit, "decision", full)

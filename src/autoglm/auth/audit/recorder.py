@@ -64,6 +64,7 @@ class Who(NamedTuple):
     name: str = ""
     address: str = ""
     credential: str = ""
+    scopes: tuple[str, ...] = ()
 
 
 class _Sum:

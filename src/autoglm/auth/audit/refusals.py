@@ -4,11 +4,10 @@ He is a stranger: what he says of himself is not written down, and how much he c
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import structlog
 
-from autoglm.auth.audit.recorder import Audit
+from autoglm.auth.audit.recorder import Audit, Who
 from autoglm.auth.occasion import Occasion, occasion
 from autoglm.auth.strangers import Strangers
 from autoglm.core.clock import monotonic_s
@@ -25,16 +24,6 @@ MORE = "more"
 _MAX_REASON = 200
 
 log = structlog.get_logger(part="auth")
-
-
-class _Stranger(NamedTuple):
-    name: str = ""
-    address: str = ""
-    credential: str = ""
-    scopes: tuple[str, ...] = ()
-
-
-_STRANGER = _Stranger()
 
 
 class Refusals:
@@ -56,7 +45,7 @@ class Refusals:
         token = occasion.set(Occasion(request_id, client))
         try:
             self._audit.decision(
-                _STRANGER, ACTION, door, is_allowed=False, reason=reason[:_MAX_REASON], summed_s=SUMMED_S
+                Who(), ACTION, door, is_allowed=False, reason=reason[:_MAX_REASON], summed_s=SUMMED_S
             )  # fmt: skip
         except (QueueFull, StorageFull, StoreBroken) as error:
             log.warning("refusal_not_recorded", door=door, reason=str(error))
