@@ -108,6 +108,17 @@ def test_a_strangers_page_reads_nothing_by_the_cookie(hub: Inside) -> None:
     assert browser.ask("GET", "/api/me", origin="", sec_fetch_site="none").status_code == 200
 
 
+@pytest.mark.attack("a picture in a message asks by the reader's cookie")
+def test_a_picture_asks_for_nothing_by_the_cookie(hub: Inside) -> None:
+    browser = join(hub, "reader", "admin")
+    assert browser.ask("GET", "/api/me", origin="", sec_fetch_dest="image").status_code == 401
+    path = "/api/messages?to=user:reader"
+    assert browser.ask("GET", path, origin="", sec_fetch_dest="image").status_code == 401
+    for target in ("/reader/publish?message=hi", "/reader/send?message=hi", "/reader/trigger?message=hi"):
+        assert browser.ask("GET", target, origin="").status_code == 401, target
+        assert browser.ask("GET", target, origin="", authorization=f"Bearer {hub.key}").status_code == 200, target
+
+
 @pytest.mark.attack("login CSRF over HTTP")
 def test_a_strangers_page_logs_nobody_in_or_out(hub: Inside) -> None:
     browser = join(hub, "stays")

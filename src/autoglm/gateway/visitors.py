@@ -16,6 +16,12 @@ SESSION, DEVICE, TRANSACTION = "autoglm-session", "autoglm-device", "autoglm-oid
 _HOST = "__Host-"
 _MAX_VALUE = 300
 _OWN_SITES = (b"same-origin", b"none")
+_ASKED_BY = (b"empty", b"document")
+"""Fetch Metadata's words for what a script asks for, and for what somebody types. Not `image`: a picture in a message is
+fetched by whoever reads it.
+"""
+_PATHS = ("/api/", "/v1/", "/metrics")
+"""Elsewhere are the page's files, which are for all, and paths of other programs, which know no cookies."""
 _DAY_S = 86_400
 
 Header = tuple[bytes, bytes]
@@ -31,11 +37,14 @@ class Visitors:
         """Sets `exchange.visit`: who it is, or why he is nobody. Raises CrossOrigin."""
         headers = exchange.headers
         id = cookie(headers, SESSION)
-        if id is None:
+        if id is None or not exchange.path.startswith(_PATHS):
             return
         if exchange.method not in READING:
             check_own_page(headers, exchange.hosts)
-        elif headers.get(b"sec-fetch-site", b"none") not in _OWN_SITES:
+        elif (
+            headers.get(b"sec-fetch-site", b"none") not in _OWN_SITES
+            or headers.get(b"sec-fetch-dest", b"empty") not in _ASKED_BY
+        ):
             return
         exchange.visit = await self.shown(id)
 
