@@ -68,8 +68,8 @@ class Authenticator:
         self._clock = clock
         self._judge = judge
         self._is_revoked = is_revoked
-        self._holders: dict[tuple[str, str, tuple[str, ...]], Principal] = {}
-        """By address, key and scopes."""
+        self._holders: dict[tuple[object, ...], Principal] = {}
+        """By address, key, scopes and the issuer's limit."""
         self._rates = Rates(MAX_DEVICES)
         """By a device's key: its limit is not renewed with its token."""
         self._renewals = Rates(MAX_DEVICES)
@@ -246,18 +246,18 @@ class Authenticator:
     def _holder(self, claims: Claims, scopes: tuple[str, ...], rate: int | None, tenant: str | None) -> Principal:
         credential = f"jkt:{claims.jkt}" if claims.jkt else f"jti:{claims.jti}"
         own = None if rate is None or claims.jkt is None else self._rates.of(claims.jkt, rate)
-        return self._kept(claims.subject, credential, scopes, rate=own, tenant=tenant)
+        return self._kept(claims.subject, credential, scopes, rate=own, tenant=tenant, limit=claims.limit)
 
     def _kept(
         self, address: str, credential: str, scopes: tuple[str, ...], *, rate: Rate | None, tenant: str | None = None,
-        ends_at_ms: int | None = None,
+        ends_at_ms: int | None = None, limit: tuple[str, ...] | None = None,
     ) -> Principal:  # fmt: skip
-        place = address, credential, scopes
+        place = address, credential, scopes, limit
         known = self._holders.get(place)
         if known is None:
             known = Principal(
                 address, address, scopes, None if rate is None else rate.per_minute, tenant,
-                credential=credential, ends_at_ms=ends_at_ms, judge=self._judge, rate=rate,
+                credential=credential, ends_at_ms=ends_at_ms, judge=self._judge, rate=rate, limit=limit,
             )  # fmt: skip
             if len(self._holders) >= _MAX_CACHED:
                 self._holders.clear()

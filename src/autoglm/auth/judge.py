@@ -78,6 +78,8 @@ class HubJudge:
         scope = f"{action}:{resource}" if resource else action
         if not despite_clock and self._is_withheld(principal, action, resource):
             return Forbidden(scope, "clock_untrusted", "the hub's clock cannot be trusted now")
+        if _is_beyond_limit(principal, action, resource):
+            return Forbidden(scope)
         verdict = self._decide(principal, action, resource, labels, about)
         return Forbidden(scope) if verdict.reason == "no_scope" else Forbidden(scope, verdict.reason, verdict.detail)
 
@@ -87,6 +89,8 @@ class HubJudge:
         """Why not; None when it is allowed."""
         if not despite_clock and self._is_withheld(principal, action, resource):
             return "clock_untrusted"
+        if _is_beyond_limit(principal, action, resource):
+            return "no_scope"
         verdict = self._decide(principal, action, resource, labels, about)
         return None if verdict.allowed else verdict.reason
 
@@ -100,3 +104,8 @@ class HubJudge:
             return False
         has_expiry = principal.ends_at_ms is not None or not principal.credential.startswith("key:")
         return not any_covers(self._clock.scopes_for(principal.scopes, has_expiry=has_expiry), action, resource)
+
+
+def _is_beyond_limit(principal: Principal, action: str, resource: str) -> bool:
+    """What another hub's token may do at most: its holder's roles here give no more."""
+    return principal.limit is not None and not any_covers(principal.limit, action, resource)

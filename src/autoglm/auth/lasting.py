@@ -25,7 +25,7 @@ class LastingRights:
         is_asked_for = kind == "key" or (kind == "jkt" and self._devices.by_jkt(name) is not None)
         return LastingRight(
             credential=principal.credential, mark=self._keys.mark_of(principal), scopes=principal.scopes,
-            ends_at_ms=None if is_asked_for else ends_at_ms,
+            limit=principal.limit, ends_at_ms=None if is_asked_for else ends_at_ms,
         )  # fmt: skip
 
     def state(self, right: LastingRight, address: str, action: str, resource: str) -> RightState:
@@ -60,4 +60,6 @@ class LastingRights:
             if device is None:
                 return None
             address, scopes = device.address, device.scopes
-        return Principal(address, address, scopes, credential=right.credential, judge=self._judge)
+        return Principal(
+            address, address, scopes, credential=right.credential, judge=self._judge, limit=right.limit
+        )  # fmt: skip

@@ -85,16 +85,17 @@ class Principal:
     """Who sent a request. Questions of rights are answered from a cache after the first time."""
 
     __slots__ = (
-        "_allowed", "_epoch", "_judge", "_rate", "address", "credential", "ends_at_ms", "name", "payer", "prefer",
-        "rate_per_minute", "scopes", "tenant",
+        "_allowed", "_epoch", "_judge", "_rate", "address", "credential", "ends_at_ms", "limit", "name", "payer",
+        "prefer", "rate_per_minute", "scopes", "tenant",
     )  # fmt: skip
 
     def __init__(
         self, name: str, address: str, scopes: Iterable[str], rate_per_minute: int | None = None,
         tenant: str | None = None, *, prefer: PreferenceName | None = None, credential: str = "",
         ends_at_ms: int | None = None, judge: Judge | None = None, rate: Rate | None = None,
+        limit: tuple[str, ...] | None = None,
     ) -> None:  # fmt: skip
-        """rate: the limit that it shares with whoever else is the same; one of its own when absent."""
+        """rate: of requests, that it shares with whoever else is the same; one of its own when absent."""
         self.name = name
         self.credential = credential or f"key:{name}"
         """By what it was recognised, as revocations name it: `key:NAME`, `jkt:THUMBPRINT`, `session:ID`."""
@@ -106,6 +107,8 @@ class Principal:
         """What matters for its requests that do not say; None when the hub's own setting does."""
         self.address = address
         self.scopes = tuple(scopes)
+        self.limit = limit
+        """Scopes beyond which no role gives it anything either; None for no such limit."""
         self.rate_per_minute = rate_per_minute
         self.ends_at_ms = ends_at_ms
         """From when on the credential counts no more; None for one without an end."""

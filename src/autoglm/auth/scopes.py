@@ -60,6 +60,18 @@ def is_within(scope: str, granted: Iterable[str]) -> bool:
     return any(_is_narrower(scope, wider) for wider in granted)
 
 
+def common(scopes: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
+    """What both allow. Exact: of two scopes that allow something in common, one allows all that the other does."""
+    others = tuple(others)
+    found = [
+        one if _is_narrower(one, other) else other
+        for one in scopes
+        for other in others
+        if _is_narrower(one, other) or _is_narrower(other, one)
+    ]
+    return tuple(dict.fromkeys(found))
+
+
 def _is_narrower(scope: str, wider: str) -> bool:
     if wider in (ALL, scope):
         return True

@@ -41,6 +41,7 @@ from autoglm.auth.revocations import Revocations
 from autoglm.auth.settings import KeySettings
 from autoglm.auth.strangers import Strangers
 from autoglm.auth.tokens.issuers import pins_of
+from autoglm.auth.tokens.limit import limit_of
 from autoglm.auth.tokens.nonce import Nonces
 from autoglm.auth.tokens.pins import Pin, Pins
 from autoglm.auth.tokens.public_key import PublicKey
@@ -181,7 +182,13 @@ class Trust:
         signed = () if snapshot is None else snapshot.pins
         return Pins([
             *self.issuer.pins(), *self._issuers,
-            *(Pin(PublicKey.from_text(pin.public_key), pin.issuer, pin.not_after_ms) for pin in signed),
+            *(
+                Pin(
+                    PublicKey.from_text(pin.public_key), pin.issuer, pin.not_after_ms,
+                    limit=limit_of(pin.issuer, pin.scopes, pin.addresses),
+                )
+                for pin in signed
+            ),
         ])  # fmt: skip
 
     def _shared_secret(self) -> SharedSecret | None:

@@ -260,7 +260,7 @@ class Unauthorized(HubError):
 RefusalReason = Literal[
     "bad_signature", "challenge_over", "expired", "key_ended", "key_revoked", "malformed", "missing", "not_yet",
     "replayed", "revoked", "too_long_lived", "unknown_key", "wrong_algorithm", "wrong_audience", "wrong_body",
-    "wrong_issuer", "wrong_key", "wrong_request", "wrong_token", "wrong_type",
+    "wrong_issuer", "wrong_key", "wrong_request", "wrong_subject", "wrong_token", "wrong_type",
 ]  # fmt: skip
 _REFUSALS: dict[RefusalReason, str] = {
     "bad_signature": "its signature does not verify",
@@ -281,6 +281,7 @@ _REFUSALS: dict[RefusalReason, str] = {
     "wrong_issuer": "the key that signed it is not that of its issuer",
     "wrong_key": "it is by another key than the one the token is bound to",
     "wrong_request": "it is for another method or address",
+    "wrong_subject": "its issuer does not speak for that address at this hub",
     "wrong_token": "it is for another token or challenge",
     "wrong_type": "it is of another type",
 }

@@ -16,6 +16,8 @@ class LastingRight(msgspec.Struct, frozen=True, kw_only=True):
     mark: str = ""
     """Of this very key, where another may get its name; empty where none can."""
     scopes: tuple[str, ...] = ()
+    limit: tuple[str, ...] | None = None
+    """Beyond which roles give nothing either."""
     ends_at_ms: int | None = None
     """Where nothing but its end says when it is over."""
 

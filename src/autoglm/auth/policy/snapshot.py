@@ -9,6 +9,7 @@ import msgspec
 
 from autoglm.auth.policy.strict_json import parse_strictly
 from autoglm.auth.scopes import MAX_SCOPES, flaw
+from autoglm.auth.tokens.limit import flaw_of_addresses
 from autoglm.core.address import check_address, is_group_name
 from autoglm.core.errors import InvalidField, PolicyRefused
 
@@ -58,6 +59,10 @@ class Pin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     public_key: str
     """The 32 bytes of Ed25519 as base64url."""
     not_after_ms: int | None = None
+    addresses: tuple[str, ...] | None = None
+    """For whom it speaks, as `device:ward3-*`; for `site:ISSUER` alone when absent."""
+    scopes: tuple[str, ...] | None = None
+    """What its tokens allow at most; messages of and for its own `site:ISSUER/...` when absent."""
 
 
 class _Roles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -158,6 +163,8 @@ def parse_pins(data: bytes) -> tuple[Pin, ...]:
         _require(PINS, _is_kid(pin.kid), f"{pin.kid[:80]!r} is no kid")
         _require(PINS, _is_kid(pin.issuer), f"{pin.issuer[:80]!r} is no issuer")
         _require(PINS, _is_key(pin.public_key), f"the key of {pin.kid!r} is not 32 bytes as base64url")
+        wrong = flaw(pin.scopes or ()) or flaw_of_addresses(pin.addresses or ())
+        _require(PINS, wrong is None, f"the key of {pin.kid!r}: {wrong}")
         _check_time(PINS, pin.not_after_ms)
     return found
 

@@ -41,6 +41,8 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     """Of the key that signed it: no claim, but found out by verifying."""
     is_shared_secret: bool = False
     """True: whoever can verify it could have made it."""
+    limit: tuple[str, ...] | None = None
+    """What its holder may do at most, roles included, as its issuer's pin says; None for this hub's own tokens."""
 
 
 class _Confirmation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

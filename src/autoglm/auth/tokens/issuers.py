@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from autoglm.auth.tokens.limit import limit_of
 from autoglm.auth.tokens.pins import Pin, Pins
 from autoglm.auth.tokens.public_key import PublicKey
 from autoglm.auth.tokens.settings import IssuerSettings
@@ -19,6 +20,7 @@ def pins_of(issuers: Iterable[IssuerSettings]) -> Pins:
 def _pins(issuers: Iterable[IssuerSettings]) -> Iterator[Pin]:
     for issuer in issuers:
         try:
-            yield Pin(PublicKey.from_text(issuer.public_key), issuer.name)
+            limit = limit_of(issuer.name, issuer.scopes, issuer.addresses)
+            yield Pin(PublicKey.from_text(issuer.public_key), issuer.name, limit=limit)
         except InvalidField as error:
             raise SettingsError([f"trust.issuer {issuer.name!r}: {error}"]) from None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from autoglm.auth.tokens.limit import Limit
 from autoglm.auth.tokens.public_key import PublicKey
 from autoglm.core.errors import InvalidField, TokenRefused
 
@@ -15,6 +16,8 @@ class Pin:
     not_after_ms: int | None = None
     """From when on it verifies no more; None for a key without an end."""
     is_revoked: bool = False
+    limit: Limit | None = None
+    """None for this hub's own keys, which sign nothing that was not decided here."""
 
     @property
     def kid(self) -> str:
@@ -56,4 +59,7 @@ def _stricter(one: Pin, other: Pin) -> Pin:
     if one.issuer != other.issuer:
         raise InvalidField("pins", f"the key {one.kid} is pinned for {one.issuer!r} and for {other.issuer!r}")
     ends = [pin.not_after_ms for pin in (one, other) if pin.not_after_ms is not None]
-    return Pin(one.public_key, one.issuer, min(ends, default=None), one.is_revoked or other.is_revoked)
+    limits = one.limit, other.limit
+    # A list of all sites' keys has this hub's own as well.
+    limit = None if limits[0] is None or limits[1] is None else limits[0].both(limits[1])
+    return Pin(one.public_key, one.issuer, min(ends, default=None), one.is_revoked or other.is_revoked, limit)

@@ -5,6 +5,8 @@ from typing import Self
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
+from autoglm.auth.scopes import MAX_SCOPES, flaw
+from autoglm.auth.tokens.limit import flaw_of_addresses
 from autoglm.auth.tokens.target import normal_origin
 from autoglm.core.errors import InvalidField
 
@@ -19,6 +21,30 @@ class IssuerSettings(BaseModel, frozen=True, extra="forbid"):
     public_key: str = Field(
         min_length=43, max_length=1024, description="Its key of Ed25519: base64url of 32 bytes, or PEM"
     )
+    addresses: tuple[str, ...] | None = Field(
+        default=None,
+        max_length=100,
+        description="For whom it speaks, such as device:ward3-*; for site:NAME alone when absent",
+    )
+    scopes: tuple[str, ...] | None = Field(
+        default=None,
+        max_length=MAX_SCOPES,
+        description="What its tokens allow at most; messages of and for its own site:NAME/... when absent",
+    )
+
+    @field_validator("addresses")
+    @classmethod
+    def _are_addresses(cls, addresses: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if (wrong := flaw_of_addresses(addresses or ())) is not None:
+            raise ValueError(wrong)
+        return addresses
+
+    @field_validator("scopes")
+    @classmethod
+    def _are_scopes(cls, scopes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if (wrong := flaw(scopes or ())) is not None:
+            raise ValueError(wrong)
+        return scopes
 
 
 class TrustSettings(BaseModel, frozen=True, extra="forbid"):

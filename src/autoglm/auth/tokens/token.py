@@ -3,8 +3,12 @@
 Header: exactly `alg`, `kid`, `typ`. Sources: RFC 9068 (`at+jwt`), RFC 7800 (`cnf`), RFC 8725 (good practice).
 """
 
+import msgspec
+
+from autoglm.auth.scopes import common
 from autoglm.auth.tokens.claims import Claims, claims_of, payload_of
 from autoglm.auth.tokens.compact import MAX_BYTES, read
+from autoglm.auth.tokens.limit import Limit
 from autoglm.auth.tokens.pins import Pin, Pins
 from autoglm.auth.tokens.signing import SigningKey
 from autoglm.core.errors import InvalidField, TokenRefused
@@ -47,7 +51,14 @@ def verified(token: bytes, pins: Pins, *, audience: str, max_ttl_ms: int) -> tup
     except ValueError:
         raise TokenRefused("malformed") from None
     check_bounds(claims, pin.issuer, audience, max_ttl_ms)
-    return claims, pin
+    return claims if pin.limit is None else _limited(claims, pin.limit), pin
+
+
+def _limited(claims: Claims, limit: Limit) -> Claims:
+    """What counts of it here: scopes beyond the limit are cut off. Raises TokenRefused for an address beyond it."""
+    if not limit.speaks_for(claims.subject):
+        raise TokenRefused("wrong_subject")
+    return msgspec.structs.replace(claims, scopes=common(claims.scopes, limit.scopes), limit=limit.scopes)
 
 
 def check_bounds(claims: Claims, issuer: str, audience: str, max_ttl_ms: int) -> None:
