@@ -50,6 +50,7 @@ BODIES: dict[str, Any] = {
     "renewToken": {"device": "nobody"},
     "verifyToken": {"token": "x"},
     "revoke": {"id": "device:nobody"},
+    "bringPolicy": b"no zip file",
     "explainPolicy": {"address": "user:nobody", "action": "send:message"},
     "confirmTime": {"now": 1},
     "settleConflict": {"verdict": "accept", "why": "tried"},

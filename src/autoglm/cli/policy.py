@@ -10,13 +10,15 @@ import click
 
 from autoglm.cli import policy_authority
 from autoglm.cli.letters import shown
-from autoglm.cli.options import ca_file_option, data_option, is_for_subcommand, json_option
+from autoglm.cli.options import HubChoice, ca_file_option, data_option, is_for_subcommand, json_option
 from autoglm.cli.screen import local_time, table
 from autoglm.core.clock import now_ms
+from autoglm.rendezvous import is_held
 
 if TYPE_CHECKING:
     from autoglm.auth.policy.client import PolicyClient
     from autoglm.auth.policy.snapshot import Snapshot
+    from autoglm.auth.policy.sources import Source
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,17 @@ def policy(ctx: click.Context, data_dir: Path, as_json: bool) -> None:
     "--root", "root_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="The authority's first root, from a hand that you trust. Wanted the first time; later it begins anew.",
 )  # fmt: skip
+@click.option("--key", envvar="AUTOGLM_KEY", help="Key for a hub that runs on DATA, where its admin.key is not there.")
 @ca_file_option
 @data_option
 @json_option
-def pull(source: str, root_file: Path | None, *, ca_file: Path | None, data_dir: Path, as_json: bool) -> None:
+def pull(
+    source: str, root_file: Path | None, *, key: str | None, ca_file: Path | None, data_dir: Path, as_json: bool
+) -> None:  # fmt: skip
     """Pull the newest policy from SOURCE: an https address, a folder, or a zip file on a stick.
 
     What is older than what this hub has seen, signed by too few, or ended, is refused, and the policy that held before
-    goes on holding.
+    goes on holding. A hub that runs on DATA is handed the policy, judges it by itself, and goes by it at once.
 
     \b
     Example:
@@ -76,25 +81,53 @@ def pull(source: str, root_file: Path | None, *, ca_file: Path | None, data_dir:
       autoglm policy pull https://policy.example.org/site
       autoglm policy pull /media/stick/policy.zip --json
     """
-    from autoglm.auth.clock import ClockSettings, TrustedClock
-    from autoglm.auth.policy.client import PolicyClient
     from autoglm.auth.policy.sources import source_of
-    from autoglm.auth.trust import CLOCK_FILE, TRUST_FOLDER
     from autoglm.policy_fetch import http_fetch
 
-    if root_file is None and not _client(data_dir).is_initialised:
+    root = None if root_file is None else root_file.read_bytes()
+    if root is None and not _client(data_dir).is_initialised:
         raise click.UsageError("this hub trusts no authority yet; name its first root with --root FILE")
-    trust = data_dir / TRUST_FOLDER
-    trust.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with closing(TrustedClock.open(trust / CLOCK_FILE, ClockSettings())) as clock, http_fetch(ca_file) as fetch:
-        client = PolicyClient(trust, data_dir / "policy", clock.now_ms, clock.saw)
-        if root_file is not None:
-            client.init(root_file.read_bytes())
-        snapshot = client.pull(source_of(source, fetch))
+    with http_fetch(ca_file) as fetch:
+        if is_held(data_dir):
+            _hand_over(source_of(source, fetch), root, HubChoice(None, key or None, data_dir, ca_file))
+        else:
+            _pull_alone(source_of(source, fetch), root, data_dir)
+    snapshot = _client(data_dir).load()
+    assert snapshot is not None
     if as_json:
         click.echo(json.dumps(_brief(snapshot)))
         return
     click.echo(f"policy {snapshot.version} holds; it is fresh until {local_time(snapshot.expires_ms)}")
+
+
+def _hand_over(source: "Source", root: bytes | None, hub: HubChoice) -> None:
+    """To the hub that runs: its clock and its marks have no second writer, and what it goes by changes at once."""
+    from autoglm.auth.policy.client import ROOT_FILE, carried
+    from autoglm.auth.trust import TRUST_FOLDER
+
+    archive = carried(source, root or (hub.data_dir / TRUST_FOLDER / ROOT_FILE).read_bytes())
+    with hub.client() as client:
+        if root is not None:
+            client.me()  # before anything changes: it answers, and knows the key
+            _client(hub.data_dir).init(root)
+        client.bring_policy(archive)
+
+
+def _pull_alone(source: "Source", root: bytes | None, data_dir: Path) -> None:
+    """Under the lock of the folder, so that no hub starts meanwhile."""
+    from autoglm.auth.clock import ClockSettings, TrustedClock
+    from autoglm.auth.policy.client import PolicyClient
+    from autoglm.auth.trust import CLOCK_FILE, POLICY_FOLDER, TRUST_FOLDER
+    from autoglm.store.sqlite.folder import locked_folder
+
+    trust = data_dir / TRUST_FOLDER
+    with locked_folder(data_dir):
+        trust.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with closing(TrustedClock.open(trust / CLOCK_FILE, ClockSettings())) as clock:
+            client = PolicyClient(trust, data_dir / POLICY_FOLDER, clock.now_ms, clock.saw)
+            if root is not None:
+                client.init(root)
+            client.pull(source)
 
 
 @policy.command()

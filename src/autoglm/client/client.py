@@ -326,6 +326,10 @@ class Client:
         """A new key signs this site's tokens from now on; returns its id."""
         return str(self._connection.call("POST", "/api/tokens/rotate", is_repeatable=False)[1]["kid"])
 
+    def bring_policy(self, archive: bytes) -> Json:
+        """Bring a policy into force that was carried here, as a zip file. Needs `admin:policy`. Again is once."""
+        return self._connection.call("POST", "/api/policy/snapshot", body=archive, timeout_s=120.0)[1]
+
     def revocations(self) -> list[Json]:
         """What was revoked at this hub: `{"id", "at", "by", "reason"}`."""
         return list(self._get("/api/revocations")["revocations"])

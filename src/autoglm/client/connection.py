@@ -74,7 +74,7 @@ class Connection:
         params: Mapping[str, str | int | float] | None = None, body: object = None,
         timeout_s: float = 30.0, is_repeatable: bool = True,
     ) -> tuple[int, dict[str, Any]]:  # fmt: skip
-        """One call with JSON in and out; returns status and body.
+        """One call with JSON in and out; returns status and body. A body of bytes goes as it is.
 
         is_repeatable: asking twice does no harm, so a lost connection is tried again for `patience_s`.
         Raises NoHub, NoKey, ConnectionLost, HubProblem.
@@ -128,8 +128,10 @@ class Connection:
         """Like `open`, but the caller closes the response."""
         with self._translated():
             http = self._http or self._connect()
+            content = body if isinstance(body, bytes) else None
             request = http.build_request(
-                method, self.address.url + path, params=params, json=body, headers=headers,
+                method, self.address.url + path, params=params, content=content,
+                json=None if content is not None else body, headers=headers,
                 timeout=httpx2.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S),
             )  # fmt: skip
             response = http.send(request, stream=True)

@@ -77,7 +77,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.parameters:
         described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
     if operation.request is not None:
-        content = {"application/json": {"schema": _schema(operation.request)}}
+        content = {operation.request_type: {"schema": _schema(operation.request)}}
         described["requestBody"] = {"required": operation.request_is_required, "content": content}
     rule = rule_of(operation)
     # Of a scheme that has no scopes of its own, the list names what the caller must be allowed (OpenAPI 3.1, "Security

@@ -61,6 +61,7 @@ class PolicyGateway:
         return [
             Route("GET", "/api/policy", self.state),
             Route("POST", "/api/policy/pull", self.pull),
+            Route("POST", "/api/policy/snapshot", self.take),
             Route("POST", "/api/policy/explain", self.explain),
         ]
 
@@ -74,6 +75,12 @@ class PolicyGateway:
         exchange.acted_on = f"policy:{self._decider.version}"
         await self._keeper.pull()
         exchange.acted_on = f"policy:{self._decider.version}"
+        exchange.respond_json(200, self._state())
+
+    async def take(self, exchange: Exchange, _: dict[str, str]) -> None:
+        """What somebody carries here, such as on a stick. It is believed by its signatures alone."""
+        exchange.identify(self._auth).require("admin", _AREA, despite_clock=True)
+        await self._keeper.take(await exchange.body(self._max_body_bytes))
         exchange.respond_json(200, self._state())
 
     async def explain(self, exchange: Exchange, _: dict[str, str]) -> None:

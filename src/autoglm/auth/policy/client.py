@@ -6,6 +6,7 @@ own client takes its cache for good, this one checks it from the pinned root at 
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import msgspec
@@ -36,9 +37,11 @@ from autoglm.auth.policy.metadata import (
 )  # fmt: skip
 from autoglm.auth.policy.seen import Mark, Seen, SeenFile, Taken, write_durably
 from autoglm.auth.policy.snapshot import Snapshot, parse_snapshot
-from autoglm.auth.policy.sources import Source
+from autoglm.auth.policy.sources import Carrier, Source
 from autoglm.core.errors import NotFound, PolicyRefused, SettingsError
 
+ROOT_FILE = "root.json"
+"""In the trusted folder: the pinned one."""
 MAX_ROOTS = 1024
 """How many new roots one refresh follows (step 5.3.3)."""
 
@@ -52,6 +55,20 @@ def read_root(data: bytes, key_types: frozenset[str] = ED25519_ONLY) -> Root:
     return metadata.signed
 
 
+def carried(source: Source, root: bytes) -> bytes:
+    """As a zip file, what a hub needs of the source that pins this root or a later one of the same authority.
+
+    Verified, save for times and for what the hub has seen before: that is the hub's to judge, by its own clock. Blocks.
+    Raises PolicyRefused, PolicyUnreachable, NotFound.
+    """
+    carrier = Carrier(source)
+    with TemporaryDirectory() as folder:
+        client = PolicyClient(Path(folder) / "trust", Path(folder) / "policy", lambda: 0)
+        client.init(root)
+        client.pull(carrier)
+    return carrier.archive()
+
+
 class PolicyClient:
     """Blocks, on the disk and on its source: call it in a thread. What it raises leaves what held before in place.
 
@@ -63,7 +80,7 @@ class PolicyClient:
         self, trust: Path, cache: Path, now_ms: Callable[[], int], saw: Callable[[int], None] = lambda at_ms: None,
         *, key_types: frozenset[str] = ED25519_ONLY,
     ) -> None:  # fmt: skip
-        self._root_file = trust / "root.json"
+        self._root_file = trust / ROOT_FILE
         self._seen_file = SeenFile(trust)
         self._cache = Cache(cache)
         self._now_ms = now_ms

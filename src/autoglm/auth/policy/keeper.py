@@ -12,7 +12,7 @@ from autoglm.auth.policy.client import PolicyClient
 from autoglm.auth.policy.decider import CompiledPolicy, Decider, compile_policy
 from autoglm.auth.policy.settings import PolicySettings
 from autoglm.auth.policy.snapshot import Snapshot
-from autoglm.auth.policy.sources import Fetch, source_of
+from autoglm.auth.policy.sources import Fetch, ZipSource, source_of
 from autoglm.core.errors import HubError, NotFound, PolicyRefused, PolicyUnreachable, SettingsError
 
 log = structlog.get_logger(part="auth")
@@ -91,23 +91,45 @@ class PolicyKeeper:
                 raise
             was_offline = self.is_offline
             self.pull_state, self.problem = "ok", ""
-            known = self._decider.snapshot
-            if was_offline or known is None or _freshness(policy.snapshot) != _freshness(known):
+            if was_offline or self._is_news(policy.snapshot):
+                await self._swap(policy)
+            return policy.snapshot
+
+    async def take(self, archive: bytes) -> Snapshot:
+        """Bring what somebody carried here, as a zip file, into force. It says nothing of whether the source answers.
+
+        Raises PolicyRefused, NotFound for a hub that trusts no authority.
+        """
+        if not self._client.is_initialised:
+            raise NotFound("policy source", "policy.root_file")
+        async with self._pulling:
+            policy = await anyio.to_thread.run_sync(self._carried, archive)
+            if self.pull_state != "unreachable":
+                self.pull_state, self.problem = "ok", ""
+            if self._is_news(policy.snapshot):
                 await self._swap(policy)
             return policy.snapshot
 
     async def run(self) -> None:
         """Pull every refresh_s, until cancelled."""
-        if self._settings.source is None or not self._client.is_initialised:
+        if self._settings.source is None:
             return
         while True:
-            state = self.pull_state
-            try:
-                await self.pull()
-            except HubError as error:
-                if self.pull_state != state:  # once, not each quarter of an hour
-                    log.warning("policy_not_pulled", reason=str(error), state=self.pull_state)
+            if self._client.is_initialised:  # a root may come later, by 'autoglm policy pull --root'
+                await self._pull_and_tell()
             await anyio.sleep(self._settings.refresh_s)
+
+    async def _pull_and_tell(self) -> None:
+        state = self.pull_state
+        try:
+            await self.pull()
+        except HubError as error:
+            if self.pull_state != state:  # once, not each quarter of an hour
+                log.warning("policy_not_pulled", reason=str(error), state=self.pull_state)
+
+    def _is_news(self, snapshot: Snapshot) -> bool:
+        known = self._decider.snapshot
+        return known is None or _freshness(snapshot) != _freshness(known)
 
     async def _swap(self, policy: CompiledPolicy) -> None:
         self._decider.swap(policy)
@@ -122,6 +144,12 @@ class PolicyKeeper:
     def _pulled(self, place: str) -> CompiledPolicy:
         with self._fetching() as fetch:
             return compile_policy(self._client.pull(source_of(place, fetch)))
+
+    def _carried(self, archive: bytes) -> CompiledPolicy:
+        try:
+            return compile_policy(self._client.pull(ZipSource(archive)))
+        except NotFound as error:
+            raise PolicyRefused("the zip file", f"it is not complete: {error}") from error
 
 
 def _freshness(snapshot: Snapshot) -> tuple[int, int, int]:

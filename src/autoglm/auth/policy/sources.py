@@ -1,12 +1,13 @@
 """Where policies are pulled from: a folder, a zip file on a stick, or a web server. None of them is trusted."""
 
+import io
 import os
 import stat
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from urllib.parse import quote
 
 from autoglm.core.errors import NotFound, PolicyRefused, PolicyUnreachable
@@ -62,8 +63,10 @@ class FolderSource:
 class ZipSource:
     """The same folder as one file. Nothing is unpacked: each entry is read up to the limit of what is asked for."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path | bytes) -> None:
+        """file: the path of it, or its content."""
         self._file = file
+        self._name = str(file) if isinstance(file, Path) else "the zip file"
 
     def metadata(self, name: str, limit_bytes: int) -> bytes:
         return self._read("metadata", name, limit_bytes)
@@ -71,22 +74,25 @@ class ZipSource:
     def target(self, path: str, limit_bytes: int) -> bytes:
         return self._read("targets", path, limit_bytes)
 
+    def _opened(self) -> BinaryIO:
+        return self._file.open("rb") if isinstance(self._file, Path) else io.BytesIO(self._file)
+
     def _read(self, kind: str, name: str, limit_bytes: int) -> bytes:
         _check_path(name)
         try:
             self._check_directory()
-            with zipfile.ZipFile(self._file) as archive, archive.open(f"{kind}/{name}") as content:
+            with self._opened() as file, zipfile.ZipFile(file) as archive, archive.open(f"{kind}/{name}") as content:
                 return _bounded(name, content.read(limit_bytes + 1), limit_bytes)
         except KeyError as error:
             raise NotFound("file", name) from error
         except OSError as error:
-            raise PolicyUnreachable(str(self._file), error.strerror or "it cannot be read") from error
+            raise PolicyUnreachable(self._name, error.strerror or "it cannot be read") from error
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error) as error:
-            raise PolicyRefused(str(self._file), f"it is no plain zip file: {error}") from error
+            raise PolicyRefused(self._name, f"it is no plain zip file: {error}") from error
 
     def _check_directory(self) -> None:
         """Before zipfile reads the list of entries into memory: its length is in the file's last 22 bytes."""
-        with self._file.open("rb") as file:
+        with self._opened() as file:
             size_bytes = file.seek(0, 2)
             if not _END_BYTES <= size_bytes <= _MAX_ZIP_BYTES:
                 raise ValueError(f"it has {size_bytes} bytes")
@@ -115,6 +121,29 @@ class HttpSource:
 
     def _read(self, url: str, name: str, limit_bytes: int) -> bytes:
         return _bounded(name, self._fetch(url, limit_bytes), limit_bytes)
+
+
+class Carrier:
+    """Reads from another source, and keeps all that was read as a zip file: what a hub needs, and no more."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._read: dict[str, bytes] = {}
+
+    def metadata(self, name: str, limit_bytes: int) -> bytes:
+        data = self._read[f"metadata/{name}"] = self._source.metadata(name, limit_bytes)
+        return data
+
+    def target(self, path: str, limit_bytes: int) -> bytes:
+        data = self._read[f"targets/{path}"] = self._source.target(path, limit_bytes)
+        return data
+
+    def archive(self) -> bytes:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in self._read.items():
+                archive.writestr(name, data)
+        return packed.getvalue()
 
 
 def source_of(place: str, fetch: Fetch) -> Source:

@@ -39,6 +39,7 @@ class Operation(NamedTuple):
     request: Any = None
     """A struct or a schema."""
     request_is_required: bool = True
+    request_type: str = "application/json"
 
 
 JSON = "application/json"

@@ -106,6 +106,7 @@ RULES: dict[str, str] = {
     "takeBackRevocation": "admin:devices",
     "policyState": "admin:policy",
     "pullPolicy": "admin:policy",
+    "bringPolicy": "admin:policy",
     "explainPolicy": "admin:policy",
     "clockState": "admin:clock",
     "confirmTime": "admin:clock",

@@ -24,6 +24,15 @@ TRUST = (
         (*KEY, *WRITE, "forbidden", "not_found", "policy_refused", "policy_unreachable"),
     ),
     Operation(
+        "POST", "/api/policy/snapshot", "bringPolicy", "policy", "Bring a policy into force that somebody carries here",
+        (ok("What is in force now", PolicyState),), (*KEY, *BODY, *WRITE, "forbidden", "not_found", "policy_refused"),
+        request={
+            "type": "string", "format": "binary",
+            "description": "A zip file with `metadata/` and `targets/`, as an authority publishes them",
+        },
+        request_type="application/octet-stream",
+    ),
+    Operation(
         "POST", "/api/policy/explain", "explainPolicy", "policy", "Might somebody do something, and what decides it?",
         (ok("Which revocation, role or policy", Explanation),), (*KEY, *BODY, "forbidden"), request=AccessQuestion,
     ),
