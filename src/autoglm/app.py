@@ -458,14 +458,15 @@ class Hub:
         self._front = Front(
             openai=openai, messages=self._messages, router=Router(routes),
             page=Page(PAGE, strict_hosts=strict_hosts(settings.gateway)),
-            metrics=metrics, access=self._access, acts=Acts(trust.audit, trust.refusals), visitors=Visitors(self._auth),
+            metrics=metrics, access=self._access, acts=Acts(trust.audit, trust.refusals),
+            visitors=Visitors(self._auth, has_tls=settings.gateway.has_tls),
             tracing=self._tracing,
         )  # fmt: skip
 
     def _people_routes(self, trust: Trust) -> list[Route]:
         logins = LoginsGateway(trust.people, trust.audit, trust.refusals, has_tls=self.settings.gateway.has_tls)
         own = OwnAccountGateway(self._auth, trust.people, logins)
-        return [*logins.routes(), *own.routes(), *PeopleGateway(self._auth, trust.people).routes()]
+        return [*logins.routes(), *own.routes(), *PeopleGateway(self._auth, trust.people, trust.lasting).routes()]
 
     def _compose_questions(self, store: Store) -> None:
         questions = Questions(store.log, self._mailbox, self._notifier.reach)

@@ -43,7 +43,7 @@ def close_all() -> None:
 
 
 def invite(hub: Inside, name: str, *roles: str, key: str = "") -> str:
-    made = call(hub.port, key or hub.key, "POST", "/api/people/invitations", {"name": name, "roles": roles})
+    made = call(hub.port, key or hub.key, "POST", "/api/invitations", {"name": name, "roles": roles})
     assert made.status == 201, made.body
     token: str = made.json()["token"]
     return token

@@ -57,10 +57,10 @@ def grow_old(hub: Inside, name: str, minutes: int) -> None:
 
     async def back() -> None:
         sessions = hub.hub._trust.people.sessions
-        for digest, session in list(sessions._by_hash.items()):
+        for digest, session in sessions._kept.everything():
             if session.name == name:
                 before_ms = session.created_ms - minutes * 60_000
-                sessions._by_hash[digest] = msgspec.structs.replace(session, created_ms=before_ms)
+                await sessions._kept.put(digest, msgspec.structs.replace(session, created_ms=before_ms))
 
     hub.ask(back())
 

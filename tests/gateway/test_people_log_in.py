@@ -95,7 +95,9 @@ def test_a_strangers_page_does_nothing_by_the_cookie(hub: Inside, headers: dict[
     name = f"victim-{abs(hash(str(headers))) % 10**6}"
     browser.ask("POST", "/api/login/invitation", {"token": invite(hub, name, "admin"), "password": PASSWORD})
     body = {"name": f"made-by-{name}", "scopes": ["admin:*"]}
-    assert code_of(browser.ask("POST", "/api/keys", body, **headers)) == (403, "cross_origin")
+    # What says https is taken for a page that came by it, whose cookie has another name.
+    refused = (401, "unauthorized") if headers["origin"].startswith("https:") else (403, "cross_origin")
+    assert code_of(browser.ask("POST", "/api/keys", body, **headers)) == refused
     names = [entry["name"] for entry in call(hub.port, hub.key, "GET", "/api/keys").json()["keys"]]
     assert f"made-by-{name}" not in names
     assert browser.ask("POST", "/api/keys", body).status_code == 201  # its own page may
@@ -218,7 +220,7 @@ def test_who_administers_people_gives_no_more_than_he_has(hub: Inside) -> None:
     key = made.json()["key"]
     join(hub, "the-chief", "admin")
     for method, path, body in (
-        ("POST", "/api/people/invitations", {"name": "puppet", "roles": ["admin"]}),
+        ("POST", "/api/invitations", {"name": "puppet", "roles": ["admin"]}),
         ("POST", "/api/people/the-chief/reset", None),
         ("PATCH", "/api/people/the-chief", {"roles": ["observer"]}),
         ("PATCH", "/api/people/the-chief", {"is_disabled": True}),
@@ -256,7 +258,7 @@ def test_logins_and_refused_ones_are_in_the_audit_and_no_secret_is(hub: Inside) 
         return any(all(text in json.dumps(entry) for text in texts) for entry in found)
 
     wait_until(lambda: has("action=login:password&outcome=allowed", "user:audited"))
-    wait_until(lambda: has("action=authenticate&outcome=denied", "login:password", "login_refused"))
+    wait_until(lambda: has("action=authenticate&outcome=denied", "/api/login/password", "login_refused"))
     text = json.dumps(call(hub.port, hub.key, "GET", "/api/audit?limit=500").json())
     assert browser.session is not None
     assert not any(secret in text for secret in (PASSWORD, "some wrong password", browser.session))

@@ -195,6 +195,10 @@ class KeyRing:
         self._senders[address] = found
         return found
 
+    def has_address(self, address: str) -> bool:
+        """Whether it is some key's own."""
+        return any(key.address == address for key in self._by_hash.values())
+
     def named(self, name: str) -> Principal | None:
         """The first key of that name; None for one that is gone."""
         return next((key for key in self._by_hash.values() if key.name == name), None)

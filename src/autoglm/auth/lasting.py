@@ -3,6 +3,7 @@
 from autoglm.auth.authenticator import Authenticator
 from autoglm.auth.devices import Devices
 from autoglm.auth.keys import KeyRing
+from autoglm.auth.people.accounts import Account
 from autoglm.auth.principal import Judge, Principal
 from autoglm.core.lasting import LastingRight, RightState
 
@@ -19,8 +20,8 @@ class LastingRights:
         kind, _, name = principal.credential.partition(":")
         if kind == "session":
             # As long as the account and its password: whoever wants alarms does not log in every week for them.
-            account = self._auth.people.by_address(principal.address)
-            mark = "" if account is None else f"{account.id} {account.epoch}"
+            session = self._auth.people.session_of(principal.credential)
+            mark = "" if session is None else f"{session.account_id} {session.epoch} {session.method}"
             return LastingRight(credential=principal.address, mark=mark, scopes=principal.scopes)
         is_asked_for = kind == "key" or (kind == "jkt" and self._devices.by_jkt(name) is not None)
         return LastingRight(
@@ -30,24 +31,26 @@ class LastingRights:
 
     def state(self, right: LastingRight, address: str, action: str, resource: str) -> RightState:
         """Whether whoever has it as `address` may still do that. Notes nothing."""
-        if self._auth.is_revoked((right.credential, address)):
-            return "over"
         if not right.credential:
-            return "holds"
-        principal = self._principal(right, address)
+            return "over" if self._auth.is_revoked((address,)) else "holds"
+        principal = self.holder(right, address)
         if principal is None or principal.address != address:
             return "over"
         return "holds" if principal.allows(action, resource) else "rests"
+
+    def holder(self, right: LastingRight, address: str) -> Principal | None:
+        """Who has it, as he is now; None when he was revoked or is gone."""
+        if self._auth.is_revoked((right.credential, address)):
+            return None
+        return self._principal(right, address)
 
     def _principal(self, right: LastingRight, address: str) -> Principal | None:
         """As whom it counts now; None when its key has ended, its device was removed, or its time is up."""
         kind, _, name = right.credential.partition(":")
         scopes = right.scopes
         if kind == "user":
-            account = self._auth.people.by_address(right.credential)
-            if account is None or account.is_disabled or right.mark != f"{account.id} {account.epoch}":
-                return None
-            return Principal(
+            account = self._person(right)
+            return None if account is None else Principal(
                 address, account.address, account.scopes, credential=right.credential, judge=self._judge
             )  # fmt: skip
         if kind == "key":
@@ -63,3 +66,15 @@ class LastingRights:
         return Principal(
             address, address, scopes, credential=right.credential, judge=self._judge, limit=right.limit
         )  # fmt: skip
+
+    def _person(self, right: LastingRight) -> Account | None:
+        people = self._auth.people
+        account = people.by_address(right.credential)
+        if account is None or account.is_disabled:
+            return None
+        mark, _, method = right.mark.rpartition(" ")
+        if mark != f"{account.id} {account.epoch}":
+            return None
+        if method == "oidc" and (people.oidc is None or not people.oidc.holds(account)):
+            return None
+        return account

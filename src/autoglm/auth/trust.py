@@ -29,7 +29,9 @@ from autoglm.auth.issuer import Issuer
 from autoglm.auth.judge import HubJudge
 from autoglm.auth.keys import KeyRing
 from autoglm.auth.lasting import LastingRights
-from autoglm.auth.people.people import People
+from autoglm.auth.people.people import People, Surroundings
+from autoglm.auth.people.recovery import Invitation
+from autoglm.auth.people.roles import scopes_of
 from autoglm.auth.people.settings import PeopleSettings
 from autoglm.auth.policy.client import PolicyClient
 from autoglm.auth.policy.decider import Decider
@@ -38,6 +40,7 @@ from autoglm.auth.policy.settings import PolicySettings
 from autoglm.auth.policy.snapshot import Snapshot
 from autoglm.auth.policy.sources import Fetch
 from autoglm.auth.revocations import Revocations
+from autoglm.auth.scopes import is_within
 from autoglm.auth.settings import KeySettings
 from autoglm.auth.strangers import Strangers
 from autoglm.auth.tokens.issuers import pins_of
@@ -108,7 +111,13 @@ class Trust:
         self.keys = KeyRing(keyvalue, settings.keys, judge=self.judge, now_ms=clock.now_ms)
         self.devices = Devices(keyvalue, clock.now_ms)
         self.revocations = Revocations(keyvalue, clock.now_ms)
-        self.people = People(keyvalue, settings.people, clock.now_ms)
+        self.people = People(
+            keyvalue, settings.people, clock.now_ms,
+            surroundings=Surroundings(
+                is_revoked=lambda address: self.authenticator.is_revoked((address,)),
+                is_claimed=self._is_claimed, may_give=self._may_give,
+            ),
+        )  # fmt: skip
         self.hindsight = Hindsight(self.decider, self.revocations, self._scopes_of)
         self._issuers = pins_of(tokens.issuer)
         self.tokens = TokenVerifier(
@@ -200,6 +209,18 @@ class Trust:
 
     def _is_revoked(self, ids: Iterable[str]) -> bool:
         return any(self.decider.is_revoked(id) for id in ids)
+
+    def _is_claimed(self, address: str) -> bool:
+        return self.keys.has_address(address) or bool(self._scopes_by_roles(address))
+
+    def _may_give(self, invitation: Invitation) -> bool:
+        """Whoever made the link might make it today: he is not gone, and may do all that it gives."""
+        maker = self.lasting.holder(invitation.right, invitation.made_by)
+        if maker is None:
+            return False
+        name = invitation.name
+        given = (*scopes_of(invitation.roles, name), *self._scopes_by_roles(f"user:{name}"))
+        return all(is_within(scope, maker.scopes) for scope in given)
 
     def _scopes_by_roles(self, address: str) -> tuple[str, ...]:
         snapshot = self.decider.snapshot

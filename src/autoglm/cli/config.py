@@ -197,7 +197,7 @@ def _commented() -> str:
     for path, value, text in flat(Settings()):
         if path not in known:
             continue
-        section, name = path.split(".")
+        section, _, name = path.rpartition(".")
         if section != current:
             current = section
             lines += ["", f"# [{section}]"]

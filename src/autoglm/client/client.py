@@ -265,7 +265,7 @@ class Client:
     def invite_person(self, name: str, roles: Sequence[str] = ("member",)) -> Json:
         """A link's secret, this once: `{"token", "invitation"}`; the link is `URL/#invite=TOKEN`. Not repeated."""
         body = {"name": name, "roles": list(roles)}
-        return self._connection.call("POST", "/api/people/invitations", body=body, is_repeatable=False)[1]
+        return self._connection.call("POST", "/api/invitations", body=body, is_repeatable=False)[1]
 
     def reset_person(self, name: str) -> Json:
         """As `invite_person`: by this link an account gets a new password."""
@@ -274,11 +274,11 @@ class Client:
 
     def invitations(self) -> list[Json]:
         """The links that are open, without their secrets."""
-        return list(self._get("/api/people/invitations")["invitations"])
+        return list(self._get("/api/invitations")["invitations"])
 
     def withdraw_invitation(self, handle: str) -> None:
         """Not repeated by itself: a second time there would be no such link."""
-        self._connection.call("DELETE", f"/api/people/invitations/{_quoted(handle)}", is_repeatable=False)
+        self._connection.call("DELETE", f"/api/invitations/{_quoted(handle)}", is_repeatable=False)
 
     def change_person(
         self, name: str, *, roles: Sequence[str] | None = None, is_disabled: bool | None = None

@@ -421,6 +421,7 @@ class ProviderUnreachable(HubError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the login provider cannot be used now: {reason}", retry_after_s=10.0)
+        self.reason = reason
 
 
 class TooManyFailures(HubError):

@@ -115,7 +115,7 @@ async def check_address(guard: AddressGuard, url: str) -> None:
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):  # an empty label, or one of more than 63 characters, is no name
         found = []
     for address in {str(entry[4][0]) for entry in found}:
         if (reason := guard.refusal(host, address)) is not None:

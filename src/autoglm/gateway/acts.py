@@ -3,9 +3,9 @@
 import structlog
 
 from autoglm.auth.audit.recorder import Audit
-from autoglm.auth.audit.refusals import Refusals, reason_of
+from autoglm.auth.audit.refusals import TURNED_AWAY, Refusals, reason_of
 from autoglm.auth.occasion import occasion
-from autoglm.core.errors import HubError, QueueFull, StorageFull, StoreBroken, Unauthorized
+from autoglm.core.errors import HubError, QueueFull, StorageFull, StoreBroken
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.operations import OPERATIONS, PROOF, SESSION, rule_of
 
@@ -33,18 +33,22 @@ class Acts:
     def note(self, exchange: Exchange) -> None:
         """An exchange is over."""
         name = self._names.get((exchange.method, exchange.route))
-        if name is None or exchange.status in (0, 401):
+        if name is None or exchange.status == 0:
+            return
+        if exchange.principal is None and exchange.status >= 400:
+            if exchange.status != 401:  # see turned_away
+                self._refusals.note(exchange.route, exchange.client, exchange.code, request_id=exchange.request_id)
             return
         with _Noted(exchange):
             self._audit.act(
                 name, exchange.principal, resource=object_of(exchange)[:_MAX_RESOURCE],
-                outcome="allowed" if exchange.status < 400 else "denied" if exchange.status == 403 else "failed",
+                outcome="allowed" if exchange.status < 400 else "denied" if exchange.status in (401, 403) else "failed",
                 reason=exchange.code,
             )  # fmt: skip
 
     def turned_away(self, exchange: Exchange, error: HubError) -> None:
         """Whoever it was showed nothing that counts."""
-        if isinstance(error, Unauthorized):
+        if exchange.principal is None and isinstance(error, TURNED_AWAY):
             self._refusals.note(
                 exchange.route, exchange.client, reason_of(error), request_id=exchange.request_id
             )  # fmt: skip

@@ -19,6 +19,7 @@ from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.router import Route
 
 MAX_LIMIT = 1000
+_MAX_FILTER = 512
 _PAGE_ENTRIES = 1000
 _MAX_FINDINGS = 1000
 _FILTERS = ("kind", "action", "outcome", "who", "since", "until", "text", "before", "limit")
@@ -95,8 +96,9 @@ class AuditGateway:
         before = fields.integer(query, "before", 0)
         wanted = JournalFilter(
             kinds=_listed(query, "kind"), actions=_listed(query, "action"), outcomes=_listed(query, "outcome"),
-            who=query.get("who"), since_ms=_moment(query, "since"), until_ms=_moment(query, "until"),
-            text=query.get("text", "")[:200],
+            who=fields.text(query, "who", most=_MAX_FILTER) or None,
+            since_ms=_moment(query, "since"), until_ms=_moment(query, "until"),
+            text=fields.text(query, "text", most=200),
         )  # fmt: skip
         found = await self._trust.journal.find(wanted, before=before or None, limit=limit, newest_first=True)
         following = found[-1].seq if len(found) == limit else 0
@@ -160,7 +162,8 @@ def _shown(row: JournalEntry) -> AuditEntry:
 
 def _listed(query: dict[str, str], name: str) -> tuple[str, ...]:
     """`decision,act` as two. Raises InvalidField."""
-    values = tuple(query[name].split(",")) if query.get(name) else ()
+    value = fields.text(query, name, most=_MAX_FILTER)
+    values = tuple(value.split(",")) if value else ()
     if len(values) > 50:
         raise InvalidField(name, "at most 50 at a time")
     return values

@@ -37,6 +37,14 @@ def only(query: dict[str, str], known: Collection[str]) -> None:
             raise InvalidField(name[:40], f"there is no such parameter.{hint} Known here: {names}")
 
 
+def text(query: dict[str, str], name: str, *, most: int) -> str:
+    """Empty when absent. most: characters. Raises InvalidField."""
+    value = query.get(name, "")
+    if len(value) > most:
+        raise InvalidField(name, f"may have {most} characters at most")
+    return value
+
+
 def integer(query: dict[str, str], name: str, default: int, *, low: int = 0, high: int = 2**53 - 1) -> int:
     text = query.get(name)
     return default if text is None else whole_number(text, name, low=low, high=high)

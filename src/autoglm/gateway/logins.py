@@ -1,15 +1,19 @@
 """`/api/login` and `/api/logout`: how a person becomes one whom a cookie makes known. Nobody is known before."""
 
+from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import msgspec
 
 from autoglm.auth.audit.recorder import Audit, Who
-from autoglm.auth.audit.refusals import Refusals
+from autoglm.auth.audit.refusals import TURNED_AWAY, Refusals
+from autoglm.auth.authenticator import Shown
 from autoglm.auth.people.logins import Caller, LoggedIn
 from autoglm.auth.people.people import People
 from autoglm.auth.people.roles import Role
-from autoglm.core.errors import HubError, LoginRefused, LoginThrottled, ProviderUnreachable
+from autoglm.auth.people.sessions import digest_of
+from autoglm.core.errors import HubError, LoginRefused, ProviderUnreachable
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.router import Route
@@ -129,25 +133,27 @@ class LoginsGateway:
         if self._people.oidc is None:
             raise LoginRefused
         redirect = await self._people.oidc.begin()
-        secure = self._people.settings.oidc is not None and self._people.settings.oidc.redirect_uri.startswith("https:")
-        # Lax: the provider leads the browser back here, and a Strict one would stay at home.
+        former = cookie(exchange.headers, SESSION, is_secure=self._comes_back_by_https)
+        # Lax: the provider leads the browser back here, and a Strict one, such as the session's, stays at home then.
+        began = f"{redirect.transaction}.{digest_of(former) if former else ''}"
         keep = set_cookie(
-            TRANSACTION, redirect.transaction, is_secure=secure, max_age_s=_TRANSACTION_S, same_site="Lax"
+            TRANSACTION, began, is_secure=self._comes_back_by_https, max_age_s=_TRANSACTION_S, same_site="Lax"
         )
         exchange.respond(303, b"", [(b"location", redirect.url.encode()), keep])
 
     async def from_provider(self, exchange: Exchange, _: dict[str, str]) -> None:
         """For people: where it went wrong, the page says so."""
-        secure = self._people.settings.oidc is not None and self._people.settings.oidc.redirect_uri.startswith("https:")
+        secure = self._comes_back_by_https
         drop = set_cookie(TRANSACTION, "", is_secure=secure, max_age_s=0, same_site="Lax")
-        began = cookie(exchange.headers, TRANSACTION) or ""
+        kept = cookie(exchange.headers, TRANSACTION, is_secure=secure) or ""
+        began, _dot, former = kept.partition(".")
+        caller = replace(self.caller(exchange), former_digest=former or None)
         try:
-            query = exchange.query()
-            entered = await self._noted(
-                exchange, "oidc", self._people.logins.with_oidc(began, query, self.caller(exchange))
-            )
+            entered = await self._noted("oidc", self._people.logins.with_oidc(began, exchange.query(), caller))
         except HubError as error:
             exchange.note(error)
+            if isinstance(error, TURNED_AWAY):
+                self._refusals.note(exchange.route, exchange.client, error.code, request_id=exchange.request_id)
             word = "unreachable" if isinstance(error, ProviderUnreachable) else "refused"
             exchange.respond(303, b"", [(b"location", f"/#login={word}".encode()), drop])
             return
@@ -170,18 +176,19 @@ class LoginsGateway:
     async def log_out(self, exchange: Exchange, _: dict[str, str]) -> None:
         """Also for a session that is over. The device stays known."""
         self._check(exchange)
-        id = cookie(exchange.headers, SESSION)
-        if id is not None:
+        id = cookie(exchange.headers, SESSION, is_secure=self._is_secure(exchange))
+        if id is not None and isinstance(visit := exchange.visit, Shown):
+            self._audit.act("logout", visit.principal)
             await self._people.sessions.end(id)
         exchange.respond(204, b"", [set_cookie(SESSION, "", is_secure=self._is_secure(exchange), max_age_s=0)])
 
     # --- what all have in common ------------------------------------------------------------------------
 
     def caller(self, exchange: Exchange) -> Caller:
-        headers = exchange.headers
+        headers, secure = exchange.headers, self._is_secure(exchange)
         return Caller(
             exchange.client, headers.get(b"user-agent", b"").decode("latin-1")[:200],
-            device=cookie(headers, DEVICE), session=cookie(headers, SESSION),
+            device=cookie(headers, DEVICE, is_secure=secure), session=cookie(headers, SESSION, is_secure=secure),
         )  # fmt: skip
 
     def answer(self, exchange: Exchange, entered: LoggedIn) -> None:
@@ -190,6 +197,11 @@ class LoginsGateway:
         person = Person(name=account.name, address=account.address, roles=account.roles)
         cookies = session_cookies(entered, is_secure=self._is_secure(exchange), device_days=self._device_days)
         exchange.respond(200, msgspec.json.encode(person), [_JSON, *cookies])
+
+    @property
+    def _comes_back_by_https(self) -> bool:
+        oidc = self._people.settings.oidc
+        return oidc is not None and oidc.redirect_uri.startswith("https:")
 
     def _is_secure(self, exchange: Exchange) -> bool:
         return self._has_tls or is_secure(exchange.headers)
@@ -203,17 +215,13 @@ class LoginsGateway:
         self._check(exchange)
         return fields.decode(await exchange.body(MAX_BODY_BYTES), kind)
 
-    async def _enter(self, exchange: Exchange, way: str, entering: Any) -> None:
-        self.answer(exchange, await self._noted(exchange, way, entering))
+    async def _enter(self, exchange: Exchange, way: str, entering: Awaitable[LoggedIn]) -> None:
+        self.answer(exchange, await self._noted(way, entering))
 
-    async def _noted(self, exchange: Exchange, way: str, entering: Any) -> LoggedIn:
-        """Written down, whatever comes of it; a name that was typed is not: people type passwords there."""
-        action = f"login:{way}"
-        try:
-            entered: LoggedIn = await entering
-        except (LoginRefused, LoginThrottled) as error:
-            self._refusals.note(action, exchange.client, error.code, request_id=exchange.request_id)
-            raise
+    async def _noted(self, way: str, entering: Awaitable[LoggedIn]) -> LoggedIn:
+        """Written down; so are those who are refused (see acts), without the name: people type passwords there."""
+        entered = await entering
         account = entered.account
-        self._audit.act(action, Who(account.address, account.address, scopes=account.scopes))
+        who = Who(account.address, account.address, f"session:{entered.handle}", account.scopes)
+        self._audit.act(f"login:{way}", who)
         return entered

@@ -88,7 +88,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
         described["security"] = [{"session": []}]
     else:
         needs = [] if rule == KNOWN else [rule]
-        described["security"] = [] if rule == OPEN else [{"key": needs}, {"session": needs}]
+        # What other programs' clients call knows no cookies.
+        ways = ("key",) if operation.tag == "interop" else ("key", "session")
+        described["security"] = [] if rule == OPEN else [{way: needs} for way in ways]
     return described
 
 
@@ -103,6 +105,12 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     }
 
 
+def _problems_by_cookie(operation: Operation) -> tuple[str, ...]:
+    if operation.tag == "interop" or rule_of(operation) in (OPEN, PROOF):
+        return ()
+    return ("session_ended",) if operation.method == "GET" else ("session_ended", "cross_origin")
+
+
 def _responses(operation: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for answer in operation.answers:
@@ -113,7 +121,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     is_openai = operation.path.startswith("/v1/")
     media_type, name = ("application/json", "OpenAIError") if is_openai else ("application/problem+json", "Problem")
     by_status: dict[int, list[str]] = {}
-    for code in operation.problems:
+    for code in dict.fromkeys((*operation.problems, *_problems_by_cookie(operation))):
         by_status.setdefault(PROBLEMS[code].status, []).append(code)
     for status, codes in sorted(by_status.items()):
         titles = "; ".join(f"{PROBLEMS[code].title} (`{code}`)" for code in codes)

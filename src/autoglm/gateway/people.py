@@ -5,11 +5,13 @@ from typing import Annotated
 import msgspec
 
 from autoglm.auth.authenticator import Authenticator
+from autoglm.auth.lasting import LastingRights
 from autoglm.auth.people.accounts import Account, known_roles, normal_name
 from autoglm.auth.people.people import People
 from autoglm.auth.people.recovery import Invitation
 from autoglm.auth.people.roles import ROLES, Role, scopes_of
 from autoglm.auth.principal import Principal
+from autoglm.core.lasting import LastingRight
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.keys import JSON, check_grant
@@ -72,8 +74,8 @@ class InvitationList(msgspec.Struct, frozen=True):
 
 
 class PeopleGateway:
-    def __init__(self, auth: Authenticator, people: People) -> None:
-        self._auth, self._people = auth, people
+    def __init__(self, auth: Authenticator, people: People, lasting: LastingRights) -> None:
+        self._auth, self._people, self._lasting = auth, people, lasting
 
     def routes(self) -> list[Route]:
         return [
@@ -82,9 +84,9 @@ class PeopleGateway:
             Route("DELETE", "/api/people/{name}", self.remove),
             Route("DELETE", "/api/people/{name}/sessions", self.end_sessions),
             Route("POST", "/api/people/{name}/reset", self.reset),
-            Route("GET", "/api/people/invitations", self.invitations),
-            Route("POST", "/api/people/invitations", self.invite),
-            Route("DELETE", "/api/people/invitations/{handle}", self.withdraw),
+            Route("GET", "/api/invitations", self.invitations),
+            Route("POST", "/api/invitations", self.invite),
+            Route("DELETE", "/api/invitations/{handle}", self.withdraw),
         ]
 
     async def all(self, exchange: Exchange, _: dict[str, str]) -> None:
@@ -93,8 +95,10 @@ class PeopleGateway:
         exchange.respond_json(200, PeopleList(people))
 
     async def change(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        principal = self._admin(exchange)
+        principal = exchange.identify(self._auth)
         change = fields.decode(await exchange.body(MAX_BODY_BYTES), ChangedPerson)
+        is_ending = change.roles is None and change.is_disabled is True
+        principal.require("admin", _AREA, despite_clock=is_ending)
         account = self._theirs(exchange, principal, variables)
         if change.roles is not None:
             check_grant(principal, scopes_of(known_roles(change.roles), account.name))
@@ -104,13 +108,13 @@ class PeopleGateway:
         exchange.respond_json(200, await self._known(changed))
 
     async def remove(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        principal = self._admin(exchange)
-        await self._people.logins.remove(self._theirs(exchange, principal, variables).name)
+        principal = self._admin(exchange, ends_rights=True)
+        await self._people.remove(self._theirs(exchange, principal, variables).name)
         exchange.respond(204, b"")
 
     async def end_sessions(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """All of them, and the links that are open for this account. Takes nothing that a login does not give back."""
-        self._admin(exchange)
+        self._admin(exchange, ends_rights=True)
         name = normal_name(variables["name"])
         exchange.acted_on = f"user:{name}"
         await self._people.accounts.begin_epoch(name)
@@ -120,7 +124,11 @@ class PeopleGateway:
     async def reset(self, exchange: Exchange, variables: dict[str, str]) -> None:
         principal = self._admin(exchange)
         account = self._theirs(exchange, principal, variables)
-        token, made = await self._people.invitations.reset(account.name, made_by=principal.address)
+        token, made = await self._people.invitations.reset(
+            account.name,
+            made_by=principal.address,
+            right=self._right(exchange, principal),
+        )
         _respond_made(exchange, token, made)
 
     async def invitations(self, exchange: Exchange, _: dict[str, str]) -> None:
@@ -133,19 +141,28 @@ class PeopleGateway:
         name = normal_name(new.name)
         exchange.acted_on = f"user:{name}"
         check_grant(principal, (*scopes_of(new.roles, name), *self._auth.scopes_by_roles(f"user:{name}")))
-        token, made = await self._people.invitations.invite(name, new.roles, made_by=principal.address)
+        token, made = await self._people.invitations.invite(
+            name,
+            new.roles,
+            made_by=principal.address,
+            right=self._right(exchange, principal),
+        )
         _respond_made(exchange, token, made)
 
     async def withdraw(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        self._admin(exchange)
+        self._admin(exchange, ends_rights=True)
         exchange.acted_on = f"invitation:{variables['handle']}"
         await self._people.invitations.withdraw(variables["handle"])
         exchange.respond(204, b"")
 
-    def _admin(self, exchange: Exchange) -> Principal:
+    def _admin(self, exchange: Exchange, *, ends_rights: bool = False) -> Principal:
+        """ends_rights: and gives none, so that a clock which is not believed is no reason to wait."""
         principal = exchange.identify(self._auth)
-        principal.require("admin", _AREA)
+        principal.require("admin", _AREA, despite_clock=ends_rights)
         return principal
+
+    def _right(self, exchange: Exchange, principal: Principal) -> LastingRight:
+        return self._lasting.of(principal, None if exchange.shown is None else exchange.shown.ends_at_ms)
 
     def _theirs(self, exchange: Exchange, principal: Principal, variables: dict[str, str]) -> Account:
         """An account that the principal may rule over: one that may do no more than he does himself.

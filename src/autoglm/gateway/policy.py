@@ -80,7 +80,9 @@ class PolicyGateway:
     async def take(self, exchange: Exchange, _: dict[str, str]) -> None:
         """What somebody carries here, such as on a stick. It is believed by its signatures alone."""
         exchange.identify(self._auth).require("admin", _AREA, despite_clock=True)
+        exchange.acted_on = f"policy:{self._decider.version}"
         await self._keeper.take(await exchange.body(self._max_body_bytes))
+        exchange.acted_on = f"policy:{self._decider.version}"
         exchange.respond_json(200, self._state())
 
     async def explain(self, exchange: Exchange, _: dict[str, str]) -> None:

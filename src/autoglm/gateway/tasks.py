@@ -126,6 +126,7 @@ class TasksGateway:
         wait_s = fields.seconds(query, "wait", high=MAX_WAIT_S)
         if wait_s > 0 and not self.is_draining and not exchange.is_head:
             await self._wait(exchange, envelope, wait_s)
+            exchange.check_still()
         exchange.respond_json(200, await self._view(envelope.id))
 
     async def _wait(self, exchange: Exchange, envelope: Envelope, wait_s: float) -> None:

@@ -15,10 +15,11 @@ from autoglm.gateway.hosts import Hosts, same_origin
 SESSION, DEVICE, TRANSACTION = "autoglm-session", "autoglm-device", "autoglm-oidc"
 _HOST = "__Host-"
 _MAX_VALUE = 300
+_BLANKS = " \t"
 _OWN_SITES = (b"same-origin", b"none")
 _ASKED_BY = (b"empty", b"document")
-"""Fetch Metadata's words for what a script asks for, and for what somebody types. Not `image`: a picture in a message is
-fetched by whoever reads it.
+"""Fetch Metadata's words for what a script asks for, and for what somebody types. Not `image`: a picture in a message
+is fetched by whoever reads it.
 """
 _PATHS = ("/api/", "/v1/", "/metrics")
 """Elsewhere are the page's files, which are for all, and paths of other programs, which know no cookies."""
@@ -30,13 +31,14 @@ Header = tuple[bytes, bytes]
 class Visitors:
     """Asked for each request that has a cookie and no `authorization`."""
 
-    def __init__(self, auth: Authenticator) -> None:
+    def __init__(self, auth: Authenticator, *, has_tls: bool) -> None:
         self._auth = auth
+        self._has_tls = has_tls
 
     async def see(self, exchange: Exchange) -> None:
         """Sets `exchange.visit`: who it is, or why he is nobody. Raises CrossOrigin."""
         headers = exchange.headers
-        id = cookie(headers, SESSION)
+        id = cookie(headers, SESSION, is_secure=self._has_tls or is_secure(headers))
         if id is None or not exchange.path.startswith(_PATHS):
             return
         if exchange.method not in READING:
@@ -61,25 +63,27 @@ def check_own_page(headers: Mapping[bytes, bytes], hosts: Hosts) -> None:
         raise CrossOrigin(headers.get(b"origin", b"(none)").decode("latin-1"))
 
 
-def cookie(headers: Mapping[bytes, bytes], name: str) -> str | None:
-    """The one with the prefix first: no other host or plain connection can have set it."""
-    header = headers.get(b"cookie", b"").decode("latin-1")
-    found = dict(reversed([_pair(part) for part in header.split(";")]))  # of two equal names, the first
-    value = found.get(f"{_HOST}{name}", found.get(name))
-    return value if value and len(value) <= _MAX_VALUE else None
+def cookie(headers: Mapping[bytes, bytes], name: str, *, is_secure: bool) -> str | None:
+    """is_secure: only the one with the prefix, which no other host and no plain connection can have set.
 
-
-def _pair(part: str) -> tuple[str, str]:
-    name, _, value = part.partition("=")
-    return name.strip(), value.strip()
+    Of two of one name the first. Blanks and tabs around a name are no part of it, and nothing else is (RFC 6265,
+    section 5.2): a name that only looks like the protected one is another.
+    """
+    wanted = f"{_HOST}{name}" if is_secure else name
+    for part in headers.get(b"cookie", b"").decode("latin-1").split(";"):
+        found, _, value = part.partition("=")
+        if found.strip(_BLANKS) == wanted:
+            value = value.strip(_BLANKS)
+            return value if 0 < len(value) <= _MAX_VALUE else None
+    return None
 
 
 def session_cookies(entered: LoggedIn, *, is_secure: bool, device_days: int) -> list[Header]:
     """is_secure: the page came by https."""
-    return [
-        set_cookie(SESSION, entered.session, is_secure=is_secure),
-        set_cookie(DEVICE, entered.device, is_secure=is_secure, max_age_s=device_days * _DAY_S),
-    ]
+    cookies = [set_cookie(SESSION, entered.session, is_secure=is_secure)]
+    if entered.device:
+        cookies.append(set_cookie(DEVICE, entered.device, is_secure=is_secure, max_age_s=device_days * _DAY_S))
+    return cookies
 
 
 def set_cookie(
@@ -92,5 +96,8 @@ def set_cookie(
 
 
 def is_secure(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether the page came by https: behind a proxy that takes TLS off, only the browser knows."""
-    return headers.get(b"origin", b"").startswith(b"https:")
+    """Whether the page came by https through a proxy that takes TLS off: the browser says so, or the proxy.
+
+    Whoever lies here is taken for a browser without its cookie.
+    """
+    return headers.get(b"origin", b"").startswith(b"https:") or headers.get(b"x-forwarded-proto") == b"https"

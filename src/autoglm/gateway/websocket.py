@@ -10,7 +10,7 @@ import msgspec
 from anyio.abc import TaskGroup
 from uvicorn.protocols.utils import ClientDisconnected
 
-from autoglm.auth.audit.refusals import Refusals, reason_of
+from autoglm.auth.audit.refusals import TURNED_AWAY, Refusals, reason_of
 from autoglm.auth.authenticator import Authenticator, Shown
 from autoglm.auth.occasion import Occasion, occasion
 from autoglm.auth.principal import Principal
@@ -28,7 +28,7 @@ from autoglm.gateway.headers import API_HEADERS
 from autoglm.gateway.messages import MessagesGateway, require_send
 from autoglm.gateway.problems import problem, problem_response
 from autoglm.gateway.standing import Standing
-from autoglm.gateway.visitors import SESSION, cookie
+from autoglm.gateway.visitors import SESSION, cookie, is_secure
 
 HELLO_S = 10.0
 MAX_SUBSCRIPTIONS = 100
@@ -119,14 +119,15 @@ class SocketGateway:
             await _refuse(error, send, request_id)
             raise ClientDisconnected from None  # to return would be an error of ours in uvicorn's log
         await send({"type": "websocket.accept"})
-        session = cookie(headers, SESSION)  # the server has refused pages of other origins
+        # The server has refused pages of other origins.
+        session = cookie(headers, SESSION, is_secure=scope["scheme"] == "wss" or is_secure(headers))
         await _Conversation(
             self, shown, receive, send, state[ADMIT], client=state[CLIENT], session=session
         ).run()  # fmt: skip
 
     def turned_away(self, error: HubError, client: str, request_id: str) -> None:
         """As everywhere: whoever showed nothing that counts."""
-        if isinstance(error, Unauthorized):
+        if isinstance(error, TURNED_AWAY):
             self._refusals.note(_PATH, client, reason_of(error), request_id=request_id)
 
     def _shown(self, header: bytes, dpop: bytes | None, client: str) -> Shown:

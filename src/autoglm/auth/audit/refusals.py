@@ -11,8 +11,20 @@ from autoglm.auth.audit.recorder import Audit, Who
 from autoglm.auth.occasion import Occasion, occasion
 from autoglm.auth.strangers import Strangers
 from autoglm.core.clock import monotonic_s
-from autoglm.core.errors import HubError, QueueFull, StorageFull, StoreBroken, TooManyFailures
+from autoglm.core.errors import (
+    HubError,
+    LoginRefused,
+    LoginThrottled,
+    QueueFull,
+    SessionEnded,
+    StorageFull,
+    StoreBroken,
+    TooManyFailures,
+    Unauthorized,
+)
 
+TURNED_AWAY = (Unauthorized, SessionEnded, LoginRefused, LoginThrottled)
+"""By these errors, whoever showed nothing that counts."""
 ACTION = "authenticate"
 PER_BLOCK = 30
 """A minute, of one address or /64: see strangers."""

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from autoglm.auth.people.roles import ROLES, Role, scopes_of
+from autoglm.core.address import check_address
 from autoglm.core.errors import InvalidField, NotFound, RevisionMismatch
 from autoglm.core.ports import KeyValue
 
 PREFIX = "auth/person/"
+REMOVED_PREFIX = "auth/removed-person/"
 MAX_ACCOUNTS = 100_000
 # Letters and digits of any script; no '*' (a pattern in scopes), ':' or '/' (addresses, keys).
 _is_name = re.compile(r"[^\W_][\w.-]{0,63}").fullmatch
@@ -41,13 +43,15 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, tag="person", tag_field
 
 
 def normal_name(name: str) -> str:
-    """One spelling for what looks or sounds the same: NFKC, lower case. Raises InvalidField.
+    """One spelling for what looks or sounds the same: NFKC, lower case. It is the name in the person's address as well.
+    Raises InvalidField.
 
     Source: RFC 8265, section 3.3 (UsernameCaseMapped), simplified.
     """
     normal = unicodedata.normalize("NFKC", name[:256]).casefold()
     if _is_name(normal) is None or len(name) > 64 or unicodedata.normalize("NFKC", normal).casefold() != normal:
         raise InvalidField("name", "must be 1 to 64 letters and digits, and . _ - behind the first")
+    check_address(f"user:{normal}", field="name")
     return normal
 
 
@@ -67,8 +71,11 @@ class Accounts:
     def __init__(self, keyvalue: KeyValue, now_ms: Callable[[], int]) -> None:
         self._keyvalue, self._now_ms = keyvalue, now_ms
         self._by_name: dict[str, tuple[Account, int]] = {}
+        self._removed: set[str] = set()
 
     async def open(self) -> None:
+        for entry in await self._keyvalue.list(REMOVED_PREFIX):
+            self._removed.add(entry.key.removeprefix(REMOVED_PREFIX))
         for entry in await self._keyvalue.list(PREFIX):
             self._keep(msgspec.json.decode(entry.value, type=Account), entry.revision)
 
@@ -91,12 +98,18 @@ class Accounts:
         kept = self._by_name.get(name)
         return kept is not None and kept[0].id == id and kept[0].epoch == epoch and not kept[0].is_disabled
 
-    async def create(self, name: str, roles: Iterable[str]) -> Account:
-        """Raises InvalidField: for the name when it is taken, for roles that do not exist."""
+    def was_removed(self, name: str) -> bool:
+        """Whether somebody of that name was, and nobody has been given it since."""
+        return name in self._removed
+
+    async def create(self, name: str, roles: Iterable[str], *, id: str | None = None) -> Account:
+        """Raises InvalidField: for the name when it is taken, for roles that do not exist. id: where it was chosen
+        before.
+        """
         normal = normal_name(name)
         now_ms = self._now_ms()
         account = Account(
-            name=normal, id=secrets.token_hex(16), roles=known_roles(roles), created_ms=now_ms, changed_ms=now_ms
+            name=normal, id=id or secrets.token_hex(16), roles=known_roles(roles), created_ms=now_ms, changed_ms=now_ms
         )
         if len(self._by_name) >= MAX_ACCOUNTS:
             raise InvalidField("name", f"there are {MAX_ACCOUNTS} accounts already")
@@ -104,6 +117,9 @@ class Accounts:
             await self._put(account, 0)
         except RevisionMismatch:
             raise InvalidField("name", f"{normal!r} is taken") from None
+        if normal in self._removed:
+            self._removed.discard(normal)
+            await self._keyvalue.delete(REMOVED_PREFIX + normal)
         return account
 
     async def change(
@@ -131,6 +147,8 @@ class Accounts:
     async def remove(self, name: str) -> None:
         """Passwords, passkeys and sessions are void with it, as they name its id. Raises NotFound."""
         account, _ = self._found(name)
+        self._removed.add(account.name)
+        await self._keyvalue.put(REMOVED_PREFIX + account.name, b"{}")
         await self._keyvalue.delete(PREFIX + account.name)
         self._by_name.pop(account.name, None)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from autoglm.auth.people.accounts import Account
+from autoglm.auth.people.kept import Kept
 from autoglm.core.ports import KeyValue
 
 PREFIX = "auth/known-device/"
@@ -30,19 +31,18 @@ class KnownDevices:
     """`open` before use. Tokens are 256 random bits, kept as sha256."""
 
     def __init__(self, keyvalue: KeyValue, now_ms: Callable[[], int], valid_days: int) -> None:
-        self._keyvalue, self._now_ms, self._valid_ms = keyvalue, now_ms, valid_days * _DAY_MS
-        self._by_hash: dict[str, _KnownDevice] = {}
+        self._now_ms, self._valid_ms = now_ms, valid_days * _DAY_MS
+        self._kept = Kept(keyvalue, PREFIX, _KnownDevice)
 
     async def open(self) -> None:
-        for entry in await self._keyvalue.list(PREFIX):
-            self._by_hash[entry.key.removeprefix(PREFIX)] = msgspec.json.decode(entry.value, type=_KnownDevice)
+        await self._kept.open()
 
     def known(self, token: str | None, account: Account | None) -> str | None:
         """The device's name in the throttle; None for one that is not known to this very account."""
         if token is None or len(token) > _MAX_TOKEN or account is None:
             return None
         digest = _hash(token)
-        device = self._by_hash.get(digest)
+        device = self._kept.get(digest)
         if device is None or device.account_id != account.id or self._now_ms() > device.used_ms + self._valid_ms:
             return None
         return digest
@@ -50,24 +50,23 @@ class KnownDevices:
     async def remember(self, account: Account, former: str | None) -> str:
         """A new token for the device that has just logged in; `former`, its last one, is void."""
         if (digest := self.known(former, account)) is not None:
-            await self._drop(digest)
-        own = [(device.used_ms, digest) for digest, device in self._by_hash.items() if device.account_id == account.id]
+            await self._kept.drop(digest)
+        own = [(device.used_ms, digest) for digest, device in self._kept.items() if device.account_id == account.id]
         for _, digest in sorted(own)[: max(0, len(own) - _MAX_PER_PERSON + 1)]:
-            await self._drop(digest)
+            await self._kept.drop(digest)
         token = secrets.token_urlsafe(32)
         device = _KnownDevice(name=account.name, account_id=account.id, used_ms=self._now_ms())
-        await self._keyvalue.put(PREFIX + _hash(token), msgspec.json.encode(device))
-        self._by_hash[_hash(token)] = device
+        await self._kept.put(_hash(token), device)
         return token
+
+    async def sweep(self) -> None:
+        """Forget those whose end could not be written."""
+        await self._kept.finish()
 
     async def forget(self, name: str) -> None:
         """All of a person."""
-        for digest in [digest for digest, device in self._by_hash.items() if device.name == name]:
-            await self._drop(digest)
-
-    async def _drop(self, digest: str) -> None:
-        self._by_hash.pop(digest, None)
-        await self._keyvalue.delete(PREFIX + digest)
+        for digest in [digest for digest, device in self._kept.everything() if device.name == name]:
+            await self._kept.drop(digest)
 
 
 def _hash(token: str) -> str:

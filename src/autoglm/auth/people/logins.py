@@ -1,7 +1,7 @@
 """Logging in, whatever the proof: slowed down, told apart by nothing, and always into a new session."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +36,8 @@ class Caller:
     """The known-device token of an earlier login."""
     session: str | None = field(default=None, repr=False)
     """An earlier session; it is ended, never taken over."""
+    former_digest: str | None = None
+    """The same, by its digest: of who comes back from a provider."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class LoggedIn:
     account: Account
     session: str = field(repr=False)
     device: str = field(repr=False)
+    """Empty where none is remembered."""
+    handle: str = ""
+    """Of the session, for the audit."""
 
 
 class Logins:
@@ -53,7 +58,10 @@ class Logins:
     def __init__(
         self, *, accounts: Accounts, passwords: Passwords, sessions: Sessions, devices: KnownDevices,
         throttle: Throttle, passkeys: Passkeys | None = None, oidc: Oidc | None = None,
+        is_revoked: Callable[[str], bool] = lambda _: False,
     ) -> None:  # fmt: skip
+        """is_revoked: whether whoever has this address was."""
+        self._is_revoked = is_revoked
         self._accounts, self._passwords, self._sessions = accounts, passwords, sessions
         self._devices, self._throttle, self._passkeys = devices, throttle, passkeys
         self._oidc = oidc
@@ -72,8 +80,10 @@ class Logins:
         """Raises LoginRefused, LoginThrottled. answer: see Passkeys.finish_login."""
         if self._passkeys is None:
             raise LoginRefused
-        # A key cannot be guessed: only the address is slowed down, as its failures cost signatures.
-        attempt = self._throttle.begin(_PASSKEY, caller.client)
+        # A key cannot be guessed: what is slowed down is the address, as its failures cost signatures. They keep out
+        # nobody who has been here before.
+        device = self._devices.known(caller.device, self._passkeys.asked_for(answer))
+        attempt = self._throttle.begin(_PASSKEY, caller.client, device=device)
         account = await self._passkeys.finish_login(answer)
         attempt.succeeded()
         return await self.enter(account, "passkey", caller)
@@ -82,6 +92,7 @@ class Logins:
         """Raises LoginRefused, LoginThrottled, ProviderUnreachable. transaction, answer: see Oidc.finish."""
         if self._oidc is None:
             raise LoginRefused
+        self._oidc.check_begun(transaction, answer)  # a callback that was not begun here costs nothing
         attempt = self._throttle.begin(_OIDC, caller.client)
         account = await self._oidc.finish(transaction, answer)
         attempt.succeeded()
@@ -112,8 +123,10 @@ class Logins:
     async def replace_password(self, account: Account, hash: str) -> Account:
         """Without the old one. hash: see Passwords.hashed. Returns the account in its new epoch.
 
-        The epoch begins when the password is on disk: a login by the old one that is under way is of the old epoch.
+        An epoch begins before, so that no session outlives a crash in between; and one when the password is on disk,
+        so that a login by the old one that is under way is of an old epoch.
         """
+        await self._accounts.begin_epoch(account.name)
         await self._passwords.keep(account, hash)
         changed = await self._accounts.begin_epoch(account.name)
         await self._sessions.end_all(account.name)
@@ -133,13 +146,18 @@ class Logins:
             await self._oidc.forget(name)
 
     async def enter(self, account: Account, method: Method, caller: Caller) -> LoggedIn:
-        """A new session for somebody who has been proven."""
+        """A new session for somebody who has been proven. Raises LoginRefused for one whose address was revoked."""
+        if self._is_revoked(account.address):
+            raise LoginRefused
+        if caller.former_digest is not None:
+            await self._sessions.end_digest(caller.former_digest)
         session = await self._sessions.begin(
             account, method, client=caller.client, agent=caller.agent, former=caller.session
         )
-        device = await self._devices.remember(account, caller.device)
+        # Who comes back from a provider brings none of his cookies, and guesses nothing there.
+        device = "" if method == "oidc" else await self._devices.remember(account, caller.device)
         log.info("logged_in", person=account.name, method=method)
-        return LoggedIn(account, session, device)
+        return LoggedIn(account, session, device, self._sessions.handle_of(session))
 
     async def _proven(self, account: Account | None, name: str, password: str, caller: Caller) -> Attempt:
         device = self._devices.known(caller.device, account)

@@ -11,6 +11,7 @@ Its no is kept on disk and outlives every grace; only a new login there ends it.
 import base64
 import hashlib
 import hmac
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
@@ -18,7 +19,7 @@ from urllib.parse import urlencode
 import msgspec
 import structlog
 
-from autoglm.auth.people.accounts import Account, Accounts, known_roles
+from autoglm.auth.people.accounts import Account, Accounts, known_roles, normal_name
 from autoglm.auth.people.challenges import Challenges
 from autoglm.auth.people.id_token import Claims, check_claims, header_of, key_for, texts, verified_claims
 from autoglm.auth.people.provider import Fetch, Provider, Tokens, fetch
@@ -54,6 +55,8 @@ class _Link(msgspec.Struct, frozen=True, kw_only=True, tag="oidc", tag_field="ty
     confirmed_ms: int
     """The provider's last yes."""
     is_refused: bool = False
+    is_removed: bool = False
+    """An admin has removed the account: only an invitation lets its person in again, and not by the provider."""
 
 
 class Oidc:
@@ -62,7 +65,10 @@ class Oidc:
     def __init__(
         self, settings: OidcSettings, keyvalue: KeyValue, accounts: Accounts, now_ms: Callable[[], int], *,
         fetch: Fetch = fetch, monotonic_s: Callable[[], float] = monotonic_s,
+        is_claimed: Callable[[str], bool] = lambda _: False,
     ) -> None:  # fmt: skip
+        """is_claimed: whether an address is somebody's already, a key's or a policy's, though no account has it."""
+        self._is_claimed = is_claimed
         self._settings, self._keyvalue, self._accounts, self._now_ms = settings, keyvalue, accounts, now_ms
         self._monotonic_s = monotonic_s
         self._provider = Provider(settings, fetch=fetch, monotonic_s=monotonic_s)
@@ -89,16 +95,20 @@ class Oidc:
         })  # fmt: skip
         return Redirect(f"{endpoint}{'&' if '?' in endpoint else '?'}{query}", _b64(transaction))
 
+    def check_begun(self, transaction: str, answer: Mapping[str, str]) -> None:
+        """That this very browser left for the provider. Raises LoginRefused."""
+        state = answer.get("state", "").encode("utf-8", "surrogatepass")
+        if not hmac.compare_digest(state, self._derived(_unb64(transaction), "state").encode()):
+            raise LoginRefused
+
     async def finish(self, transaction: str, answer: Mapping[str, str]) -> Account:
         """Whom the provider sent back. transaction: the cookie. answer: the callback's query.
 
         Raises LoginRefused, whatever was wrong, and ProviderUnreachable.
         """
-        began = _unb64(transaction)
-        state = answer.get("state", "")
         # The state first: a callback that was not begun here must not spend the transaction of one that was.
-        if not hmac.compare_digest(state.encode("utf-8", "surrogatepass"), self._derived(began, "state").encode()):
-            raise LoginRefused
+        self.check_begun(transaction, answer)
+        began = _unb64(transaction)
         if not self._challenges.use(began, _PURPOSE):
             raise LoginRefused
         metadata = await self._provider.metadata()
@@ -135,11 +145,11 @@ class Oidc:
             raise SessionEnded
 
     async def forget(self, name: str) -> None:
-        """All of a person."""
-        for digest in [digest for digest, link in self._links.items() if link.name == name]:
-            self._refresh_tokens.pop(digest, None)
-            self._by_account.pop(self._links.pop(digest).account_id, None)
-            await self._keyvalue.delete(PREFIX + digest)
+        """All of a person who is removed: the provider, which still knows him, does not let him in again."""
+        for digest, link in list(self._links.items()):
+            if link.name == name:
+                self._refresh_tokens.pop(digest, None)
+                await self._put(digest, msgspec.structs.replace(link, is_removed=True))
 
     async def _ask(self, digest: str, account: Account) -> bool:
         """True for a yes, False for silence. Raises SessionEnded for a no."""
@@ -183,23 +193,52 @@ class Oidc:
 
     async def _account_of(self, digest: str, claims: Claims) -> Account:
         link = self._links.get(digest)
-        account = self._accounts.find(link.name) if link else None
-        if link is not None and account is not None and account.id == link.account_id:
-            if account.is_disabled:
-                raise LoginRefused
-            wanted = self._roles_of(claims)
-            if self._settings.roles_by_value and account.roles != wanted:
-                account = await self._accounts.change(account.name, roles=wanted)
-            return account
-        name = next(iter(texts(claims, "preferred_username")), claims["sub"])
+        if link is None:
+            return await self._new_account(digest, claims)
+        account = self._accounts.find(link.name)
+        if account is None and not link.is_removed:  # its account could not be written when the link was
+            return await self._create(link.name, link.account_id, claims)
+        if account is None or account.id != link.account_id or account.is_disabled:
+            raise LoginRefused
+        wanted = self._roles_of(claims)
+        if self._settings.roles_by_value and account.roles != wanted:
+            account = await self._accounts.change(account.name, roles=wanted)
+        return account
+
+    async def _new_account(self, digest: str, claims: Claims) -> Account:
+        """The link first: an account without one would keep its person out for good."""
         if not self._settings.creates_accounts:
             raise LoginRefused
         try:
-            return await self._accounts.create(name, self._roles_of(claims))
+            name = normal_name(next(iter(texts(claims, "preferred_username")), claims["sub"]))
         except InvalidField as error:
-            # A name proves nothing: who has this account is somebody else until an admin says otherwise.
-            log.warning("oidc_account_not_made", reason=str(error))
-            raise LoginRefused from None
+            raise _not_made(error) from None
+        self._check_free(name)
+        id = secrets.token_hex(16)
+        await self._put(digest, _Link(name=name, account_id=id, confirmed_ms=0))
+        return await self._create(name, id, claims)
+
+    async def _create(self, name: str, id: str, claims: Claims) -> Account:
+        self._check_free(name)
+        try:
+            return await self._accounts.create(name, self._roles_of(claims), id=id)
+        except InvalidField as error:
+            raise _not_made(error) from None
+
+    def _check_free(self, name: str) -> None:
+        """A name proves nothing (OIDC Core, section 5.7): what is somebody's is his until an admin says otherwise."""
+        if (
+            self._accounts.find(name) is not None
+            or self._accounts.was_removed(name)
+            or self._is_claimed(f"user:{name}")
+        ):
+            raise _not_made(InvalidField("name", f"{name!r} is somebody's already; an admin may invite its person"))
+
+    def holds(self, account: Account) -> bool:
+        """Whether alarms go on to one who logged in by the provider: until its no, for its silence is no reason."""
+        digest = self._by_account.get(account.id)
+        link = None if digest is None else self._links[digest]
+        return link is not None and not link.is_refused and not link.is_removed
 
     def _roles_of(self, claims: Claims) -> tuple[Role, ...]:
         mapped = [
@@ -231,6 +270,11 @@ class Oidc:
 
     def _derived(self, transaction: bytes, label: str) -> str:
         return _b64(self._challenges.derive(transaction, label))
+
+
+def _not_made(error: InvalidField) -> LoginRefused:
+    log.warning("oidc_account_not_made", reason=str(error))
+    return LoginRefused()
 
 
 def _digest(issuer: str, subject: str) -> str:

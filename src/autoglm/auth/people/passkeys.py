@@ -17,6 +17,7 @@ import structlog
 
 from autoglm.auth.people.accounts import Account, Accounts
 from autoglm.auth.people.challenges import Challenges
+from autoglm.auth.people.kept import Kept
 from autoglm.auth.people.settings import PasskeySettings
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import InvalidField, LoginRefused, NotFound
@@ -65,13 +66,12 @@ class Passkeys:
         self, keyvalue: KeyValue, accounts: Accounts, settings: PasskeySettings, now_ms: Callable[[], int], *,
         monotonic_s: Callable[[], float] = monotonic_s,
     ) -> None:  # fmt: skip
-        self._keyvalue, self._accounts, self._settings, self._now_ms = keyvalue, accounts, settings, now_ms
+        self._accounts, self._settings, self._now_ms = accounts, settings, now_ms
         self._challenges = Challenges(settings.ceremony_s, monotonic_s)
-        self._by_digest: dict[str, Passkey] = {}
+        self._kept = Kept(keyvalue, PREFIX, Passkey)
 
     async def open(self) -> None:
-        for entry in await self._keyvalue.list(PREFIX):
-            self._by_digest[entry.key.removeprefix(PREFIX)] = msgspec.json.decode(entry.value, type=Passkey)
+        await self._kept.open()
 
     def listens_at(self, *origins: str) -> None:
         """The page is opened at the first of these at which browsers allow passkeys, where the settings do not say."""
@@ -87,7 +87,7 @@ class Passkeys:
 
     def of(self, account: Account) -> list[Passkey]:
         """Oldest first."""
-        own = [passkey for passkey in self._by_digest.values() if passkey.account_id == account.id]
+        own = [passkey for _, passkey in self._kept.items() if passkey.account_id == account.id]
         return sorted(own, key=lambda passkey: passkey.created_ms)
 
     async def begin_registration(self, account: Account) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Passkeys:
         made = await anyio.to_thread.run_sync(self._verified_creation, answer, challenge)
         digest = _digest(made.credential_id)
         self._check_room(account)
-        if digest in self._by_digest or not self._challenges.use(challenge, _creating(account)):
+        if digest in self._kept or not self._challenges.use(challenge, _creating(account)):
             raise LoginRefused
         now_ms = self._now_ms()
         passkey = Passkey(
@@ -115,7 +115,7 @@ class Passkeys:
             account_id=account.id, label=label[:_MAX_LABEL], sign_count=made.sign_count,
             is_backed_up=made.credential_backed_up, created_ms=now_ms, used_ms=now_ms,
         )  # fmt: skip
-        await self._put(digest, passkey)
+        await self._kept.put(digest, passkey)
         return passkey
 
     async def begin_login(self) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Passkeys:
         """Whose key answered. Raises LoginRefused, whatever was wrong."""
         challenge = _challenge_of(answer)
         digest = _digest(_bytes_of(answer, "rawId"))
-        passkey = self._by_digest.get(digest)
+        passkey = self._kept.get(digest)
         if passkey is None or not self._challenges.is_good(challenge, "get"):
             raise LoginRefused
         account = self._accounts.find(passkey.name)
@@ -137,14 +137,14 @@ class Passkeys:
         if handle is not None and _bytes_of(answer["response"], "userHandle") != bytes.fromhex(account.id):
             raise LoginRefused
         seen = await anyio.to_thread.run_sync(self._verified_request, answer, challenge, passkey)
-        passkey = self._by_digest.get(digest, passkey)
+        passkey = self._kept.get(digest) or passkey
         if seen.new_sign_count <= passkey.sign_count and (seen.new_sign_count or passkey.sign_count):
             # A second authenticator has the same key (WebAuthn, section 6.1.1).
             log.warning("passkey_counter_went_back", person=passkey.name, passkey=passkey.handle)
             raise LoginRefused
-        if digest not in self._by_digest or not self._challenges.use(challenge, "get"):
+        if digest not in self._kept or not self._challenges.use(challenge, "get"):
             raise LoginRefused
-        await self._put(
+        await self._kept.put(
             digest,
             msgspec.structs.replace(
                 passkey, sign_count=seen.new_sign_count, used_ms=self._now_ms(),
@@ -153,20 +153,31 @@ class Passkeys:
         )  # fmt: skip
         return account
 
+    def asked_for(self, answer: Mapping[str, Any]) -> Account | None:
+        """Whose key an answer names, before anything of it is verified. Raises LoginRefused for a challenge that is not
+        ours, or was used: such an answer costs nothing.
+        """
+        if not self._challenges.is_good(_challenge_of(answer), "get"):
+            raise LoginRefused
+        passkey = self._kept.get(_digest(_bytes_of(answer, "rawId")))
+        return None if passkey is None else self._accounts.find(passkey.name)
+
     async def remove(self, account: Account, handle: str) -> None:
         """Raises NotFound for a handle that is not this person's."""
-        for digest, passkey in self._by_digest.items():
+        for digest, passkey in self._kept.everything():
             if passkey.account_id == account.id and passkey.handle == handle:
-                del self._by_digest[digest]
-                await self._keyvalue.delete(PREFIX + digest)
+                await self._kept.drop(digest)
                 return
         raise NotFound("passkey", handle[:64])
 
+    async def sweep(self) -> None:
+        """Forget those whose end could not be written."""
+        await self._kept.finish()
+
     async def forget(self, name: str) -> None:
         """All of a person."""
-        for digest in [digest for digest, passkey in self._by_digest.items() if passkey.name == name]:
-            del self._by_digest[digest]
-            await self._keyvalue.delete(PREFIX + digest)
+        for digest in [digest for digest, passkey in self._kept.everything() if passkey.name == name]:
+            await self._kept.drop(digest)
 
     def _check_offered(self) -> None:
         if not self._settings.origins:
@@ -177,10 +188,6 @@ class Passkeys:
     def _check_room(self, account: Account) -> None:
         if len(self.of(account)) >= self._settings.max_per_person:
             raise InvalidField("passkey", f"{account.name!r} has {self._settings.max_per_person} already; remove one")
-
-    async def _put(self, digest: str, passkey: Passkey) -> None:
-        self._by_digest[digest] = passkey
-        await self._keyvalue.put(PREFIX + digest, msgspec.json.encode(passkey))
 
     # --- in a thread: the first call loads the library ---
 

@@ -17,7 +17,7 @@ import structlog
 from autoglm.auth.people.accounts import Account
 from autoglm.auth.people.common_passwords import is_common
 from autoglm.auth.people.settings import PasswordSettings
-from autoglm.core.errors import InvalidField, LoginThrottled
+from autoglm.core.errors import InvalidField, LoginThrottled, RevisionMismatch
 from autoglm.core.ports import KeyValue
 
 if TYPE_CHECKING:
@@ -62,10 +62,14 @@ class Passwords:
         check_password(password, name)
         return await self._run(self._hash, password)
 
-    async def keep(self, account: Account, hash: str) -> None:
-        """On disk when it returns. Whoever calls begins a new epoch."""
+    async def keep(self, account: Account, hash: str, *, expected_revision: int | None = None) -> None:
+        """On disk when it returns. Whoever calls begins a new epoch. expected_revision: of the password that it takes
+        the place of; raises RevisionMismatch.
+        """
         stored = _StoredPassword(account_id=account.id, hash=hash)
-        await self._keyvalue.put(PREFIX + account.name, msgspec.json.encode(stored))
+        await self._keyvalue.put(
+            PREFIX + account.name, msgspec.json.encode(stored), expected_revision=expected_revision
+        )  # fmt: skip
 
     async def verify(self, account: Account | None, password: str, *, is_known_device: bool = False) -> bool:
         """False for a wrong password, and for an account that is not there or has none, in the same time.
@@ -79,9 +83,11 @@ class Passwords:
         is_right, is_outdated = await self._run(
             self._check, stored.hash if stored and is_own else "", password, is_known_device=is_known_device
         )
-        if is_right and is_outdated and account is not None:
-            with suppress(LoginThrottled):  # another login will do it
-                await self.keep(account, await self._run(self._hash, password))
+        if is_right and is_outdated and account is not None and entry is not None:
+            # Another login will do it; and who has another password by now keeps that one.
+            with suppress(LoginThrottled, RevisionMismatch):
+                hash = await self._run(self._hash, password)
+                await self.keep(account, hash, expected_revision=entry.revision)
                 log.info("password_rehashed", person=account.name)
         return is_right
 

@@ -1,6 +1,7 @@
 """All that logs people in, composed: accounts, what proves them, sessions, and the links of admins."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import anyio
 import structlog
@@ -12,7 +13,7 @@ from autoglm.auth.people.oidc import Oidc
 from autoglm.auth.people.passkeys import Passkeys
 from autoglm.auth.people.passwords import Passwords
 from autoglm.auth.people.provider import Fetch, guarded_fetch
-from autoglm.auth.people.recovery import Invitations
+from autoglm.auth.people.recovery import Invitation, Invitations
 from autoglm.auth.people.sessions import Session, Sessions
 from autoglm.auth.people.settings import PeopleSettings
 from autoglm.auth.people.throttle import Throttle
@@ -25,13 +26,27 @@ _SWEEP_S = 60.0
 log = structlog.get_logger(part="auth")
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What people's logins ask of the rest of the hub."""
+
+    is_revoked: Callable[[str], bool] = lambda _: False
+    """Whoever has this address."""
+    is_claimed: Callable[[str], bool] = lambda _: False
+    """The address, by a key or by a role of the policy."""
+    may_give: Callable[[Invitation], bool] = lambda _: True
+    """Whoever made it, now."""
+
+
 class People:
     """`open` before use, `run` as long as the hub runs."""
 
     def __init__(
         self, keyvalue: KeyValue, settings: PeopleSettings, now_ms: Callable[[], int], *,
         monotonic_s: Callable[[], float] = monotonic_s, fetch: Fetch | None = None,
+        surroundings: Surroundings | None = None,
     ) -> None:  # fmt: skip
+        around = surroundings or Surroundings()
         self.settings = settings
         self.accounts = Accounts(keyvalue, now_ms)
         self.passwords = Passwords(keyvalue, settings.password)
@@ -44,14 +59,15 @@ class People:
             self.oidc = Oidc(
                 settings.oidc, keyvalue, self.accounts, now_ms,
                 fetch=fetch or guarded_fetch(settings.oidc.issuer), monotonic_s=monotonic_s,
+                is_claimed=around.is_claimed,
             )  # fmt: skip
         self.logins = Logins(
             accounts=self.accounts, passwords=self.passwords, sessions=self.sessions, devices=self.devices,
-            throttle=self.throttle, passkeys=self.passkeys, oidc=self.oidc,
+            throttle=self.throttle, passkeys=self.passkeys, oidc=self.oidc, is_revoked=around.is_revoked,
         )  # fmt: skip
         self.invitations = Invitations(
             keyvalue, accounts=self.accounts, passwords=self.passwords, logins=self.logins, now_ms=now_ms,
-            valid_h=settings.invitation_h,
+            valid_h=settings.invitation_h, may_give=around.may_give,
         )  # fmt: skip
 
     async def open(self) -> None:
@@ -66,10 +82,21 @@ class People:
         while True:
             await anyio.sleep(_SWEEP_S)
             try:
-                await self.sessions.sweep()
+                await self.sweep()
                 await self._recheck()
             except HubError as error:  # a full disk: the next round tries again
                 log.warning("sessions_not_swept", reason=str(error))
+            except Exception:  # one person's trouble must not end a hub
+                log.exception("sessions_not_swept")
+
+    async def sweep(self) -> None:
+        for part in (self.sessions, self.invitations, self.passkeys, self.devices):
+            await part.sweep()
+
+    async def remove(self, name: str) -> None:
+        """A person, with all that proves it, and the links that are open for the name. Raises NotFound."""
+        await self.logins.remove(name)
+        await self.invitations.forget(name)
 
     def by_address(self, address: str) -> Account | None:
         """Of `user:NAME`."""

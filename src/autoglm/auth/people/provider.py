@@ -26,6 +26,8 @@ _CACHED_S = 3600.0
 _NEW_KEYS_EVERY_S = 60.0
 """An unknown `kid` makes the keys be fetched anew, but strangers' tokens not more often than this."""
 _MAX_KEYS = 100
+_QUIET_S = 5.0
+"""For so long a provider that failed is not asked again."""
 
 Fetch = Callable[[str, str, Mapping[str, str], bytes | None, float], Awaitable[tuple[int, bytes]]]
 """(method, url, headers, body, timeout_s) -> (status, body). Raises ProviderUnreachable. Follows no redirect."""
@@ -91,21 +93,36 @@ class Provider:
     ) -> None:
         self._settings, self._fetch, self._monotonic_s = settings, fetch, monotonic_s
         self._metadata: tuple[dict[str, Any], float] | None = None
+        self._asking = anyio.Lock()
+        self._failure: tuple[str, float] | None = None
+        """Why it could not be used, and when: strangers, who may ask as often as they like, do not make us call it."""
         self._keys: tuple[list[Jwk], float] | None = None
 
     async def metadata(self, *, is_fresh: bool = False) -> dict[str, Any]:
         """Raises ProviderUnreachable: no answer, or none of this issuer. is_fresh: see whether it is there now."""
-        now_s = self._monotonic_s()
-        if self._metadata is None or is_fresh or now_s - self._metadata[1] > _CACHED_S:
-            url = self._settings.issuer.removesuffix("/") + "/.well-known/openid-configuration"
-            found = await self._get(url)
-            if found.get("issuer") != self._settings.issuer:  # Discovery, section 4.3: against mix-up
-                raise ProviderUnreachable("its metadata names another issuer")
-            for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
-                if not isinstance(found.get(name), str) or not is_safe_url(found[name]):
-                    raise ProviderUnreachable(f"its metadata has no safe {name}")
-            self._metadata = found, now_s
-        return self._metadata[0]
+        async with self._asking:
+            now_s = self._monotonic_s()
+            if self._metadata is not None and not is_fresh and now_s - self._metadata[1] <= _CACHED_S:
+                return self._metadata[0]
+            if self._failure is not None and now_s - self._failure[1] < _QUIET_S:
+                raise ProviderUnreachable(self._failure[0])
+            try:
+                found = await self._described()
+            except ProviderUnreachable as error:
+                self._failure = error.reason, now_s
+                raise
+            self._metadata, self._failure = (found, now_s), None
+            return found
+
+    async def _described(self) -> dict[str, Any]:
+        url = self._settings.issuer.removesuffix("/") + "/.well-known/openid-configuration"
+        found = await self._get(url)
+        if found.get("issuer") != self._settings.issuer:  # Discovery, section 4.3: against mix-up
+            raise ProviderUnreachable("its metadata names another issuer")
+        for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
+            if not isinstance(found.get(name), str) or not is_safe_url(found[name]):
+                raise ProviderUnreachable(f"its metadata has no safe {name}")
+        return found
 
     async def keys(self, *, lacking: bool = False) -> list[Jwk]:
         """lacking: the key in question is not among those kept. Raises ProviderUnreachable."""

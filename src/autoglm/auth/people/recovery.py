@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from autoglm.auth.people.accounts import Account, Accounts, known_roles, normal_name
+from autoglm.auth.people.kept import Kept
 from autoglm.auth.people.logins import Caller, LoggedIn, Logins
 from autoglm.auth.people.passwords import Passwords
 from autoglm.auth.people.roles import Role
 from autoglm.core.errors import InvalidField, LoginRefused, NotFound
+from autoglm.core.lasting import UNKNOWN_RIGHT, LastingRight
 from autoglm.core.ports import KeyValue
 
 PREFIX = "auth/invitation/"
@@ -34,6 +36,8 @@ class Invitation(msgspec.Struct, frozen=True, kw_only=True, tag="invitation", ta
     epoch: int = 0
     made_by: str
     """The address of the admin."""
+    right: LastingRight = UNKNOWN_RIGHT
+    """By what he was known: the link is good as long as he may give what it gives."""
     ends_ms: int
 
 
@@ -42,32 +46,34 @@ class Invitations:
 
     def __init__(
         self, keyvalue: KeyValue, *, accounts: Accounts, passwords: Passwords, logins: Logins,
-        now_ms: Callable[[], int], valid_h: int,
+        now_ms: Callable[[], int], valid_h: int, may_give: Callable[[Invitation], bool] = lambda _: True,
     ) -> None:  # fmt: skip
-        self._keyvalue, self._now_ms = keyvalue, now_ms
+        """may_give: whether whoever made a link might make it now."""
+        self._now_ms, self._may_give = now_ms, may_give
         self._accounts, self._passwords, self._logins = accounts, passwords, logins
         self._valid_ms = valid_h * 3_600_000
-        self._by_hash: dict[str, Invitation] = {}
+        self._kept = Kept(keyvalue, PREFIX, Invitation)
 
     async def open(self) -> None:
-        for entry in await self._keyvalue.list(PREFIX):
-            self._by_hash[entry.key.removeprefix(PREFIX)] = msgspec.json.decode(entry.value, type=Invitation)
+        await self._kept.open()
 
-    async def invite(self, name: str, roles: Iterable[str], *, made_by: str) -> tuple[str, Invitation]:
+    async def invite(
+        self, name: str, roles: Iterable[str], *, made_by: str, right: LastingRight = UNKNOWN_RIGHT
+    ) -> tuple[str, Invitation]:
         """(the link's secret, to be shown once; what it is). Raises InvalidField for a name that is taken."""
         normal = normal_name(name)
         if self._accounts.find(normal) is not None:
             raise InvalidField("name", f"{normal!r} is taken")
-        return await self._make(normal, known_roles(roles), None, made_by)
+        return await self._make(normal, known_roles(roles), None, made_by, right)
 
-    async def reset(self, name: str, *, made_by: str) -> tuple[str, Invitation]:
+    async def reset(self, name: str, *, made_by: str, right: LastingRight = UNKNOWN_RIGHT) -> tuple[str, Invitation]:
         """A link by which an account gets a new password. Void once it got one by other means. Raises NotFound."""
         account = self._accounts.get(name)
-        return await self._make(account.name, account.roles, account, made_by)
+        return await self._make(account.name, account.roles, account, made_by, right)
 
     def look(self, token: str) -> Invitation:
         """What a link is good for. Raises LoginRefused: unknown, used, or too old."""
-        invitation = self._by_hash.get(_hash(token))
+        invitation = self._kept.get(_hash(token))
         if invitation is None or not self._is_open(invitation):
             raise LoginRefused
         return invitation
@@ -79,51 +85,68 @@ class Invitations:
         """
         invitation = self.look(token)
         hash = await self._passwords.hashed(password, invitation.name)
-        self._by_hash.pop(_hash(token), None)
-        if not await self._keyvalue.delete(PREFIX + _hash(token)):  # of two that come at once, one gets in
+        invitation = self.look(token)  # it may have been made void meanwhile
+        if not await self._kept.drop(_hash(token)):  # of two that come at once, one gets in
             raise LoginRefused
         if invitation.account_id is None:
             account = await self._accounts.create(invitation.name, invitation.roles)
+            await self.forget(account.name)
         else:
             account = self._accounts.get(invitation.name)
+            if not self._accounts.is_current(account.name, invitation.account_id, invitation.epoch):
+                raise LoginRefused
         return await self._enter(account, hash, caller)
 
     def all(self) -> list[Invitation]:
         """The open ones, the newest last."""
-        return sorted(filter(self._is_open, self._by_hash.values()), key=lambda invitation: invitation.ends_ms)
+        return sorted(filter(self._is_open, self._entries()), key=lambda invitation: invitation.ends_ms)
 
     async def withdraw(self, handle: str) -> None:
         """Raises NotFound."""
-        for digest, invitation in self._by_hash.items():
+        for digest, invitation in self._kept.everything():
             if invitation.handle == handle:
-                del self._by_hash[digest]
-                await self._keyvalue.delete(PREFIX + digest)
+                await self._kept.drop(digest)
                 return
         raise NotFound("invitation", handle[:64])
 
+    async def sweep(self) -> None:
+        """Forget those whose end could not be written."""
+        await self._kept.finish()
+
+    async def forget(self, name: str) -> None:
+        """All links for a name: a later person of it shall not find an old one open."""
+        for digest in [digest for digest, invitation in self._kept.everything() if invitation.name == name]:
+            await self._kept.drop(digest)
+
     async def _make(
-        self, name: str, roles: tuple[Role, ...], account: Account | None, made_by: str
+        self, name: str, roles: tuple[Role, ...], account: Account | None, made_by: str, right: LastingRight
     ) -> tuple[str, Invitation]:
-        for digest in [digest for digest, kept in self._by_hash.items() if not self._is_open(kept)]:
-            del self._by_hash[digest]
-            await self._keyvalue.delete(PREFIX + digest)
-        if len(self._by_hash) >= _MAX_OPEN:
+        for digest in [digest for digest, kept in self._kept.everything() if self._is_over(kept)]:
+            await self._kept.drop(digest)
+        if len(self._kept) >= _MAX_OPEN:
             raise InvalidField("name", f"{_MAX_OPEN} invitations are open; withdraw some")
         token = secrets.token_urlsafe(32)
         invitation = Invitation(
             handle=secrets.token_hex(8), name=name, roles=roles, account_id=account.id if account else None,
-            epoch=account.epoch if account else 0, made_by=made_by, ends_ms=self._now_ms() + self._valid_ms,
+            epoch=account.epoch if account else 0, made_by=made_by, right=right,
+            ends_ms=self._now_ms() + self._valid_ms,
         )  # fmt: skip
-        await self._keyvalue.put(PREFIX + _hash(token), msgspec.json.encode(invitation))
-        self._by_hash[_hash(token)] = invitation
+        await self._kept.put(_hash(token), invitation)
         return token, invitation
 
+    def _entries(self) -> list[Invitation]:
+        return [invitation for _, invitation in self._kept.items()]
+
     def _is_open(self, invitation: Invitation) -> bool:
+        return not self._is_over(invitation) and self._may_give(invitation)
+
+    def _is_over(self, invitation: Invitation) -> bool:
+        """For good: what its maker may give can change again."""
         if self._now_ms() >= invitation.ends_ms:
-            return False
+            return True
         if invitation.account_id is None:
-            return self._accounts.find(invitation.name) is None
-        return self._accounts.is_current(invitation.name, invitation.account_id, invitation.epoch)
+            return self._accounts.find(invitation.name) is not None
+        return not self._accounts.is_current(invitation.name, invitation.account_id, invitation.epoch)
 
     async def _enter(self, account: Account, hash: str, caller: Caller) -> LoggedIn:
         return await self._logins.enter(await self._logins.replace_password(account, hash), "invitation", caller)

@@ -6,13 +6,15 @@ Source: OWASP ASVS 5, V7.
 import hashlib
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
 
 from autoglm.auth.people.accounts import Account, Accounts
+from autoglm.auth.people.kept import Kept
 from autoglm.auth.people.settings import SessionSettings
-from autoglm.core.errors import NotFound, SessionEnded
+from autoglm.core.errors import NotFound, QueueFull, SessionEnded, StorageFull
 from autoglm.core.ports import KeyValue
 
 PREFIX = "auth/session/"
@@ -46,15 +48,15 @@ class Sessions:
     def __init__(
         self, keyvalue: KeyValue, accounts: Accounts, settings: SessionSettings, now_ms: Callable[[], int]
     ) -> None:
-        self._keyvalue, self._accounts, self._settings, self._now_ms = keyvalue, accounts, settings, now_ms
+        self._accounts, self._settings, self._now_ms = accounts, settings, now_ms
         self._idle_ms = settings.idle_min * 60_000
-        self._by_hash: dict[str, Session] = {}
+        self._kept = Kept(keyvalue, PREFIX, Session)
         self._hashes: dict[str, str] = {}
         """By handle."""
 
     async def open(self) -> None:
-        for entry in await self._keyvalue.list(PREFIX):
-            self._keep(entry.key.removeprefix(PREFIX), msgspec.json.decode(entry.value, type=Session))
+        await self._kept.open()
+        self._hashes = {session.handle: digest for digest, session in self._kept.items()}
         await self.sweep()
 
     async def begin(
@@ -64,7 +66,7 @@ class Sessions:
         if former is not None:
             await self.end(former)
         await self.sweep()
-        own = sorted((kept.created_ms, digest) for digest, kept in self._by_hash.items() if kept.name == account.name)
+        own = sorted((kept.created_ms, digest) for digest, kept in self._kept.items() if kept.name == account.name)
         for _, digest in own[: max(0, len(own) - self._settings.max_per_person + 1)]:
             await self._drop(digest)
         id = secrets.token_urlsafe(32)
@@ -74,27 +76,33 @@ class Sessions:
             created_ms=now_ms, seen_ms=now_ms, ends_ms=now_ms + self._settings.absolute_h * 3_600_000,
             client=client[:64], agent=agent[:_MAX_AGENT],
         )  # fmt: skip
-        await self._put(_hash(id), session)
+        await self._put(digest_of(id), session)
         return id
 
     async def check(self, id: str) -> tuple[Session, Account]:
         """Whose session it is. Raises SessionEnded. Counts as a request."""
-        digest = _hash(id)
-        session = self._by_hash.get(digest)
+        digest = digest_of(id)
+        session = self._kept.get(digest)
         now_ms = self._now_ms()
         if session is None or not self._is_live(session, now_ms):
             raise SessionEnded
         if now_ms - session.seen_ms > self._idle_ms // 10:  # not a write for each request
             session = msgspec.structs.replace(session, seen_ms=now_ms)
-            await self._put(digest, session)
-            if digest not in self._by_hash:
+            with suppress(StorageFull, QueueFull):  # a full disk logs nobody out
+                await self._put(digest, session)
+            if digest not in self._kept:
                 raise SessionEnded
         return session, self._accounts.get(session.name)
 
     def named(self, handle: str) -> Session | None:
         """None for one that is over."""
-        session = self._by_hash.get(self._hashes.get(handle, ""))
+        session = self._kept.get(self._hashes.get(handle, ""))
         return session if session is not None and self._is_live(session, self._now_ms()) else None
+
+    def handle_of(self, id: str) -> str:
+        """Empty for one that is over."""
+        session = self._kept.get(digest_of(id))
+        return "" if session is None else session.handle
 
     def is_fresh(self, session: Session) -> bool:
         """Whether its person proved who he is a short time ago: wanted for what would let a thief stay."""
@@ -103,7 +111,7 @@ class Sessions:
     def all(self) -> list[Session]:
         """The live ones of everybody."""
         now_ms = self._now_ms()
-        return [kept for kept in self._by_hash.values() if self._is_live(kept, now_ms)]
+        return [kept for _, kept in self._kept.items() if self._is_live(kept, now_ms)]
 
     def of(self, name: str) -> list[Session]:
         """A person's live sessions, the newest first."""
@@ -111,24 +119,29 @@ class Sessions:
 
     async def end(self, id: str) -> None:
         """Log out. One that is over is over."""
-        await self._drop(_hash(id))
+        await self._drop(digest_of(id))
+
+    async def end_digest(self, digest: str) -> None:
+        """As `end`, by `digest_of` its id."""
+        await self._drop(digest)
 
     async def end_named(self, name: str, handle: str) -> None:
         """Raises NotFound for a handle that is not this person's."""
-        for digest, session in self._by_hash.items():
+        for digest, session in self._kept.everything():
             if session.name == name and session.handle == handle:
                 return await self._drop(digest)
         raise NotFound("session", handle[:64])
 
     async def end_all(self, name: str) -> None:
         """Of a person. The account's next epoch has the same effect at once."""
-        for digest in [digest for digest, kept in self._by_hash.items() if kept.name == name]:
+        for digest in [digest for digest, kept in self._kept.everything() if kept.name == name]:
             await self._drop(digest)
 
     async def sweep(self) -> None:
-        """Forget those that are over."""
+        """Forget those that are over, and those whose end could not be written."""
+        await self._kept.finish()
         now_ms = self._now_ms()
-        for digest in [digest for digest, kept in self._by_hash.items() if not self._is_live(kept, now_ms)]:
+        for digest in [digest for digest, kept in self._kept.everything() if not self._is_live(kept, now_ms)]:
             await self._drop(digest)
 
     def _is_live(self, session: Session, now_ms: int) -> bool:
@@ -138,19 +151,15 @@ class Sessions:
         )  # fmt: skip
 
     async def _put(self, digest: str, session: Session) -> None:
-        self._keep(digest, session)
-        await self._keyvalue.put(PREFIX + digest, msgspec.json.encode(session))
-
-    def _keep(self, digest: str, session: Session) -> None:
-        self._by_hash[digest] = session
         self._hashes[session.handle] = digest
+        await self._kept.put(digest, session)
 
     async def _drop(self, digest: str) -> None:
-        session = self._by_hash.pop(digest, None)
-        if session is not None:
+        session = self._kept.get(digest)
+        if await self._kept.drop(digest) and session is not None:
             self._hashes.pop(session.handle, None)
-            await self._keyvalue.delete(PREFIX + digest)
 
 
-def _hash(id: str) -> str:
+def digest_of(id: str) -> str:
+    """What a session is kept under, and ended by, where its id shall not be carried about."""
     return hashlib.sha256(id[:_MAX_ID].encode("utf-8", "surrogatepass")).hexdigest()

@@ -113,16 +113,16 @@ PEOPLE = (
         (*_SESSION, *WRITE, "invalid_field", "forbidden", "not_found"), (_NAMED,),
     ),
     Operation(
-        "GET", "/api/people/invitations", "listInvitations", "people", "Links that are open",
+        "GET", "/api/invitations", "listInvitations", "people", "Links that are open",
         (ok("The newest last", InvitationList),), (*_SESSION, "forbidden"),
     ),
     Operation(
-        "POST", "/api/people/invitations", "invitePerson", "people", "A link by which somebody new gets an account",
+        "POST", "/api/invitations", "invitePerson", "people", "A link by which somebody new gets an account",
         (ok("The link's secret, this once", MadeInvitation, 201),), (*_SESSION, *BODY, *WRITE, "forbidden"),
         request=NewInvitation,
     ),
     Operation(
-        "DELETE", "/api/people/invitations/{handle}", "withdrawInvitation", "people", "Make an open link void",
+        "DELETE", "/api/invitations/{handle}", "withdrawInvitation", "people", "Make an open link void",
         (Answer(204, "It opens nothing", {}),), (*_SESSION, *WRITE, "invalid_field", "forbidden", "not_found"),
         (_BY_HANDLE,),
     ),
