@@ -42,6 +42,11 @@ class Shown(NamedTuple):
     is_of_this_site: bool = False
     """A token that was issued here, so that its holder must have enrolled here."""
 
+    @property
+    def token_ids(self) -> tuple[str, ...]:
+        """Those of them that are not in the principal. None of a key."""
+        return tuple(id for id in self.ids if id.startswith(("jti:", "kid:")))
+
 
 class Authenticator:
     """Asked at each edge of the hub. Whoever it does not know gets Unauthorized, and learns nothing more.

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from autoglm.auth.audit.recorder import Audit
+from autoglm.auth.audit.recorder import Audit, Grounds
 from autoglm.auth.clock import ClockSettings, TrustedClock
 from autoglm.auth.policy.decider import Decider, Verdict
 from autoglm.auth.principal import Labels, Principal
-from autoglm.auth.scopes import any_covers
+from autoglm.auth.scopes import any_covers, covering
 from autoglm.core.clock import monotonic_s
 from autoglm.core.errors import Forbidden
 
@@ -69,7 +69,14 @@ class HubJudge:
         reason = ""
         if not is_allowed:
             reason = self._reason(principal, action, resource, labels, about, despite_clock=despite_clock) or ""
-        self._audit.decision(principal, action, resource, is_allowed=is_allowed, reason=reason)
+        self._audit.decision(
+            principal, action, resource, is_allowed=is_allowed, reason=reason, about=about, labels=labels,
+            grounds_of=self._grounds_of,
+        )  # fmt: skip
+
+    def _grounds_of(self, principal: Principal, action: str, resource: str) -> Grounds:
+        scope = covering(principal.scopes, action, resource)
+        return Grounds(scope) if scope else Grounds(role=self._decider.role_for(principal.address, action, resource))
 
     def refusal(
         self, principal: Principal, action: str, resource: str, labels: Labels, about: str = "", *,

@@ -212,6 +212,15 @@ class KeyRing:
         found = self._by_hash.get(bytes.fromhex(mark)) if mark else self.named(name)
         return found if found is not None and self.is_current(found) else None
 
+    def of_then(self, name: str, address: str, at_ms: int) -> Principal | None:
+        """The key that had the name at that time, where it is still here: another may have got it since."""
+        for digest, key in self._by_hash.items():
+            if (key.name, key.address) == (name, address):
+                stored = self._stored.get(digest)
+                if stored is None or stored.created_at_ms is None or stored.created_at_ms <= at_ms:
+                    return key
+        return None
+
     def is_current(self, principal: Principal) -> bool:
         """Whether its key was not revoked, nor has ended."""
         has_ended = principal.ends_at_ms is not None and self.now_ms() >= principal.ends_at_ms

@@ -10,6 +10,8 @@ class Occasion(NamedTuple):
     """Its address; empty where it is not known."""
     is_reading: bool = False
     """Whether the request changes nothing."""
+    ids: tuple[str, ...] = ()
+    """Of a token: by which else it could be revoked, as `jti:...` and `kid:...`."""
 
 
 NOWHERE = Occasion("", "")

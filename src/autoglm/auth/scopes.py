@@ -48,6 +48,11 @@ def covers(scope: str, action: str, resource: str = "") -> bool:
     return resource.startswith(pattern[:-1]) if pattern.endswith("*") else resource == pattern
 
 
+def covering(scopes: Iterable[str], action: str, resource: str = "") -> str:
+    """The first that covers it; empty where none does."""
+    return next((scope for scope in scopes if covers(scope, action, resource)), "")
+
+
 def any_covers(scopes: Iterable[str], action: str, resource: str = "") -> bool:
     return any(covers(scope, action, resource) for scope in scopes)
 

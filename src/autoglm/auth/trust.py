@@ -118,7 +118,9 @@ class Trust:
                 is_claimed=self._is_claimed, may_give=self._may_give,
             ),
         )  # fmt: skip
-        self.hindsight = Hindsight(self.decider, self.revocations, self._scopes_of)
+        self.hindsight = Hindsight(
+            self.decider, self.revocations, self._scopes_of, read_actions=settings.policy.read_actions
+        )  # fmt: skip
         self._issuers = pins_of(tokens.issuer)
         self.tokens = TokenVerifier(
             self._pins(), audience=tokens.site, skew_ms=tokens.skew_s * 1000, max_ttl_ms=tokens.max_token_ttl_s * 1000
@@ -282,7 +284,7 @@ class Trust:
         if kind == "session":
             account = self.people.by_address(operation.address)
             return None if account is None or account.is_disabled else account.scopes
-        key = self.keys.named(name) if kind == "key" else None
+        key = self.keys.of_then(name, operation.address, operation.ends_ms) if kind == "key" else None
         return None if key is None else key.scopes
 
 

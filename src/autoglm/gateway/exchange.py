@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from autoglm.auth.authenticator import Authenticator, Shown
-from autoglm.auth.occasion import Occasion
+from autoglm.auth.occasion import Occasion, occasion
 from autoglm.auth.principal import Principal
 from autoglm.auth.tokens.proof import body_matches
 from autoglm.core.clock import monotonic_s
@@ -171,7 +171,8 @@ class Exchange:
 
     @property
     def occasion(self) -> Occasion:
-        return Occasion(self.request_id, self.client, self.method in READING)
+        ids = () if self.shown is None else self.shown.token_ids
+        return Occasion(self.request_id, self.client, self.method in READING, ids)
 
     def identify(self, auth: Authenticator) -> Principal:
         """Whose request it is; counts against his limit.
@@ -183,6 +184,7 @@ class Exchange:
             shown = auth.by_proof(authorization, self.headers.get(b"dpop"), self.method, self._target, self.client)
             self._bind_body(shown.body_sha256)
             self.shown = shown
+            occasion.set(self.occasion)
             principal = shown.principal
         elif authorization is None and self.visit is not None:
             if isinstance(self.visit, HubError):

@@ -180,7 +180,7 @@ class _Conversation:
                                 await self._end_refused()
                                 break
                             if frame is not None:
-                                await self._answer(frame, shown.principal, tasks)
+                                await self._answer(frame, shown, tasks)
             except _Gone:
                 pass
             tasks.cancel_scope.cancel()
@@ -236,9 +236,10 @@ class _Conversation:
             await self._send({"type": "error", "problem": problem(error)})
             return None
 
-    async def _answer(self, frame: Frame, principal: Principal, tasks: TaskGroup) -> None:
+    async def _answer(self, frame: Frame, shown: Shown, tasks: TaskGroup) -> None:
+        principal = shown.principal
         try:
-            occasion.set(Occasion(next_request_id(), self._client))
+            occasion.set(Occasion(next_request_id(), self._client, ids=shown.token_ids))
             principal.take()
             match frame:
                 case Hello():

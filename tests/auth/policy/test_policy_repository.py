@@ -1,10 +1,11 @@
 """The authority's side: who must sign before anything is published, and what is written."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from auth.policy.authority import Authority, Clock, Site, policy_files, revoking
+from auth.policy.authority import DAY_MS, Authority, Clock, Site, policy_files, revoking
 from autoglm.auth.policy.repository import Holders, Repository
 from autoglm.auth.policy.signing_key import make_key, public_file, read_public, read_signer
 from autoglm.core.errors import PolicyRefused, SettingsError
@@ -134,3 +135,21 @@ def test_what_is_no_key_is_told(tmp_path: Path, text: str) -> None:
         read_public(file)
     with pytest.raises(SettingsError, match="cannot be read"):
         read_signer(tmp_path / "none.pem", None)
+
+
+def test_renewing_a_policy_does_not_make_it_younger(tmp_path: Path) -> None:
+    """By when it was published first, a site knows who still went by the one before."""
+    authority = Authority(tmp_path / "a")
+    authority.publish(policy_files())
+    first_ms = authority.clock.now_ms
+    authority.clock.now_ms += 20 * DAY_MS
+    assert authority.publish()["snapshot"] == 2
+    assert published_ms(authority, 2) == first_ms
+    authority.clock.now_ms += DAY_MS
+    assert authority.publish(revoking("user:eve"))["snapshot"] == 3
+    assert published_ms(authority, 3) == authority.clock.now_ms
+
+
+def published_ms(authority: Authority, snapshot: int) -> object:
+    metadata = json.loads((authority.folder / "metadata" / f"{snapshot}.snapshot.json").read_bytes())
+    return metadata["signed"]["x-autoglm-issued-ms"]

@@ -4,6 +4,7 @@ Its body is chained and stays. What is about a person is apart from it: the body
 and that. So it can be erased and the chain still verifies, and without the salt nobody finds it out again by trying.
 """
 
+import base64
 import hashlib
 import os
 from typing import Literal, get_args
@@ -98,6 +99,16 @@ class Personal(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     resource: str = ""
     client: str = ""
     """The network address that it came from."""
+    token: tuple[str, ...] = ()
+    """`jti:...` and `kid:...` of the token that was shown."""
+    scope: str = ""
+    """His own, by which it was allowed."""
+    role: str = ""
+    """Of the policy, where no scope of his own allowed it. Neither: the hub lets everybody do that to what is his."""
+    about: str = ""
+    """What policies looked at, where scopes looked at the resource: whom a message went to."""
+    labels: tuple[str, ...] = ()
+    """Of the message: `label_digest` of each, sorted. Who knows a label can ask for it, and nobody reads one here."""
     text: str = ""
     """In words: why a conflict, why it was settled so, who asked for an erasure."""
 
@@ -146,6 +157,11 @@ def commits_to(entry: Entry, salt: bytes, personal: bytes) -> bool:
 def clipped(text: str, longest: int = _MAX_TEXT) -> str:
     """As much of a text of somebody's own as an entry takes."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def label_digest(label: str) -> str:
+    """96 bits, in 16 letters."""
+    return base64.urlsafe_b64encode(hashlib.sha256(label.encode("utf-8", "surrogatepass")).digest()[:12]).decode()
 
 
 def _digest(salt: bytes, personal: bytes) -> str:

@@ -6,13 +6,14 @@ where it takes no more entries, whatever was to be recorded is refused.
 
 import asyncio
 import contextlib
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import anyio
 import anyio.to_thread
 import structlog
 
-from autoglm.auth.audit.entry import VERSION, Fact, Head, Kind, Outcome, Personal, clipped, draft
+from autoglm.auth.audit.entry import VERSION, Fact, Head, Kind, Outcome, Personal, clipped, draft, label_digest
 from autoglm.auth.audit.heads import HeadFile, KeptHeads, Signer, sign_head
 from autoglm.auth.audit.settings import AuditSettings
 from autoglm.auth.occasion import NOWHERE, Occasion, occasion
@@ -67,6 +68,21 @@ class Who(NamedTuple):
     scopes: tuple[str, ...] = ()
 
 
+class Grounds(NamedTuple):
+    """Why it was allowed: see `Personal`."""
+
+    scope: str = ""
+    role: str = ""
+
+
+GroundsOf = Callable[[Any, str, str], Grounds]
+"""Of an actor, an action and a resource. Asked once for each entry that is written, not for each decision."""
+
+
+_NO_GROUNDS = Grounds()
+_NO_LABELS: frozenset[str] = frozenset()
+
+
 class _Sum:
     """Repeats of a decision that was written down: what they have in common, how many there were, and when."""
 
@@ -78,7 +94,7 @@ class _Sum:
         self.is_clock_trusted = fact.is_clock_trusted
 
 
-_SumKey = tuple[str, str, str, str, bool, str, str, int, bool]
+_SumKey = tuple[str, str, str, str, bool, str, str, int, bool, str, frozenset[str], tuple[str, ...]]
 
 
 class Audit:
@@ -106,10 +122,12 @@ class Audit:
 
     def decision(
         self, actor: Actor, action: str, resource: str, *, is_allowed: bool, reason: str = "",
+        about: str = "", labels: frozenset[str] = _NO_LABELS, grounds_of: GroundsOf | None = None,
         summed_s: float | None = None,
     ) -> None:  # fmt: skip
         """Somebody asked to do it. Of equal ones in a short time the first is written at once, the others as one sum.
 
+        about, labels, grounds_of: by which it is judged again later: see `Personal`.
         summed_s: how long that time is; else it is the settings'. A kill -9 loses the sums of as long at most, and of
         what is not summed up, nothing.
         Raises StorageFull or QueueFull when it cannot be recorded: then it must not be done either.
@@ -119,11 +137,14 @@ class Audit:
         if is_allowed and action not in self._summed:
             if action not in _CARRIED and not moment.is_reading:
                 self._refuse_if_full()
-            self._decide(actor, action, resource, is_allowed=is_allowed, reason=reason, moment=moment)
+            self._decide(
+                actor, action, resource, is_allowed=is_allowed, reason=reason, about=about, labels=labels,
+                grounds_of=grounds_of,
+            )  # fmt: skip
             return
         key = (
             actor.credential, actor.address, action, resource, is_allowed, reason, moment.client, self.policy_version,
-            self.is_offline,
+            self.is_offline, about, labels, moment.ids,
         )  # fmt: skip
         found = self._sums.get(key)
         if found is not None:
@@ -134,7 +155,10 @@ class Audit:
                 return
             self._write_sum(found)
             del self._sums[key]
-        fact, personal = self._decide(actor, action, resource, is_allowed=is_allowed, reason=reason, moment=moment)
+        fact, personal = self._decide(
+            actor, action, resource, is_allowed=is_allowed, reason=reason, about=about, labels=labels,
+            grounds_of=grounds_of,
+        )  # fmt: skip
         if len(self._sums) < _MAX_SUMS:  # names come from outside: bound the memory
             self._sums[key] = _Sum(fact, personal, monotonic_s(), summed_s or self._settings.summed_s)
 
@@ -252,10 +276,17 @@ class Audit:
     # --- of one entry -----------------------------------------------------------------------------------
 
     def _decide(
-        self, actor: Actor, action: str, resource: str, *, is_allowed: bool, reason: str, moment: Occasion
-    ) -> tuple[Fact, Personal]:
+        self, actor: Actor, action: str, resource: str, *, is_allowed: bool, reason: str, about: str,
+        labels: frozenset[str], grounds_of: GroundsOf | None,
+    ) -> tuple[Fact, Personal]:  # fmt: skip
+        moment = occasion.get()
         fact = self._fact("decision", action, "allowed" if is_allowed else "denied", reason=reason, moment=moment)
-        personal = self._personal(actor, resource, moment)
+        grounds = grounds_of(actor, action, resource) if is_allowed and grounds_of is not None else _NO_GROUNDS
+        personal = Personal(
+            who=actor.address, name=actor.name, credential=actor.credential,
+            resource=resource, client=moment.client, token=moment.ids, scope=grounds.scope, role=grounds.role,
+            about=clipped(about, _MAX_RESOURCE), labels=tuple(sorted(map(label_digest, labels))) if labels else (),
+        )  # fmt: skip
         self._journal.hand_in(draft(fact, personal))
         return fact, personal
 
@@ -288,7 +319,7 @@ class Audit:
             return Personal(resource=resource, client=moment.client, text=clipped(text))
         return Personal(
             who=actor.address, name=actor.name, credential=actor.credential, resource=resource, client=moment.client,
-            text=clipped(text),
+            token=moment.ids, text=clipped(text),
         )  # fmt: skip
 
     def _refuse_if_full(self) -> None:

@@ -15,7 +15,8 @@ from autoglm.auth.audit.recorder import Audit
 from autoglm.core.ports import Journal, JournalEntry, JournalFilter, KeyValue
 
 ConflictKind = Literal["revoked_since", "scope_lost", "policy_denies", "stale_version", "time_unsure"]
-"""stale_version: decided by a snapshot that was over at the time. time_unsure: by the clock of then one cannot tell."""
+"""stale_version: the policy of now allows it, and was published before it was done; the site went by an older one.
+time_unsure: by the clock of then one cannot tell."""
 
 POSITION = "audit/judged"
 _JUDGED_KINDS = frozenset({"decision", "act", "login", "token", "policy", "settle", "erase"})
@@ -39,6 +40,12 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     credential: str
     action: str
     resource: str
+    token: tuple[str, ...] = ()
+    """This and what follows: see `Personal`."""
+    scope: str = ""
+    role: str = ""
+    about: str = ""
+    labels: frozenset[str] = frozenset()
 
 
 class Conflict(msgspec.Struct, frozen=True):
@@ -71,6 +78,36 @@ class _Done(msgspec.Struct):
     erased: int = 0
 
 
+class _Known:
+    """The conflicts there are about what is judged. They come behind it: those behind where it begins are enough."""
+
+    def __init__(self) -> None:
+        self._operations: set[int] = set()
+        self._stale: set[tuple[str, str, int]] = set()
+
+    async def read(self, journal: Journal, after: int) -> None:
+        position = after
+        while page := await journal.find(JournalFilter(kinds=("conflict",)), after=position, limit=1000):
+            for row in page:
+                entry, personal = read_entry(row.body), read_personal(row)
+                self._operations.add(entry.about)
+                if entry.reason == "stale_version":
+                    self._stale.add((personal.who, personal.credential, entry.policy_version))
+            position = page[-1].seq
+
+    def is_new(self, operation: Operation, kind: ConflictKind, policy_version: int) -> bool:
+        """And known from now on."""
+        if operation.seq in self._operations:
+            return False
+        if kind == "stale_version":
+            whose = operation.address, operation.credential, policy_version
+            if whose in self._stale:
+                return False
+            self._stale.add(whose)
+        self._operations.add(operation.seq)
+        return True
+
+
 def judge_revocation(operation: Operation, revoked_at_ms: int, what: str) -> Conflict | None:
     """What a revocation means for an operation before or after it. what: `the device press-7`."""
     if not operation.is_clock_trusted:
@@ -88,7 +125,8 @@ async def rejudge(
     """Judge all that was allowed since the last time; `audit.policy_version` is that of the snapshot in force.
 
     after: from behind this entry, for a snapshot that revokes as of an earlier time. An operation gets one conflict at
-    most. Cut off at any moment and called again, it goes on where it was, and misses and repeats nothing.
+    most, and of `stale_version` whoever did some gets one, about the first: it stands for all until the policy of now
+    came. Cut off at any moment and called again, it goes on where it was, and misses and repeats nothing.
     Raises StorageFull, StoreBroken.
     """
     await audit.written()
@@ -96,7 +134,8 @@ async def rejudge(
     kept = await keyvalue.get(POSITION)
     done_before = 0 if kept is None else msgspec.json.decode(kept.value, type=_Position).seq
     position = done_before if after is None else min(after, done_before)
-    known = await _known_conflicts(journal, position)
+    known = _Known()
+    await known.read(journal, position)
     done = _Done()
     while position < end:
         page = await journal.read(after=position, limit=min(_PAGE_ENTRIES, end - position))
@@ -111,7 +150,7 @@ async def rejudge(
     return Judged(operations=done.operations, conflicts=done.conflicts, erased=done.erased)
 
 
-def _judge_page(page: Sequence[JournalEntry], judge: Judge, known: set[int], done: _Done, audit: Audit) -> None:
+def _judge_page(page: Sequence[JournalEntry], judge: Judge, known: _Known, done: _Done, audit: Audit) -> None:
     for row in page:
         if row.kind not in _JUDGED_KINDS or row.outcome != "allowed":
             continue
@@ -123,7 +162,7 @@ def _judge_page(page: Sequence[JournalEntry], judge: Judge, known: set[int], don
             continue
         done.operations += operation.count
         conflict = judge(operation)
-        if conflict is not None and row.seq not in known:
+        if conflict is not None and known.is_new(operation, conflict.kind, audit.policy_version):
             audit.act(
                 operation.action, operation, kind="conflict", resource=operation.resource, outcome="denied",
                 reason=conflict.kind, text=conflict.why, about=operation.seq,
@@ -141,15 +180,6 @@ def operation_of(row: JournalEntry) -> Operation | None:
         seq=row.seq, begins_ms=entry.begins_ms, ends_ms=entry.ends_ms, is_clock_trusted=entry.is_clock_trusted,
         boot=entry.boot, policy_version=entry.policy_version, is_offline=entry.is_offline, count=entry.count,
         address=personal.who, name=personal.name, credential=personal.credential, action=entry.action,
-        resource=personal.resource,
+        resource=personal.resource, token=personal.token, scope=personal.scope, role=personal.role,
+        about=personal.about, labels=frozenset(personal.labels),
     )  # fmt: skip
-
-
-async def _known_conflicts(journal: Journal, after: int) -> set[int]:
-    """The operations behind `after` that have a conflict already."""
-    known: set[int] = set()
-    position = after
-    while page := await journal.find(JournalFilter(kinds=("conflict",)), after=position, limit=1000):
-        known.update(read_entry(row.body).about for row in page)
-        position = page[-1].seq
-    return known

@@ -49,8 +49,11 @@ class CedarPolicies:
     def __init__(self, text: str) -> None:
         nodes = _parsed(text)
         self.has_permits = any(node.effect == "permit" for node in nodes.values())
-        self.reads_context = any(_reads_context(node.clauses) for node in nodes.values())
+        parts = [part for node in nodes.values() for part in _parts(node.clauses)]
+        self.reads_context = any(part.name == "context" for part in parts if isinstance(part, pst.Var))
         """Whether decisions depend on the time of day and the like."""
+        self.words = frozenset(part.value for part in parts if isinstance(part, pst.StringLit))
+        """All texts in conditions, such as the labels that they ask for."""
         self._files: dict[tuple[_Head, _Head, _Head], list[_Policy]] = {}
         for name, node in nodes.items():
             policy = _Policy(node.annotations.get("id") or name, _text_of(name, node))
@@ -166,16 +169,16 @@ def _uid(entity: pst.EntityUid) -> Uid:
     return Uid(str(entity.type), entity.id)
 
 
-def _reads_context(node: object) -> bool:
+def _parts(node: object) -> Iterator[object]:
+    """The variables and texts in it."""
     waiting = [node]
     while waiting:
-        value = waiting.pop()
-        if isinstance(value, pst.Var) and value.name == "context":
-            return True
-        if isinstance(value, Mapping):
-            waiting.extend(value.values())
-        elif isinstance(value, tuple):
-            waiting.extend(value)
-        elif hasattr(value, "__dataclass_fields__"):
-            waiting.extend(getattr(value, name) for name in value.__dataclass_fields__)
-    return False
+        part = waiting.pop()
+        if isinstance(part, pst.Var | pst.StringLit):
+            yield part
+        elif isinstance(part, Mapping):
+            waiting.extend(part.values())
+        elif isinstance(part, tuple):
+            waiting.extend(part)
+        elif hasattr(part, "__dataclass_fields__"):
+            waiting.extend(getattr(part, name) for name in part.__dataclass_fields__)

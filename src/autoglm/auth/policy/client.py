@@ -357,7 +357,8 @@ def _parsed(chain: Chain, files: dict[str, bytes]) -> Snapshot:
     from autoglm.auth.policy.cedar import check_readable
 
     found = parse_snapshot(
-        files, version=chain.targets.version, issued_ms=issued_ms(chain.timestamp), expires_ms=chain.expires_ms
-    )
+        files, version=chain.targets.version, issued_ms=issued_ms(chain.timestamp),
+        published_ms=issued_ms(chain.snapshot), expires_ms=chain.expires_ms,
+    )  # fmt: skip
     check_readable(found.cedar)
     return found

@@ -42,6 +42,15 @@ class Asker(Protocol):
         ...
 
 
+class Circumstances(NamedTuple):
+    """Under which somebody asks; policies may look at them."""
+
+    at_ms: int
+    is_offline: bool
+    is_clock_trusted: bool
+    labels: frozenset[str] = frozenset()
+
+
 class Verdict(NamedTuple):
     allowed: bool
     reason: Reason
@@ -93,6 +102,7 @@ class Decider:
         self._since_ms = self._holds_until_ms = 0
         self._flags = (False, True)
         self._cached: dict[tuple[object, ...], Verdict] = {}
+        self._cached_then: dict[tuple[object, ...], Verdict] = {}
 
     def swap(self, policy: CompiledPolicy | None, problem: str = "") -> None:
         """From the next decision on this one holds, and nothing decided by another.
@@ -101,6 +111,7 @@ class Decider:
         is allowed then but to bring a new one: by scopes alone everybody who was revoked would be back.
         """
         self._policy, self._problem = policy, problem
+        self._cached_then.clear()
         self._holds_until_ms = 0
         self._renew()
 
@@ -146,6 +157,42 @@ class Decider:
             self._cached[key] = found
         return found
 
+    def decide_then(
+        self, asker: Asker, action: str, resource: str, then: Circumstances, *, about: str = ""
+    ) -> Verdict:  # fmt: skip
+        """What the policy of now says of something that was done then: by the roles that hold at that time, at that
+        time of day. How far it is believed now is not looked at, nor who is revoked: when he was, the caller knows."""
+        roles: frozenset[str] = frozenset()
+        context = None
+        if self._policy is not None:
+            roles = self._policy.snapshot.roles_of(asker.address, then.at_ms)
+            if self._policy.cedar is not None and self._policy.cedar.reads_context:
+                context = self._context(then)
+        seen = None if context is None else (*list(context.values())[:-1], then.labels)
+        key = (asker.address, asker.scopes, action, resource, about, roles, seen)
+        found = self._cached_then.get(key)
+        if found is None:
+            found = self._by_rights(
+                asker, action, resource, about=about or resource, roles=roles, context=context or {}
+            )  # fmt: skip
+            if len(self._cached_then) >= _MAX_CACHED:
+                self._cached_then.clear()
+            self._cached_then[key] = found
+        return found
+
+    def role_for(self, address: str, action: str, resource: str) -> str:
+        """The first role of his that covers it now; empty for none."""
+        snapshot = self.snapshot
+        if snapshot is None:
+            return ""
+        roles = sorted(snapshot.roles_of(address, self._now_ms()))
+        return next((role for role in roles if any_covers(snapshot.roles[role], action, resource)), "")
+
+    @property
+    def words(self) -> frozenset[str]:
+        """The texts that its policies compare with, labels among them."""
+        return self._policy.cedar.words if self._policy is not None and self._policy.cedar is not None else frozenset()
+
     def _renew(self) -> None:
         """Drop what was decided when time or circumstances may have changed it."""
         now_ms = self._now_ms()
@@ -171,20 +218,30 @@ class Decider:
         if (name := self._revoked_name(asker)) is not None:
             reason = self._policy.snapshot.revocations[name].reason if self._policy else ""
             return self._verdict(False, "revoked", f"{name} is revoked" + (f": {reason}" if reason else ""))
-        if (action, resource) == ("admin", "policy") and any_covers(asker.scopes, action, resource):
-            # Whatever the policy says or has come to: else one mistake in it would be there for good.
-            return self._verdict(
-                True, "policy_admin", "whoever administers this hub's policy can always bring a newer one"
-            )
+        if _brings_policies(asker, action, resource):
+            return self._for_policy_admin()
         if not lets_through(self._stage, action, labels, self._settings):
             return self._verdict(False, "stale", self._problem or f"the policy is not renewed; it is {self._stage} now")
-        if self._policy is None:
-            return self._by_scopes(asker, action, resource, frozenset())
-        roles = self._policy.snapshot.roles_of(asker.address, self._now_ms())
+        now_ms = self._now_ms()
+        roles = frozenset[str]() if self._policy is None else self._policy.snapshot.roles_of(asker.address, now_ms)
+        has_conditions = self._policy is not None and self._policy.cedar is not None
+        context = self._context(Circumstances(now_ms, *self._flags, labels)) if has_conditions else {}
+        return self._by_rights(asker, action, resource, about=about, roles=roles, context=context)
+
+    def _by_rights(
+        self, asker: Asker, action: str, resource: str, *, about: str, roles: frozenset[str],
+        context: Mapping[str, object],
+    ) -> Verdict:  # fmt: skip
+        if _brings_policies(asker, action, resource):
+            return self._for_policy_admin()
         by_scopes = self._by_scopes(asker, action, resource, roles)
-        if not by_scopes.allowed or self._policy.cedar is None:
+        if not by_scopes.allowed or self._policy is None or self._policy.cedar is None:
             return by_scopes
-        return self._by_cedar(self._policy, asker, action, about, labels=labels, roles=roles) or by_scopes
+        return self._by_cedar(self._policy, asker, action, about, roles=roles, context=context) or by_scopes
+
+    def _for_policy_admin(self) -> Verdict:
+        """Whatever the policy says or has come to: else one mistake in it would be there for good."""
+        return self._verdict(True, "policy_admin", "whoever administers this hub's policy can always bring a newer one")
 
     def _revoked_name(self, asker: Asker) -> str | None:
         """The first of his names that is revoked; whoever is of a site goes with it."""
@@ -206,15 +263,15 @@ class Decider:
         )
 
     def _by_cedar(
-        self, policy: CompiledPolicy, asker: Asker, action: str, resource: str, *, labels: frozenset[str],
-        roles: frozenset[str],
+        self, policy: CompiledPolicy, asker: Asker, action: str, resource: str, *, roles: frozenset[str],
+        context: Mapping[str, object],
     ) -> Verdict | None:  # fmt: skip
         """None where no policy speaks of it and none has to: all of them forbid, and none of them this."""
         assert policy.cedar is not None
         groups = policy.snapshot.groups
         found = policy.cedar.decide(
             principal_of(asker.address, groups.get(asker.address, ()), roles), action_of(action),
-            resource_of(action, resource, groups.get(resource, ())), self._context(labels),
+            resource_of(action, resource, groups.get(resource, ())), context,
         )  # fmt: skip
         match found.effect:
             case "permit":
@@ -229,13 +286,16 @@ class Decider:
                     return self._verdict(False, "not_permitted", "no policy permits it")
                 return None
 
-    def _context(self, labels: frozenset[str]) -> Mapping[str, object]:
-        now = datetime.fromtimestamp(self._now_ms() / 1000, self._time_zone)
-        is_offline, is_clock_trusted = self._flags
+    def _context(self, asked: Circumstances) -> Mapping[str, object]:
+        at = datetime.fromtimestamp(asked.at_ms / 1000, self._time_zone)
         return {
-            "hour": now.hour, "minute": now.minute, "weekday": now.isoweekday(), "is_offline": is_offline,
-            "clock_trusted": is_clock_trusted, "labels": sorted(labels),
+            "hour": at.hour, "minute": at.minute, "weekday": at.isoweekday(), "is_offline": asked.is_offline,
+            "clock_trusted": asked.is_clock_trusted, "labels": sorted(asked.labels),
         }  # fmt: skip
 
     def _verdict(self, allowed: bool, reason: Reason, detail: str, policy_ids: tuple[str, ...] = ()) -> Verdict:
         return Verdict(allowed, reason, detail, policy_ids, self.version, self._stage)
+
+
+def _brings_policies(asker: Asker, action: str, resource: str) -> bool:
+    return (action, resource) == ("admin", "policy") and any_covers(asker.scopes, action, resource)

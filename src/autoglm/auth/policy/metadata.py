@@ -26,7 +26,8 @@ MAX_SIGNATURES = 100
 ED25519_ONLY = frozenset({"ed25519"})
 """What this project signs with. A client may be told to take more, for repositories of others."""
 ISSUED = "x-autoglm-issued-ms"
-"""A field of timestamps, signed as all of it: TUF itself signs when something ends, and never when it was said."""
+"""A field of timestamps and snapshots, signed as all of them: TUF itself signs when something ends, and never when it
+was said. Of a snapshot, when its content was published first: renewing it leaves that as it is."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
@@ -102,11 +103,11 @@ def expires_ms(signed: Signed) -> int:
     return (signed.expires - _EPOCH) // timedelta(milliseconds=1)
 
 
-def issued_ms(timestamp: Timestamp) -> int:
+def issued_ms(signed: Timestamp | Snapshot) -> int:
     """0 for a repository that does not say. Raises PolicyRefused for no time, or one after its own end."""
-    found = timestamp.unrecognized_fields.get(ISSUED, 0)
-    if type(found) is not int or not 0 <= found <= min(MAX_TIME_MS, expires_ms(timestamp)):
-        raise PolicyRefused("timestamp.json", f"{ISSUED} is no time before its end")
+    found = signed.unrecognized_fields.get(ISSUED, 0)
+    if type(found) is not int or not 0 <= found <= min(MAX_TIME_MS, expires_ms(signed)):
+        raise PolicyRefused(f"{signed.type}.json", f"{ISSUED} is no time before its end")
     return found
 
 

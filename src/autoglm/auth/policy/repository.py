@@ -13,7 +13,17 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.metadata import Metadata, MetaFile, Role, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from autoglm.auth.policy import snapshot as content
-from autoglm.auth.policy.metadata import ISSUED, MAX_BYTES, TopRole, expires_ms, read_metadata, sha256, utc, verify
+from autoglm.auth.policy.metadata import (
+    ISSUED,
+    MAX_BYTES,
+    TopRole,
+    expires_ms,
+    issued_ms,
+    read_metadata,
+    sha256,
+    utc,
+    verify,
+)
 from autoglm.auth.policy.seen import write_durably
 from autoglm.core.errors import PolicyRefused, SettingsError
 
@@ -226,13 +236,19 @@ class Repository:
         """The version that holds: the last one where it still says the same, by keys that hold, for long enough."""
         last = self._newest("snapshot")
         said = self._meta("targets", self._newest("targets"))
+        published_ms = self._now_ms()
         if last:
             metadata = self._read(self._metadata(last, "snapshot"), "snapshot")
             is_lasting = expires_ms(metadata.signed) > self._now_ms() + self._lifetimes.snapshot_s * 500
             holds = root.get_verification_result("snapshot", metadata.signed_bytes, metadata.signatures).verified
-            if is_lasting and holds and metadata.signed.meta["targets.json"] == said:
+            is_same = metadata.signed.meta["targets.json"] == said
+            if is_lasting and holds and is_same:
                 return last
-        fresh = Snapshot(version=last + 1, expires=self._end("snapshot"), meta={"targets.json": said})
+            published_ms = issued_ms(metadata.signed) if is_same else published_ms
+        fresh = Snapshot(
+            version=last + 1, expires=self._end("snapshot"), meta={"targets.json": said},
+            unrecognized_fields={ISSUED: published_ms},
+        )  # fmt: skip
         self._write(f"metadata/{last + 1}.snapshot.json", self._signed(root, "snapshot", Metadata(fresh), signers))
         return last + 1
 

@@ -78,6 +78,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Of the targets metadata: it moves when the content does, and not when only its freshness is renewed."""
     issued_ms: int
     """When the authority last said that this is current; 0 where it did not say when."""
+    published_ms: int
+    """When the authority first published this version; 0 where it did not say when."""
     expires_ms: int
     """When the first of the four signed roles ends."""
     roles: Mapping[str, tuple[str, ...]]
@@ -104,7 +106,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return min((end for end in ends if end > now_ms), default=MAX_TIME_MS)
 
 
-def parse_snapshot(files: Mapping[str, bytes], *, version: int, issued_ms: int, expires_ms: int) -> Snapshot:
+def parse_snapshot(
+    files: Mapping[str, bytes], *, version: int, issued_ms: int, expires_ms: int, published_ms: int = 0
+) -> Snapshot:
     """files: the content by name; all four are wanted. Raises PolicyRefused, naming the file and what is wrong."""
     for name, limit in MAX_BYTES.items():
         if name not in files:
@@ -113,7 +117,7 @@ def parse_snapshot(files: Mapping[str, bytes], *, version: int, issued_ms: int, 
             raise PolicyRefused(name, f"it has {len(files[name])} bytes, and {limit} are the limit")
     roles = parse_roles(files[ROLES])
     return Snapshot(
-        version=version, issued_ms=issued_ms, expires_ms=expires_ms,
+        version=version, issued_ms=issued_ms, published_ms=published_ms, expires_ms=expires_ms,
         roles=types.MappingProxyType(roles.roles), groups=types.MappingProxyType(_by_member(roles.groups)),
         grants=types.MappingProxyType(roles.grants),
         revocations=types.MappingProxyType(parse_revocations(files[REVOCATIONS])),
