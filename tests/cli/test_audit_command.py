@@ -226,3 +226,46 @@ def test_control_characters_of_strangers_do_not_reach_the_terminal(site: Site) -
 
     asyncio.run(work())
     assert "\x1b" not in autoglm("audit", "search", data=site.folder).out
+
+
+def test_a_restored_backup_is_acknowledged_by_who_knows_why(site: Site, tmp_path: Path) -> None:
+    shutil.copy(site.folder / "hub.db", tmp_path / "monday.db")
+    asyncio.run(act_times(site, 10))
+    for file in site.folder.glob("hub.db*"):
+        file.unlink()
+    shutil.copy(tmp_path / "monday.db", site.folder / "hub.db")
+    why = ("--why", "the disk failed; Monday's backup is back")
+    assert autoglm("audit", "verify", data=site.folder).status == 1
+    assert autoglm("audit", "acknowledge", "--why", " ", data=site.folder).status == 2
+    done = autoglm("audit", "acknowledge", *why, "--yes", "--json", data=site.folder)
+    assert (done.status, json.loads(done.out)) == (0, [{"seq": 19, "kept_seq": 7}])
+    told = autoglm("audit", "verify", data=site.folder)
+    assert told.status == 0
+    assert told.out.startswith("restored: at least 12 entries behind entry 7 are lost, found out ")
+    assert "Monday's backup is back" in told.out
+    [restored] = json.loads(autoglm("audit", "verify", "--json", data=site.folder).out)["restored"]
+    assert restored["who"].startswith("local:")
+    again = autoglm("audit", "acknowledge", *why, "--yes", data=site.folder)
+    assert again.out == "nothing is lost of which that was not said before\n"
+
+
+def test_a_second_place_that_has_more_is_acknowledged_as_well(site: Site, tmp_path: Path) -> None:
+    """A backup of all the folder: nothing in it knows that there was more."""
+    folder = tmp_path / "copy"
+
+    async def work() -> None:
+        async with shipping(site, FilePlace(FilePlaceSettings(folder=folder))) as (_, audit, _):
+            audit.act("more", ALICE)
+
+    asyncio.run(work())
+    shutil.copytree(site.folder, tmp_path / "monday")
+    asyncio.run(work())
+    shutil.rmtree(site.folder)
+    shutil.copytree(tmp_path / "monday", site.folder)
+    asyncio.run(work())
+    verify = ("audit", "verify", "--copy", folder)
+    assert "two chains" in autoglm(*verify, data=site.folder).out
+    done = autoglm("audit", "acknowledge", "--why", "restored", "--copy", folder, "--yes", data=site.folder)
+    assert done.out == "1 acknowledged\n"
+    told = autoglm(*verify, data=site.folder)
+    assert (told.status, "The record is whole." in told.out) == (0, True)

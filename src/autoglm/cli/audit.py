@@ -4,7 +4,7 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,13 +15,13 @@ import click
 from autoglm.cli.audit_filters import Moment, filter_options
 from autoglm.cli.letters import shown
 from autoglm.cli.options import config_file_or_default, config_option, data_option, json_option
-from autoglm.cli.screen import table
+from autoglm.cli.screen import local_time, table
 from autoglm.core.errors import StateBroken
 from autoglm.core.ports import JournalEntry, JournalFilter
 
 if TYPE_CHECKING:
-    from autoglm.auth.audit.chain import Finding
-    from autoglm.auth.audit.heads import HeadKeys, KeptHeads
+    from autoglm.auth.audit.chain import Finding, Restored
+    from autoglm.auth.audit.heads import HeadKeys, KeptHeads, Lost
     from autoglm.auth.audit.recorder import Audit
     from autoglm.store import Store
 
@@ -75,7 +75,8 @@ def verify(data_dir: Path, copies: tuple[Path, ...], key_files: tuple[Path, ...]
         with Bar("audit verify", unit="entries") as bar:
             report = verify_chain(journal, keys, kept.all(), progress=partial(bar.show, str(data_dir)))
         for copy in copies:
-            differences += [(copy, finding) for finding in [*compare(journal, _lines_of(copy)), *_forks_of(copy)]]
+            differences += [(copy, finding) for finding in compare(journal, _lines_of(copy))]
+            differences += [(copy, finding) for finding in _forks_of(copy, report.summary.restored)]
     if as_json:
         click.echo(json.dumps(report_fields(report, differences), ensure_ascii=False))
     else:
@@ -247,6 +248,54 @@ def erase(
     click.echo(json.dumps({"entries": len(seqs)}) if as_json else f"{len(seqs)} entries")
 
 
+@audit.command()
+@click.option("--why", required=True, metavar="TEXT", help="Is written down with it.")
+@click.option(
+    "--copy", "copies", multiple=True, type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of a second place that has more than the store; may be repeated.",
+)  # fmt: skip
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@data_option
+@config_option
+@json_option
+def acknowledge(
+    why: str, copies: tuple[Path, ...], *, yes: bool, data_dir: Path, config_file: Path | None, as_json: bool
+) -> None:  # fmt: skip
+    """Say why entries are lost that the record had, as after a backup was restored.
+
+    They stay lost, and verifying goes on telling of it; but the record counts as whole then. Whatever is lost later
+    shows as before. The site signs it. No hub may work in the folder.
+
+    \b
+    Example:
+      autoglm audit acknowledge --why "disk failed on 2026-11-03; Monday's backup restored"
+    """
+    from autoglm.auth.audit.losses import open_losses
+    from autoglm.core.clock import now_ms
+
+    if not why.strip():
+        raise click.UsageError("--why is empty")
+
+    async def act(store: "Store", audit: "Audit") -> "list[Lost]":
+        losses = await open_losses(store.journal, audit.kept_heads, _ends_of(copies), now_ms=now_ms())
+        for lost in losses:
+            click.echo(
+                f"Lost behind entry {lost.kept_seq}, found out {local_time(lost.found_ms)}: up to {lost.seq}", err=True
+            )
+        if losses and not yes:
+            click.confirm("Is it known why, and are these all?", abort=True, err=True)
+        for lost in losses:
+            audit.acknowledge(lost, _actor(), why)
+        await audit.written()
+        return losses
+
+    losses = _recorded(data_dir, config_file, act)
+    if as_json:
+        click.echo(json.dumps([{"seq": lost.seq, "kept_seq": lost.kept_seq} for lost in losses]))
+    else:
+        click.echo(f"{len(losses)} acknowledged" if losses else "nothing is lost of which that was not said before")
+
+
 # --- reading --------------------------------------------------------------------------------------------
 
 
@@ -284,12 +333,29 @@ def _lines_of(copy: Path) -> Iterator[JournalEntry]:
         raise click.ClickException(f"the copy cannot be read: {error}") from error
 
 
-def _forks_of(copy: Path) -> "list[Finding]":
+def _forks_of(copy: Path, restored: "Sequence[Restored]") -> "list[Finding]":
+    """Those that no acknowledged loss explains."""
     from autoglm.auth.audit.chain import Finding
     from autoglm.auth.audit.file_place import forks
 
+    known = {entry.digest for entry in restored}
     text = "the copy has two chains from entry {} on: the store was replaced by an older copy, or rewritten"
-    return [Finding(seq, "rewritten", text.format(seq)) for seq in forks(copy)]
+    return [
+        Finding(fork.seq, "rewritten", text.format(fork.seq))
+        for fork in forks(copy)
+        if fork.end is None or fork.end.digest.hex() not in known
+    ]
+
+
+def _ends_of(copies: tuple[Path, ...]) -> list[JournalEntry]:
+    """Of all chains that they have or had."""
+    from autoglm.auth.audit.file_place import forks, last_of
+
+    try:
+        ends = [end for copy in copies for end in (*(fork.end for fork in forks(copy)), last_of(copy))]
+    except OSError as error:
+        raise click.ClickException(f"the copy cannot be read: {error.strerror}") from error
+    return [end for end in ends if end is not None]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from autoglm.auth.audit.chain import Finding
 from autoglm.auth.audit.inspection import Report
@@ -21,6 +22,7 @@ def report_fields(report: Report, differences: Sequence[tuple[Path, Finding]]) -
     return {
         "ok": not rows, "entries": summary.entries, "last_seq": summary.last_seq, "digest": summary.digest,
         "heads": summary.heads, "signed_seq": summary.signed_seq, "erased": summary.erased,
+        "restored": [msgspec.to_builtins(entry) for entry in summary.restored],
         "findings": [
             {"seq": finding.seq, "problem": finding.problem, "text": finding.text, "copy": copy}
             for copy, finding in rows
@@ -34,6 +36,12 @@ def print_report(report: Report, differences: Sequence[tuple[Path, Finding]]) ->
         click.echo(shown(f"{finding.problem}: {finding.text}"))
     for copy, finding in differences:
         click.echo(shown(f"{copy}: {finding.text}"))
+    for entry in summary.restored:
+        click.echo(shown(
+            f"restored: at least {entry.lost} entries behind entry {entry.kept_seq} are lost, found out "
+            f"{local_time(entry.found_ms)}; acknowledged {local_time(entry.acknowledged_ms)} by "
+            f"{entry.who or '(erased)'}: {entry.why or '(erased)'}"
+        ))  # fmt: skip
     if not report.is_complete:
         click.echo("There are more findings; the rest was not looked at.")
     behind = summary.last_seq - summary.signed_seq

@@ -168,7 +168,8 @@ async def test_an_older_copy_of_the_store_does_not_write_over_what_was_exported(
     assert_equal_so_far(site, folder)
     [fork] = forks(folder)
     first, second = list_files(folder)
-    assert (first.generation, second.generation, second.first_seq) == (1, 2, fork)
+    assert (first.generation, second.generation, second.first_seq) == (1, 2, fork.seq)
+    assert fork.end == exported[-1]
     second.path.rename(folder / "aside")
     assert in_files(folder) == exported
     assert len(exported) > len(site.rows())

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from autoglm.auth.audit.entry import Entry, Head, commits_to, read_entry, read_personal
+from autoglm.auth.audit.entry import Entry, Head, Loss, commits_to, read_entry, read_personal
 from autoglm.auth.audit.heads import HeadKeys
 from autoglm.core.ports import JournalEntry
 
@@ -29,6 +29,24 @@ class Finding(msgspec.Struct, frozen=True):
     text: str
 
 
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """A loss that somebody has acknowledged."""
+
+    seq: int
+    """Of the acknowledging entry."""
+    found_ms: int
+    kept_seq: int
+    """What is lost came behind this entry."""
+    lost: int
+    """At least so many entries."""
+    digest: str
+    """Of the last of them."""
+    acknowledged_ms: int
+    who: str
+    """Empty once it was erased, as is why."""
+    why: str
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     entries: int
     last_seq: int
@@ -39,6 +57,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     signed_seq: int
     """Up to which entry the newest head of these goes: those behind it are chained, but not signed yet."""
     erased: int
+    restored: list[Restored]
 
 
 class Verification:
@@ -69,6 +88,9 @@ class Verification:
         self._entries = self._heads = self._signed_seq = 0
         self._cleared: list[Run] = []
         self._named: list[Run] = []
+        self._lost: list[tuple[Head, Finding]] = []
+        self._restored: dict[tuple[int, str], Restored] = {}
+        """By the seq and digest of what was lost."""
 
     def take(self, entries: Iterable[JournalEntry]) -> list[Finding]:
         findings, self._early = self._early, []
@@ -83,7 +105,10 @@ class Verification:
                 f"the chain ends with entry {self._seq}, but the site signed it up to entry {seq}: "
                 "its end was cut off, or all of it is an older copy"
             )
-            findings.append(Finding(seq, "truncated", text))
+            self._lost += [(head, Finding(seq, "truncated", text)) for head in self._known[seq]]
+        for head, finding in self._lost:
+            if (head.seq, head.digest) not in self._restored and finding not in findings:
+                findings.append(finding)
         erased = 0
         for first, last in self._cleared:
             erased += last - first + 1
@@ -92,6 +117,7 @@ class Verification:
         summary = Summary(
             entries=self._entries, last_seq=self._seq, digest=self._digest.hex(), heads=self._heads,
             signed_seq=self._signed_seq, erased=erased,
+            restored=list(self._restored.values()),
         )  # fmt: skip
         return summary, findings
 
@@ -116,9 +142,10 @@ class Verification:
         self._seq, self._digest = max(seq, self._seq), row.digest
         self._recent.append(row.digest)
         for head in self._known.get(seq, ()):
-            self._compare(head, row.digest, "kept elsewhere", findings)
+            if (finding := self._contradiction(head, row.digest, "kept elsewhere")) is not None:
+                self._lost.append((head, finding))  # what is behind may say why
         if entry is not None and not is_wrong:
-            self._follow(entry, findings)
+            self._follow(entry, row, findings)
 
     def _checked(self, row: JournalEntry, findings: list[Finding]) -> Entry | None:
         seq = row.seq
@@ -159,9 +186,11 @@ class Verification:
         if not is_right:
             findings.append(Finding(seq, "personal_altered", f"what is personal in entry {seq} was altered"))
 
-    def _follow(self, entry: Entry, findings: list[Finding]) -> None:
+    def _follow(self, entry: Entry, row: JournalEntry, findings: list[Finding]) -> None:
         if entry.kind == "erase":
             self._named += [run for run in entry.erased if run[1] < entry.seq]
+        elif entry.kind == "acknowledge" and entry.loss is not None:
+            self._acknowledge(entry, entry.loss, row, findings)
         elif entry.kind == "head" and entry.head is not None:
             head = entry.head
             behind = entry.seq - head.seq
@@ -170,22 +199,35 @@ class Verification:
                     Finding(entry.seq, "forged_head", f"the head in entry {entry.seq} is not right: {flaw}")
                 )
             elif 0 < behind < len(self._recent):
-                if self._compare(head, self._recent[-1 - behind], f"in entry {entry.seq}", findings):
+                finding = self._contradiction(head, self._recent[-1 - behind], f"in entry {entry.seq}")
+                if finding is None:
                     self._heads += 1
                     self._signed_seq = head.seq
+                else:
+                    findings.append(finding)
             elif behind <= 0 or behind >= _REMEMBERED:
                 text = f"the head in entry {entry.seq} is about entry {head.seq}, where it does not belong"
                 findings.append(Finding(entry.seq, "forged_head", text))
 
-    def _compare(self, head: Head, digest: bytes, where: str, findings: list[Finding]) -> bool:
+    def _acknowledge(self, entry: Entry, loss: Loss, row: JournalEntry, findings: list[Finding]) -> None:
+        if (flaw := self._keys.flaw(loss)) is not None:
+            text = f"the site did not say that the loss in entry {entry.seq} is known: {flaw}"
+            findings.append(Finding(entry.seq, "forged_head", text))
+            return
+        personal = read_personal(row)
+        self._restored[loss.seq, loss.digest] = Restored(
+            seq=entry.seq, found_ms=loss.found_ms, kept_seq=loss.kept_seq, lost=max(1, loss.seq - loss.kept_seq),
+            digest=loss.digest, acknowledged_ms=entry.at_ms, who=personal.who, why=personal.text,
+        )  # fmt: skip
+
+    def _contradiction(self, head: Head, digest: bytes, where: str) -> Finding | None:
         if head.digest == digest.hex():
-            return True
+            return None
         text = (
             f"entry {head.seq} is not the one that the site signed (head {where}): the chain was built anew from there "
             f"or from an entry before, behind entry {self._signed_seq}"
         )
-        findings.append(Finding(head.seq, "rewritten", text))
-        return False
+        return Finding(head.seq, "rewritten", text)
 
 
 def _named(run: Run) -> str:

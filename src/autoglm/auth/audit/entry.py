@@ -15,8 +15,9 @@ from autoglm.core.errors import InvalidField
 from autoglm.core.ports import JournalEntry, NewJournalEntry
 
 Kind = Literal[
-    "decision", "act", "login", "token", "policy", "clock", "conflict", "settle", "erase", "head", "start", "stop"
-]
+    "decision", "act", "login", "token", "policy", "clock", "conflict", "settle", "erase", "acknowledge", "head",
+    "start", "stop",
+]  # fmt: skip
 Outcome = Literal["allowed", "denied", "failed"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -40,6 +41,27 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 
     def signed_bytes(self) -> bytes:
         return b"autoglm-audit-head-v1\n" + _encode((self.site, self.kid, self.seq, self.digest, self.at_ms))
+
+
+class Loss(msgspec.Struct, frozen=True, kw_only=True):
+    """The site's word that it knows of entries which are lost, as by a backup that was restored: they are no alarm."""
+
+    site: str
+    kid: str
+    seq: int
+    """The last entry of which it is known that it is lost."""
+    digest: str
+    """Its own: 64 hexadecimal digits. Another entry may have its number by now."""
+    kept_seq: int
+    """The last one that is still there: what is lost came behind it."""
+    found_ms: int
+    """When it was found out that they are."""
+    signature: str
+    """Ed25519 over `signed_bytes`; base64url without padding."""
+
+    def signed_bytes(self) -> bytes:
+        said = (self.site, self.kid, self.seq, self.digest, self.kept_seq, self.found_ms)
+        return b"autoglm-audit-loss-v1\n" + _encode(said)
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -66,10 +88,12 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     first_ms: int = 0
     last_ms: int = 0
     about: int = 0
-    """The seq of the entry that a conflict is about, or a settlement."""
+    """The seq of the entry that a conflict or a settlement is about; of a `rolled_back` start, the one that is lost."""
     erased: tuple[tuple[int, int], ...] = ()
     """The first and last seq of each run of entries that lost what was personal."""
     head: Head | None = None
+    loss: Loss | None = None
+    """That somebody acknowledges."""
     commitment: str = ""
     """sha256 of the salt and what is personal, in hexadecimal digits; empty where nothing is."""
 

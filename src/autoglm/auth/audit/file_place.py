@@ -4,11 +4,14 @@
 went on from there is another chain, and stands in files of its own beside what was written before.
 """
 
+import itertools
 import os
 import re
 import sys
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -156,11 +159,33 @@ def read_files(folder: Path) -> Iterator[JournalEntry]:
                 yield row
 
 
-def forks(folder: Path) -> list[int]:
-    """From which entries on there is more than one chain."""
+class Fork(msgspec.Struct, frozen=True):
+    seq: int
+    """From this entry on there is more than one chain."""
+    end: JournalEntry | None
+    """The last entry of the chain that was left; None where it cannot be read."""
+
+
+def forks(folder: Path) -> list[Fork]:
+    """Raises OSError."""
     files = list_files(folder)
-    generations = sorted({file.generation for file in files})[1:]
-    return [min(file.first_seq for file in files if file.generation == generation) for generation in generations]
+    found = []
+    for former, following in itertools.pairwise(files):
+        if former.generation < following.generation:
+            found.append(Fork(following.first_seq, _last_of(former.path)))
+    return found
+
+
+def last_of(folder: Path) -> JournalEntry | None:
+    """The last entry there. Raises OSError."""
+    files = list_files(folder)
+    return _last_of(files[-1].path) if files else None
+
+
+def _last_of(path: Path) -> JournalEntry | None:
+    with suppress(ValueError):
+        return deque(_read_file(path), maxlen=1)[0]
+    return None
 
 
 def _read_file(path: Path) -> Iterator[JournalEntry]:

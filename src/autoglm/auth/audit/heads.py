@@ -7,11 +7,11 @@ import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from autoglm.auth.audit.entry import Head
+from autoglm.auth.audit.entry import Head, Loss
 from autoglm.auth.tokens.compact import decode_base64url, encode_base64url
 from autoglm.auth.tokens.public_key import PublicKey
 from autoglm.core.errors import InvalidField, StateBroken
@@ -41,14 +41,32 @@ def sign_head(site: str, end: JournalEnd, at_ms: int, signer: Signer) -> Head:
     return msgspec.structs.replace(unsigned, signature=signature)
 
 
+def sign_loss(site: str, lost: "Lost", signer: Signer) -> Loss:
+    unsigned = Loss(
+        site=site, kid=signer.public.thumbprint, seq=lost.seq, digest=lost.digest, kept_seq=lost.kept_seq,
+        found_ms=lost.found_ms, signature="",
+    )  # fmt: skip
+    signature = encode_base64url(signer.sign(unsigned.signed_bytes()))
+    return msgspec.structs.replace(unsigned, signature=signature)
+
+
+class Lost(NamedTuple):
+    """Entries that are gone: see `Loss`."""
+
+    seq: int
+    digest: str
+    kept_seq: int
+    found_ms: int
+
+
 class HeadKeys:
-    """The keys whose heads are believed: the site's, and those it had before."""
+    """The keys whose word is believed: the site's, and those it had before."""
 
     def __init__(self, keys: Iterable[PublicKey]) -> None:
         self._by_kid = {key.thumbprint: key for key in keys}
 
-    def flaw(self, head: Head) -> str | None:
-        """What is wrong with the head; None when one of the keys signed it."""
+    def flaw(self, head: Head | Loss) -> str | None:
+        """What is wrong with it; None when one of the keys signed it."""
         key = self._by_kid.get(head.kid)
         if key is None:
             return f"it names the key {head.kid[:64]!r}, which is not one of the site's"

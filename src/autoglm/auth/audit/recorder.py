@@ -13,8 +13,8 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from autoglm.auth.audit.entry import VERSION, Fact, Head, Kind, Outcome, Personal, clipped, draft, label_digest
-from autoglm.auth.audit.heads import HeadFile, KeptHeads, Signer, sign_head
+from autoglm.auth.audit.entry import VERSION, Fact, Head, Kind, Loss, Outcome, Personal, clipped, draft, label_digest
+from autoglm.auth.audit.heads import HeadFile, KeptHeads, Lost, Signer, sign_head, sign_loss
 from autoglm.auth.audit.settings import AuditSettings
 from autoglm.auth.occasion import NOWHERE, Occasion, occasion
 from autoglm.core.clock import monotonic_s
@@ -165,6 +165,7 @@ class Audit:
     def act(
         self, action: str, actor: Actor | None, *, kind: Kind = "act", resource: str = "", outcome: Outcome = "allowed",
         reason: str = "", text: str = "", about: int = 0, erases: tuple[tuple[int, int], ...] = (),
+        loss: Loss | None = None,
     ) -> None:  # fmt: skip
         """Something is about to be done, or was found. actor: None for the hub itself. text: no message, no secret.
 
@@ -173,10 +174,15 @@ class Audit:
         """
         self._refuse_if_full()
         moment = occasion.get()
-        fact = self._fact(kind, action, outcome, reason=reason, moment=moment, about=about, erased=erases)
+        fact = self._fact(kind, action, outcome, reason=reason, moment=moment, about=about, erased=erases, loss=loss)
         self._journal.hand_in(
             draft(fact, self._personal(actor, clipped(resource, _MAX_RESOURCE), moment, text)), erases=erases
         )
+
+    def acknowledge(self, lost: Lost, actor: Actor, why: str) -> None:
+        """Somebody says why these entries are lost: verifying tells of it, and is no alarm any more. As `act`."""
+        loss = sign_loss(self._site, lost, self.signer)
+        self.act("audit:acknowledge", actor, kind="acknowledge", text=why, loss=loss)
 
     @property
     def kept_heads(self) -> KeptHeads:
@@ -191,7 +197,7 @@ class Audit:
 
     async def start(self) -> None:
         """Compare the chain with the heads that lie outside the database, and say that a run begins."""
-        reason, lost = "", ""
+        reason, lost, about = "", "", 0
         try:
             kept = await anyio.to_thread.run_sync(self._head_file.load)
         except StateBroken as error:
@@ -202,11 +208,12 @@ class Audit:
             if await self._journal.find(JournalFilter(kinds=("head",)), limit=1):
                 reason = reason or "heads_lost"
         elif not await self._has(newest):
+            about = newest.seq
             reason, lost = "rolled_back", f"entry {newest.seq} with the digest {newest.digest} is not there"
             log.error("audit_rolled_back", signed_seq=newest.seq, last_seq=self._journal.last().seq)
             kept = kept.with_newest_lost()
         self._kept = kept or KeptHeads()
-        fact = self._fact("start", "audit:start", "failed" if reason else "allowed", reason=reason)
+        fact = self._fact("start", "audit:start", "failed" if reason else "allowed", reason=reason, about=about)
         self._journal.hand_in(draft(fact, Personal(text=lost)))
 
     async def run(self) -> None:
@@ -305,13 +312,13 @@ class Audit:
 
     def _fact(
         self, kind: Kind, action: str, outcome: Outcome, *, reason: str = "", moment: Occasion = NOWHERE,
-        about: int = 0, erased: tuple[tuple[int, int], ...] = (),
+        about: int = 0, erased: tuple[tuple[int, int], ...] = (), loss: Loss | None = None,
     ) -> Fact:  # fmt: skip
         clock = self._clock
         return Fact(
             version=VERSION, kind=kind, action=action, outcome=outcome, at_ms=clock.now_ms(),
             is_clock_trusted=clock.is_trusted, boot=clock.boots, reason=reason, policy_version=self.policy_version,
-            request_id=moment.request_id, is_offline=self.is_offline, about=about, erased=erased,
+            request_id=moment.request_id, is_offline=self.is_offline, about=about, erased=erased, loss=loss,
         )  # fmt: skip
 
     def _personal(self, actor: Actor | None, resource: str, moment: Occasion, text: str = "") -> Personal:

@@ -1,6 +1,7 @@
 """Policy, audit and clock."""
 
 from autoglm.auth.audit.conflicts import KnownConflict
+from autoglm.auth.audit.entry import KINDS
 from autoglm.gateway.audit import MAX_LIMIT, AuditPage, AuditReport, ConflictReport, Settling
 from autoglm.gateway.clock import ClockState, ConfirmedTime
 from autoglm.gateway.operations.operation import BODY, KEY, POSITION, WRITE, Operation, Parameter, Schema, ok
@@ -48,7 +49,7 @@ TRUST = (
         "GET", "/api/audit", "searchAudit", "audit", "What was decided and done, the newest first",
         (ok("Entries that fit all filters", AuditPage),), (*KEY, *WRITE, "invalid_field", "forbidden"),
         (
-            _filter("kind", "Of these kinds: `decision,act,login,token,policy,clock,conflict,settle,erase,head`"),
+            _filter("kind", f"Of these kinds: `{','.join(KINDS)}`"),
             _filter("action", "Of these actions, with commas between them"),
             _filter("outcome", "Of these outcomes: `allowed,denied,failed`"),
             _filter("who", "Of this address"),
