@@ -222,6 +222,6 @@ class LoginsGateway:
         """Written down; so are those who are refused (see acts), without the name: people type passwords there."""
         entered = await entering
         account = entered.account
-        who = Who(account.address, account.address, f"session:{entered.handle}", account.scopes)
+        who = Who(account.address, account.address, f"session:{entered.handle}")
         self._audit.act(f"login:{way}", who)
         return entered

@@ -65,7 +65,6 @@ class Who(NamedTuple):
     name: str = ""
     address: str = ""
     credential: str = ""
-    scopes: tuple[str, ...] = ()
 
 
 class Grounds(NamedTuple):
