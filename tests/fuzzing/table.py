@@ -15,6 +15,7 @@ MODULES = (
     "fuzzing.gate_targets",
     "fuzzing.token_targets",
     "fuzzing.policy_targets",
+    "fuzzing.people_targets",
 )
 """Each has TARGETS, a tuple of Target."""
 

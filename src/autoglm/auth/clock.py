@@ -21,7 +21,6 @@ starts anew with each boot; and signed times, which prove that it is not earlier
 A signer is believed: one that signs a time years ahead stops the hub until an admin deletes the file and confirms.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -38,6 +37,7 @@ from pydantic import BaseModel, Field
 from autoglm.auth.scopes import ALL, any_covers
 from autoglm.core.clock import now_ms as wall_now_ms
 from autoglm.core.errors import InvalidField
+from autoglm.core.private_file import write_private
 
 log = structlog.get_logger(part="auth")
 
@@ -302,7 +302,7 @@ class TrustedClock:
             is_known=self._is_known, is_lost=self._is_lost,
         )  # fmt: skip
         try:
-            _replace(self._file, msgspec.json.encode(state))
+            write_private(self._file, msgspec.json.encode(state))
         except OSError as error:
             if self._is_written:
                 log.warning("clock_file_unwritable", file=str(self._file), reason=error.strerror)
@@ -326,18 +326,3 @@ def _read(file: Path) -> _State | None:
         and min(state.floor_ms, state.boottime_ms, state.boots) >= 0
     )
     return state if is_sound else None
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Durable when it returns: the bytes, then their name."""
-    draft = file.with_name(file.name + _DRAFT)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as opened:
-        opened.write(content)
-        opened.flush()
-        os.fsync(opened.fileno())
-    draft.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -1,6 +1,5 @@
 """Makes this site's tokens, with the site's own key in `DATA/trust`, which no request can read."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from autoglm.auth.tokens.settings import TrustSettings
 from autoglm.auth.tokens.signing import SigningKey
 from autoglm.auth.tokens.token import issue
 from autoglm.core.errors import Forbidden, InvalidField, SettingsError
+from autoglm.core.private_file import write_private
 
 KEY_FILE = "site.key"
 FORMER_FILE = "site-former-keys.json"
@@ -92,19 +92,3 @@ def _read(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise SettingsError([f"{path} cannot be read: {error.strerror}"]) from error
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """With mode 0600 from the start, and durably: rename over what was there, and sync the folder."""
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -4,7 +4,6 @@ The keys are 256 random bits (or chosen by the operator in autoglm.toml), so a p
 """
 
 import hashlib
-import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from autoglm.auth.settings import FIRST_KEY_NAME, KeySettings
 from autoglm.core.clock import now_ms
 from autoglm.core.errors import InvalidField, NotFound, SettingsError, Unauthorized
 from autoglm.core.ports import KeyValue
+from autoglm.core.private_file import write_private
 
 PREFIX = "auth/key/"
 MAX_KEYS = 100_000
@@ -93,7 +93,7 @@ class KeyRing:
             return None
         key = "ag-" + secrets.token_urlsafe(32)
         # The file first: a key in the store that nobody can read would lock everybody out.
-        _write_secret(admin_key_file, key + "\n")
+        write_private(admin_key_file, f"{key}\n".encode())
         await self.add(key, StoredKey(name=FIRST_KEY_NAME, address="user:admin", scopes=("admin:*",)))
         for digest in former:
             await self._forget(digest)
@@ -255,14 +255,3 @@ def _read_secret(path: Path) -> bytes:
         return b""
     except OSError as error:
         raise SettingsError([f"{path} cannot be read: {error.strerror}"]) from error
-
-
-def _write_secret(path: Path, text: str) -> None:
-    """Write with mode 0600 from the start, and durably: rename over what was there."""
-    draft = path.with_name(path.name + ".new")
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)

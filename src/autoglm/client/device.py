@@ -12,12 +12,12 @@ from typing import Any, Self
 
 import httpx2
 
-from autoglm.auth.issuer import write_private
 from autoglm.auth.tokens.proof import make_proof
 from autoglm.auth.tokens.signing import SigningKey
 from autoglm.client.errors import HubProblem, problem_from
 from autoglm.core.clock import now_ms
 from autoglm.core.errors import HubError, SettingsError
+from autoglm.core.private_file import write_private
 from autoglm.rendezvous import NoHub, is_loopback
 
 _RENEW_BEFORE_MS = 30_000

@@ -3,7 +3,6 @@
 Without one that lies elsewhere, a chain that was cut short or taken from an old copy looks like any other.
 """
 
-import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,7 @@ from autoglm.auth.tokens.compact import decode_base64url, encode_base64url
 from autoglm.auth.tokens.public_key import PublicKey
 from autoglm.core.errors import InvalidField, StateBroken
 from autoglm.core.ports import JournalEnd
+from autoglm.core.private_file import write_private
 
 HEAD_FILE_NAME = "audit-head.json"
 _MAX_FILE_BYTES = 64 * 1024
@@ -135,14 +135,4 @@ class HeadFile:
 
     def _save(self, kept: KeptHeads) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self.path.with_name(f".{self.path.name}.new")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(kept))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_private(self.path, msgspec.json.encode(kept))

@@ -5,7 +5,6 @@ it is older. They also say which set was taken last, by hash, so a kill between 
 """
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from autoglm.core.errors import PolicyRefused, SettingsError
+from autoglm.core.private_file import write_private
 
 _MAX_BYTES = 1 << 20
 
@@ -77,18 +77,7 @@ class SeenFile:
 
 def write_durably(file: Path, data: bytes) -> None:
     """The old content or the new one is on the disk whatever happens; mode 0600. Raises SettingsError."""
-    draft = file.with_name(file.name + ".new")
     try:
-        draft.unlink(missing_ok=True)
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        draft.rename(file)
-        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_private(file, data)
     except OSError as error:
         raise SettingsError([f"{file} cannot be written: {error.strerror}"]) from error
