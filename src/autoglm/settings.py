@@ -173,6 +173,7 @@ def load_settings(
             "gateway.tls_client_ca_file": gateway.tls_client_ca_file,
             "gateway.tls_client_crl_file": gateway.tls_client_crl_file,
             "acme.ca_file": settings.acme.ca_file,
+            "people.password.breached_file": settings.people.password.breached_file,
         }
     )
     authorities = {

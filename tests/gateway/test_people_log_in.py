@@ -9,6 +9,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from autoglm.auth.people.settings import PeopleSettings
+from autoglm.auth.tokens.settings import TrustSettings
 from eventually import wait_until
 from gateway.browser import SESSION, Browser, close_all, code_of, invite, join
 from gateway.inside import Inside, hub_inside, settings
@@ -25,7 +26,8 @@ def _closing() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
     people = PeopleSettings.model_validate({"password": CHEAP, "throttle": {"free_failures_per_address": 1000}})
-    chosen = settings().model_copy(update={"people": people})
+    trust = TrustSettings(site="ward-linde")
+    chosen = settings().model_copy(update={"people": people, "trust": trust})
     with hub_inside(tmp_path_factory.mktemp("people") / "data", chosen) as inside:
         yield inside
 
@@ -274,3 +276,14 @@ def test_a_session_outlives_a_restart_and_is_not_in_the_files(tmp_path: Path) ->
         assert Browser(inside).ask("GET", "/api/me", cookie=f"{SESSION}={session}").json()["address"] == "user:stayer"
     for path in (tmp_path / "data").rglob("*"):
         assert not path.is_file() or session.encode() not in path.read_bytes(), path
+
+
+def test_no_password_is_made_of_the_names_of_this_hub(hub: Inside) -> None:
+    """ASVS 5, 6.1.2 and 6.2.11: the site's name and the page's host count as words that everybody here knows."""
+    browser = Browser(hub)
+    token = invite(hub, "namer", "member")
+    for password in ("WardLinde2026!", "LocalHost2026!"):
+        refused = browser.ask("POST", "/api/login/invitation", {"token": token, "password": password})
+        assert code_of(refused) == (400, "invalid_field")
+        assert "guessed first" in refused.text
+    assert browser.ask("POST", "/api/login/invitation", {"token": token, "password": PASSWORD}).status_code == 200

@@ -112,7 +112,7 @@ class Trust:
         self.devices = Devices(keyvalue, clock.now_ms)
         self.revocations = Revocations(keyvalue, clock.now_ms)
         self.people = People(
-            keyvalue, settings.people, clock.now_ms,
+            keyvalue, settings.people, clock.now_ms, site=tokens.site,
             surroundings=Surroundings(
                 is_revoked=lambda address: self.authenticator.is_revoked((address,)),
                 is_claimed=self._is_claimed, may_give=self._may_give,
@@ -165,7 +165,7 @@ class Trust:
 
     def opens_page_at(self, *origins: str) -> None:
         """At these addresses browsers may open the page."""
-        self.people.passkeys.listens_at(*origins)
+        self.people.opens_page_at(*origins)
 
     async def run(self) -> None:
         """Until cancelled."""

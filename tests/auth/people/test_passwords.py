@@ -1,6 +1,9 @@
 """Passwords: what is taken, how it is kept, and that a flood of them leaves the machine to others."""
 
+import hashlib
 import string
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import anyio.lowlevel
@@ -8,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoglm.auth.people import guessed_first
 from autoglm.auth.people.common_passwords import is_common
+from autoglm.auth.people.guessed_first import has_leaked
 from autoglm.auth.people.passwords import PREFIX, check_password
 from autoglm.auth.people.settings import PasswordSettings
-from autoglm.core.errors import InvalidField, LoginThrottled
+from autoglm.core.errors import InvalidField, LoginThrottled, SettingsError
 from autoglm.core.tasks import one_task_group
 from eventually import until
 from people_hub import CHEAP, PASSWORD, People, files_with, people_hub
@@ -149,3 +154,57 @@ async def test_the_event_loop_goes_on_while_passwords_are_hashed(people: People)
         await people.passwords.verify(None, "guess guess guess")
         tasks.cancel_scope.cancel()
     assert turns > 10
+
+
+# --- words of the site, the list, and what leaked ---
+
+
+@pytest.mark.parametrize(
+    "password", ["WardLinde2026!", "linde-ward", "press-hall 7!", "Zentrifuge1", "example.org1", "hospitallinde"]
+)
+def test_words_of_the_site_are_guessed_first_there(password: str) -> None:
+    """ASVS 5, 6.1.2 and 6.2.11."""
+    check_password(password, "alice")
+    with pytest.raises(InvalidField, match="guessed first"):
+        check_password(password, "alice", ["ward-linde", "press-hall", "Zentrifuge", "hub.example.org"])
+
+
+@pytest.mark.parametrize("password", ["samantha", "Maverick", "marlboro12", "12qwaszx", "rush2112"])
+def test_the_most_frequent_ones_are_refused_though_no_rule_makes_them(password: str) -> None:
+    """ASVS 5, 6.2.4: those that the rules let through are on the list."""
+    with pytest.raises(InvalidField, match="guessed first"):
+        check_password(password, "alice")
+
+
+def test_the_list_has_more_than_the_3000_that_the_asvs_asks_for() -> None:
+    packed = guessed_first.FILE.read_bytes()
+    entries = [packed[place : place + 4] for place in range(0, len(packed), 4)]
+    assert len(entries) > 9990
+    assert entries == sorted(set(entries))
+
+
+def lines_of(passwords: Iterable[str]) -> bytes:
+    digests = sorted(hashlib.sha1(password.encode()).hexdigest().upper() for password in passwords)
+    return "".join(f"{digest}:{number * 7919}\r\n" for number, digest in enumerate(digests)).encode()
+
+
+@given(st.sets(st.text(string.ascii_lowercase, min_size=1, max_size=3), max_size=40), st.text(string.digits))
+def test_a_leaked_one_is_found_wherever_it_stands(leaked: set[str], other: str) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(lines_of(leaked))
+        file.flush()
+        assert all(has_leaked(password, Path(file.name)) for password in leaked)
+        assert not has_leaked(other, Path(file.name))
+
+
+async def test_what_leaked_is_not_taken_where_the_settings_name_a_list(tmp_path: Path) -> None:
+    """ASVS 5, 6.2.12."""
+    file = tmp_path / "pwned.txt"
+    file.write_bytes(lines_of([PASSWORD, "something else"]))
+    async with people_hub(tmp_path, password={**CHEAP, "breached_file": str(file)}) as people:
+        with pytest.raises(InvalidField, match="leaked"):
+            await people.passwords.hashed(PASSWORD, "alice")
+        assert await people.passwords.hashed("another one that nobody has", "alice")
+        file.unlink()
+        with pytest.raises(SettingsError, match="breached_file"):
+            await people.passwords.hashed("another one that nobody has", "alice")

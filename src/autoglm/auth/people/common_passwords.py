@@ -1,10 +1,13 @@
-"""Passwords that are guessed first, by how they are made rather than by a long list. Pure.
+"""Passwords that are guessed first, by how they are made, beside the list of `guessed_first`. Pure.
 
-A list of our own: common words, keyboard rows and pinyin, looked for with usual decorations. Each word stands for
-thousands of passwords: `Passw0rd!`, `password2026`, `p@ssword123`.
+Common words, keyboard rows and pinyin, looked for with usual decorations. Each word stands for thousands of passwords:
+`Passw0rd!`, `password2026`, `p@ssword123`. So do the words of a site: its name, its machines' names, and what the
+settings add (ASVS 5, 6.1.2).
 """
 
 import re
+
+from autoglm.auth.people.guessed_first import is_guessed_first
 
 _WORDS = frozenset(
     """
@@ -39,13 +42,19 @@ def is_common(password: str, *names: str) -> bool:
     Decoration counts for nothing: upper case, letters replaced by digits, digits and signs around it.
     """
     plain = password.casefold()
-    if _repeats(plain) or _is_walk(plain):
-        return True
-    words = _WORDS | {name.casefold() for name in names}
     core = _AROUND.sub("", plain)
+    if _repeats(plain) or _is_walk(plain) or is_guessed_first(plain) or is_guessed_first(core):
+        return True
+    words = _WORDS.union(*map(_words_of, names))
     if not core:  # dates, telephone numbers, the row of signs
         return len(plain) < _LONG_NUMBER
     return any(_is_made_of(text, words) for text in {core, core.translate(_LEET), _unleet(plain)})
+
+
+def _words_of(name: str) -> set[str]:
+    """`press-hall.example` is three of them, and one with the signs left out."""
+    parts = re.findall(r"[^\W\d_]{3,}", name.casefold())
+    return {*parts, "".join(parts)}
 
 
 def _unleet(plain: str) -> str:

@@ -12,7 +12,7 @@ from autoglm.auth.people.accounts import Account, Accounts, typed_name
 from autoglm.auth.people.devices import KnownDevices
 from autoglm.auth.people.oidc import Oidc
 from autoglm.auth.people.passkeys import Passkeys
-from autoglm.auth.people.passwords import Passwords, check_password
+from autoglm.auth.people.passwords import Passwords
 from autoglm.auth.people.sessions import Method, Session, Sessions
 from autoglm.auth.people.throttle import Attempt, Throttle, block_of
 from autoglm.core.errors import LoginRefused, LoginThrottled, SessionEnded
@@ -115,7 +115,7 @@ class Logins:
         """Ends all sessions and known devices of the person, and begins one here. Raises as `with_password` does, and
         InvalidField for the new password.
         """
-        check_password(new, account.name)
+        self._passwords.check(new, account.name)
         (await self._proven(account, account.name, current, caller)).succeeded()
         hash = await self._passwords.hashed(new, account.name)
         return await self.enter(await self.replace_password(account, hash), "password", caller)

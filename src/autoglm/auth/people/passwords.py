@@ -5,7 +5,7 @@ Sources: RFC 9106, section 4 (parameters); OWASP ASVS 5, V6.2 (length, no compos
 
 import secrets
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,8 +16,9 @@ import structlog
 
 from autoglm.auth.people.accounts import Account
 from autoglm.auth.people.common_passwords import is_common
+from autoglm.auth.people.guessed_first import has_leaked
 from autoglm.auth.people.settings import PasswordSettings
-from autoglm.core.errors import InvalidField, LoginThrottled, RevisionMismatch
+from autoglm.core.errors import InvalidField, LoginThrottled, RevisionMismatch, SettingsError
 from autoglm.core.ports import KeyValue
 
 if TYPE_CHECKING:
@@ -38,13 +39,16 @@ class _StoredPassword(msgspec.Struct, frozen=True, kw_only=True, tag="password",
     hash: str
 
 
-def check_password(password: str, name: str) -> None:
-    """Raises InvalidField for one that is too short, too long, or guessed first. Any characters will do."""
+def check_password(password: str, name: str, words: Iterable[str] = ()) -> None:
+    """Raises InvalidField for one that is too short, too long, or guessed first. Any characters will do.
+
+    words: what is near at hand at this site, as the person's own name is.
+    """
     if not MIN_CHARACTERS <= len(password) <= MAX_CHARACTERS:
         raise InvalidField("password", f"must have {MIN_CHARACTERS} to {MAX_CHARACTERS} characters")
     if any(0xD800 <= ord(character) <= 0xDFFF for character in password):
         raise InvalidField("password", "has half a character (a surrogate without its other half)")
-    if is_common(password, name):
+    if is_common(password, name, *words):
         raise InvalidField("password", "is one of those that are guessed first; take a few words that belong together")
 
 
@@ -53,13 +57,21 @@ class Passwords:
 
     def __init__(self, keyvalue: KeyValue, settings: PasswordSettings) -> None:
         self._keyvalue, self._settings = keyvalue, settings
+        self.words = set(settings.words)
+        """Nobody's password is made of these: see `is_common`."""
         self._limiter = anyio.CapacityLimiter(1)
         self._waiting = 0
         self._made: tuple[PasswordHasher, str] | None = None
 
+    def check(self, password: str, name: str) -> None:
+        """Raises InvalidField for one that the account of that name may not have, whether it leaked or not."""
+        check_password(password, name, self.words)
+
     async def hashed(self, password: str, name: str) -> str:
-        """What `keep` takes, for the account of that name. Raises InvalidField, LoginThrottled."""
-        check_password(password, name)
+        """What `keep` takes, for the account of that name. Raises InvalidField, LoginThrottled, SettingsError."""
+        self.check(password, name)
+        if await self._run(self._has_leaked, password):
+            raise InvalidField("password", "is in a list of passwords that leaked somewhere; take another")
         return await self._run(self._hash, password)
 
     async def keep(self, account: Account, hash: str, *, expected_revision: int | None = None) -> None:
@@ -119,6 +131,13 @@ class Passwords:
             hasher = PasswordHasher(chosen.passes, chosen.memory_kib, chosen.lanes)
             self._made = hasher, hasher.hash(secrets.token_bytes(32))
         return self._made
+
+    def _has_leaked(self, password: str) -> bool:
+        file = self._settings.breached_file
+        try:
+            return file is not None and has_leaked(password, file)
+        except OSError as error:  # rather none than one that nobody has checked
+            raise SettingsError([f"people.password.breached_file cannot be read: {error}"]) from None
 
     def _hash(self, password: str) -> str:
         return self._tools()[0].hash(_bytes(password))

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from socket import gethostname
+from urllib.parse import urlsplit
 
 import anyio
 import structlog
@@ -43,13 +45,15 @@ class People:
 
     def __init__(
         self, keyvalue: KeyValue, settings: PeopleSettings, now_ms: Callable[[], int], *,
-        monotonic_s: Callable[[], float] = monotonic_s, fetch: Fetch | None = None,
+        monotonic_s: Callable[[], float] = monotonic_s, fetch: Fetch | None = None, site: str = "",
         surroundings: Surroundings | None = None,
     ) -> None:  # fmt: skip
+        """site: its name, which no password may be made of, as little as of this machine's."""
         around = surroundings or Surroundings()
         self.settings = settings
         self.accounts = Accounts(keyvalue, now_ms)
         self.passwords = Passwords(keyvalue, settings.password)
+        self.passwords.words |= {site, gethostname()}
         self.sessions = Sessions(keyvalue, self.accounts, settings.session, now_ms)
         self.devices = KnownDevices(keyvalue, now_ms, settings.throttle.device_days)
         self.throttle = Throttle(settings.throttle, monotonic_s)
@@ -76,6 +80,11 @@ class People:
             await part.open()
         if self.oidc is not None:
             await self.oidc.open()
+
+    def opens_page_at(self, *origins: str) -> None:
+        """At these addresses browsers may open the page. No password may be made of their names either."""
+        self.passkeys.listens_at(*origins)
+        self.passwords.words.update(urlsplit(origin).hostname or "" for origin in origins)
 
     async def run(self) -> None:
         """Forgets what is over, and asks the provider for those who send nothing but listen on. Until cancelled."""

@@ -1,6 +1,7 @@
 """Settings of people's logins."""
 
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -20,6 +21,15 @@ class PasswordSettings(BaseModel, frozen=True, extra="forbid"):
     passes: int = Field(default=3, ge=1, le=100, description="Passes over the memory")
     lanes: int = Field(default=4, ge=1, le=64, description="Lanes, each a thread")
     max_waiting: int = Field(default=32, ge=1, le=1000, description="Logins that wait for the one that is hashed")
+    words: tuple[str, ...] = Field(
+        default=(),
+        max_length=1000,
+        description="Of which no password may be made, beside the site's and the machine's names: products, places",
+    )
+    breached_file: Path | None = Field(
+        default=None,
+        description="Passwords that leaked, none of which is taken: lines SHA1:COUNT in the order of the digests",
+    )
 
     @model_validator(mode="after")
     def _strong(self) -> Self:
