@@ -1,5 +1,6 @@
 """Passkeys and an OpenID provider at a running hub, by its endpoints."""
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +9,15 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
+from websockets.sync.client import connect
 
 from autoglm.auth.people.settings import PeopleSettings
 from autoglm.core.clock import now_ms
 from fakes.authenticator import Authenticator
 from fakes.oidc_provider import CLIENT_ID, CLIENT_SECRET, REDIRECT_URI, OidcProvider
-from gateway.browser import Browser, close_all, code_of, join
+from gateway.browser import SESSION, Browser, close_all, code_of, join
 from gateway.inside import Inside, hub_inside, settings
+from gateway.wire import call
 from people_hub import CHEAP
 
 
@@ -59,8 +62,8 @@ def grow_old(hub: Inside, name: str, minutes: int) -> None:
         sessions = hub.hub._trust.people.sessions
         for digest, session in sessions._kept.everything():
             if session.name == name:
-                before_ms = session.created_ms - minutes * 60_000
-                await sessions._kept.put(digest, msgspec.structs.replace(session, created_ms=before_ms))
+                before_ms = session.proven_ms - minutes * 60_000
+                await sessions._kept.put(digest, msgspec.structs.replace(session, proven_ms=before_ms))
 
     hub.ask(back())
 
@@ -171,3 +174,104 @@ def test_metadata_leads_nowhere_but_to_the_issuers_host(hub: Inside, provider: O
         assert (back.headers["location"], browser.session) == ("/#login=unreachable", None)
         with pytest.raises(BlockingIOError):  # nobody called
             inside.accept()
+
+
+# --- when and how strongly a person was proven ---
+
+
+def is_fresh(browser: Browser) -> bool:
+    fresh: bool = browser.ask("GET", "/api/me").json()["session"]["is_fresh"]
+    return fresh
+
+
+@pytest.mark.attack("a passkey by the provider's open session")
+@pytest.mark.parametrize(("age_s", "expected"), [(None, False), (3600, False), (30, True), (-30, True)], ids=str)
+def test_a_login_by_the_provider_is_as_old_as_it_says(
+    hub: Inside, provider: OidcProvider, age_s: int | None, expected: bool
+) -> None:
+    """The provider lets in whoever sits at an open browser: that is no proof of today. ASVS 5, 6.8.4."""
+    provider.claims = {"auth_time": None if age_s is None else now_ms() // 1000 - age_s}
+    browser = Browser(hub)
+    query, _ = go_to_provider(browser, provider)
+    come_back(browser, query)
+    provider.claims = {}
+    assert is_fresh(browser) is expected
+    wanted = (200, "") if expected else (403, "fresh_login_wanted")
+    answer = browser.ask("POST", "/api/me/passkeys/options", {})
+    assert (answer.status_code, answer.json().get("code", "")) == wanted
+
+
+def test_a_person_can_be_made_to_log_in_anew_at_the_provider(hub: Inside) -> None:
+    browser = Browser(hub)
+    for path, asked in (("/api/login/oidc", (None, None)), ("/api/login/oidc?fresh=1", ("login", "0"))):
+        sent = httpx2.URL(browser.ask("GET", path).headers["location"]).params
+        assert (sent.get("prompt"), sent.get("max_age")) == asked
+
+
+@pytest.mark.attack("a session that another page begins")
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_no_page_of_others_begins_a_login_by_the_provider(hub: Inside, site: str) -> None:
+    """ASVS 5, 7.6.2: the provider would let its person in without a question."""
+    refused = Browser(hub).ask("GET", "/api/login/oidc", origin="", sec_fetch_site=site)
+    assert code_of(refused) == (403, "cross_origin")
+    assert "set-cookie" not in refused.headers
+    assert Browser(hub).ask("GET", "/api/login/oidc", origin="", sec_fetch_site="none").status_code == 303
+
+
+@pytest.mark.attack("ending the sessions of others from one that was left open")
+def test_another_session_is_ended_by_who_has_just_logged_in(hub: Inside) -> None:
+    browser, elsewhere = join(hub, "ender"), Browser(hub)
+    elsewhere.log_in("ender")
+    listed = browser.ask("GET", "/api/me/sessions").json()["sessions"]
+    mine, theirs = (next(one["handle"] for one in listed if one["is_this"] is own) for own in (True, False))
+    grow_old(hub, "ender", 16)
+    assert code_of(browser.ask("DELETE", f"/api/me/sessions/{theirs}")) == (403, "fresh_login_wanted")
+    assert browser.ask("DELETE", f"/api/me/sessions/{mine}").status_code == 204
+    assert browser.log_in("ender").status_code == 200
+    assert browser.ask("DELETE", f"/api/me/sessions/{theirs}").status_code == 204
+    assert elsewhere.ask("GET", "/api/me").status_code == 401
+
+
+@pytest.fixture
+def strict_hub(tmp_path: Path) -> Iterator[Inside]:
+    people = PeopleSettings.model_validate({"password": CHEAP, "passkey_roles": ["admin"]})
+    with hub_inside(tmp_path / "data", settings().model_copy(update={"people": people})) as inside:
+        yield inside
+
+
+@pytest.mark.attack("a password alone, where a passkey is wanted")
+def test_a_role_that_wants_a_passkey_counts_after_one(strict_hub: Inside) -> None:
+    """ASVS 5, 6.3.3. The first passkey is made after the invitation, which has the same worth."""
+    browser = join(strict_hub, "chief", "admin", "member")
+    assert browser.ask("GET", "/api/messages?to=user:chief").status_code == 200
+    assert code_of(browser.ask("GET", "/api/keys")) == (403, "forbidden")
+    key, added = add_passkey(browser)
+    assert added.status_code == 201
+    assert code_of(browser.ask("GET", "/api/keys")) == (403, "forbidden")
+    assert enter_by_passkey(browser, key).status_code == 200
+    assert browser.ask("GET", "/api/keys").status_code == 200
+
+
+@pytest.mark.attack("a way around the passkey by a link for a new password")
+def test_a_new_password_gives_no_second_passkey(strict_hub: Inside) -> None:
+    """ASVS 5, 6.4.3: a reset does not get past the stronger proof."""
+    browser = join(strict_hub, "keyed", "admin")
+    key, _ = add_passkey(browser)
+    made = call(strict_hub.port, strict_hub.key, "POST", "/api/people/keyed/reset").json()
+    thief = Browser(strict_hub)
+    body = {"token": made["token"], "password": "entirely new words"}
+    assert thief.ask("POST", "/api/login/invitation", body).status_code == 200
+    assert code_of(thief.ask("POST", "/api/me/passkeys/options", {})) == (403, "fresh_login_wanted")
+    assert code_of(thief.ask("GET", "/api/keys")) == (403, "forbidden")
+    assert enter_by_passkey(browser, key).status_code == 200
+    assert browser.ask("POST", "/api/me/passkeys/options", {}).status_code == 200
+
+
+def test_a_websocket_of_a_password_session_has_no_more_rights(strict_hub: Inside) -> None:
+    browser = join(strict_hub, "plain", "admin")
+    headers = {"Cookie": f"{SESSION}={browser.session}", "Origin": browser.origin}
+    with connect(f"ws://localhost:{strict_hub.port}/api/ws", proxy=None, additional_headers=headers) as ws:
+        ws.send('{"type": "hello"}')
+        assert json.loads(ws.recv(timeout=20))["address"] == "user:plain"
+        ws.send('{"type": "subscribe", "to": "user:somebody-else"}')
+        assert json.loads(ws.recv(timeout=20))["type"] == "error"

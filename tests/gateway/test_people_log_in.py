@@ -84,6 +84,20 @@ def test_a_login_makes_a_new_session_and_ends_the_one_that_was_brought(hub: Insi
     assert other.ask("GET", "/api/me", cookie=f"{SESSION}={before}").status_code == 401
 
 
+def test_by_https_the_cookies_are_for_this_host_and_for_https_alone(hub: Inside) -> None:
+    """ASVS 5, 3.3.1 to 3.3.4. A proxy may have taken TLS off: the page's origin says how it came."""
+    browser = Browser(hub)
+    body = {"token": invite(hub, "secured", "member"), "password": PASSWORD}
+    origin = browser.origin.replace("http:", "https:")
+    entered = browser.ask("POST", "/api/login/invitation", body, origin=origin)
+    cookies = [header.split("; ") for header in entered.headers.get_list("set-cookie")]
+    assert [parts[0].split("=")[0] for parts in cookies] == ["__Host-autoglm-session", "__Host-autoglm-device"]
+    for parts in cookies:
+        assert {"Secure", "HttpOnly", "SameSite=Strict", "Path=/"} <= set(parts)
+        assert not any(part.startswith("Domain") for part in parts)
+        assert parts[0].split("=")[1] not in entered.text
+
+
 @pytest.mark.attack("cross-site request forgery")
 @pytest.mark.parametrize("headers", [
     {"origin": "https://evil.example", "sec_fetch_site": "cross-site"},
@@ -146,7 +160,8 @@ def test_a_key_counts_where_both_are_shown(hub: Inside) -> None:
 def test_who_logs_out_is_out(hub: Inside) -> None:
     browser = join(hub, "leaver")
     kept = browser.session
-    assert browser.ask("POST", "/api/logout").status_code == 204
+    left = browser.ask("POST", "/api/logout")
+    assert (left.status_code, left.headers["clear-site-data"]) == (204, '"cache"')
     assert browser.session is None
     assert code_of(browser.ask("GET", "/api/me", cookie=f"{SESSION}={kept}")) == (401, "session_ended")
     assert browser.ask("POST", "/api/logout").status_code == 204  # again is once

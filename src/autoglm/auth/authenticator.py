@@ -190,8 +190,8 @@ class Authenticator:
             raise SessionEnded
         rate = self.people.settings.session.requests_per_minute
         principal = self._kept(
-            account.address, ids[0], account.scopes, rate=self._rates.of(account.address, rate),
-            ends_at_ms=session.ends_ms,
+            account.address, ids[0], self.people.scopes_in(session, account),
+            rate=self._rates.of(account.address, rate), ends_at_ms=session.ends_ms,
         )  # fmt: skip
         return Shown(principal, ids, session.ends_ms)
 
@@ -210,8 +210,10 @@ class Authenticator:
             return self._keys.is_current(principal)
         if principal.credential.startswith("session:"):
             account = self.people.by_address(principal.address)
-            is_live = self.people.session_of(principal.credential) is not None
-            return is_live and account is not None and account.scopes == principal.scopes
+            session = self.people.session_of(principal.credential)
+            if session is None or account is None:
+                return False
+            return self.people.scopes_in(session, account) == principal.scopes
         return not shown.is_of_this_site or self._devices.by_jkt(principal.credential[4:]) is not None
 
     def is_revoked(self, ids: tuple[str, ...]) -> bool:

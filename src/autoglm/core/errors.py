@@ -409,8 +409,9 @@ class FreshLoginWanted(HubError):
 
     code = "fresh_login_wanted"
 
-    def __init__(self, minutes: int) -> None:
-        super().__init__(f"log in again first: for this, the login may be at most {minutes} minutes old")
+    def __init__(self, minutes: int, *, by: str = "") -> None:
+        way = f" by {by}" if by else ""
+        super().__init__(f"log in again{way} first: for this, the login may be at most {minutes} minutes old")
 
 
 class ProviderUnreachable(HubError):

@@ -13,12 +13,13 @@ from autoglm.auth.people.logins import Caller, LoggedIn
 from autoglm.auth.people.people import People
 from autoglm.auth.people.roles import Role
 from autoglm.auth.people.sessions import digest_of
-from autoglm.core.errors import HubError, LoginRefused, ProviderUnreachable
+from autoglm.core.errors import CrossOrigin, HubError, LoginRefused, ProviderUnreachable
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange
 from autoglm.gateway.router import Route
 from autoglm.gateway.visitors import (
     DEVICE,
+    OWN_SITES,
     SESSION,
     TRANSACTION,
     Header,
@@ -130,9 +131,15 @@ class LoginsGateway:
         )  # fmt: skip
 
     async def to_provider(self, exchange: Exchange, _: dict[str, str]) -> None:
+        """From the hub's own page alone, or the browser's address line: no page of others begins a session."""
+        if exchange.headers.get(b"sec-fetch-site", b"none") not in OWN_SITES:
+            raise CrossOrigin(exchange.headers.get(b"origin", b"(another)").decode("latin-1"))
+        query = exchange.query()
+        fields.only(query, ("fresh",))
+        is_fresh = bool(fields.integer(query, "fresh", 0, high=1))
         if self._people.oidc is None:
             raise LoginRefused
-        redirect = await self._people.oidc.begin()
+        redirect = await self._people.oidc.begin(is_fresh=is_fresh)
         former = cookie(exchange.headers, SESSION, is_secure=self._comes_back_by_https)
         # Lax: the provider leads the browser back here, and a Strict one, such as the session's, stays at home then.
         began = f"{redirect.transaction}.{digest_of(former) if former else ''}"
@@ -180,7 +187,9 @@ class LoginsGateway:
         if id is not None and isinstance(visit := exchange.visit, Shown):
             self._audit.act("logout", visit.principal)
             await self._people.sessions.end(id)
-        exchange.respond(204, b"", [set_cookie(SESSION, "", is_secure=self._is_secure(exchange), max_age_s=0)])
+        gone = set_cookie(SESSION, "", is_secure=self._is_secure(exchange), max_age_s=0)
+        # Or the browser's "back" would show what the page showed before: W3C Clear Site Data, section 3.1.
+        exchange.respond(204, b"", [gone, (b"clear-site-data", b'"cache"')])
 
     # --- what all have in common ------------------------------------------------------------------------
 

@@ -93,7 +93,10 @@ class OwnAccountGateway:
         ]))  # fmt: skip
 
     async def end_session(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        account, _session = self._known(exchange)
+        """Another one than this: a thief of a session shall not end those of its person."""
+        account, session = self._known(exchange)
+        if variables["handle"] != session.handle:
+            self._fresh(exchange)
         exchange.acted_on = f"session:{variables['handle']}"
         await self._people.sessions.end_named(account.name, variables["handle"])
         exchange.respond(204, b"")
@@ -141,6 +144,9 @@ class OwnAccountGateway:
         account, session = self._known(exchange)
         if not self._people.sessions.is_fresh(session):
             raise FreshLoginWanted(self._people.settings.session.fresh_min)
+        if self._people.wants_passkey(account) and session.method != "passkey" and self._people.passkeys.of(account):
+            # A password alone, or a link for a new one, would else be a way around the passkey.
+            raise FreshLoginWanted(self._people.settings.session.fresh_min, by="passkey")
         return account
 
 

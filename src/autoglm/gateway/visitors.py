@@ -16,7 +16,7 @@ SESSION, DEVICE, TRANSACTION = "autoglm-session", "autoglm-device", "autoglm-oid
 _HOST = "__Host-"
 _MAX_VALUE = 300
 _BLANKS = " \t"
-_OWN_SITES = (b"same-origin", b"none")
+OWN_SITES = (b"same-origin", b"none")
 _ASKED_BY = (b"empty", b"document")
 """Fetch Metadata's words for what a script asks for, and for what somebody types. Not `image`: a picture in a message
 is fetched by whoever reads it.
@@ -44,7 +44,7 @@ class Visitors:
         if exchange.method not in READING:
             check_own_page(headers, exchange.hosts)
         elif (
-            headers.get(b"sec-fetch-site", b"none") not in _OWN_SITES
+            headers.get(b"sec-fetch-site", b"none") not in OWN_SITES
             or headers.get(b"sec-fetch-dest", b"empty") not in _ASKED_BY
         ):
             return

@@ -254,7 +254,7 @@ async def test_a_callback_opens_once(hub: Hub) -> None:
 
     async def come() -> None:
         try:
-            outcomes.append((await hub.oidc.finish(redirect.transaction, answer)).name)
+            outcomes.append((await hub.oidc.finish(redirect.transaction, answer)).account.name)
         except LoginRefused as error:
             outcomes.append(error.code)
 
@@ -282,7 +282,7 @@ async def test_a_callback_that_another_browser_began_opens_nothing_and_spends_no
     for transaction in (mine.transaction, "", "AAAA", "é", "A" * 5000):
         with pytest.raises(LoginRefused):
             await hub.oidc.finish(transaction, planted)
-    assert (await hub.oidc.finish(mine.transaction, hub.provider.authorize(mine.url))).name == "alice"
+    assert (await hub.oidc.finish(mine.transaction, hub.provider.authorize(mine.url))).account.name == "alice"
 
 
 async def test_a_login_that_takes_too_long_or_was_denied_is_refused(hub: Hub) -> None:

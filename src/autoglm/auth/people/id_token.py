@@ -14,6 +14,7 @@ import msgspec
 from autoglm.core.errors import LoginRefused
 
 LEEWAY_S = 60
+_MAX_TIME_S = 2**40
 _MAX_TOKEN = 32_768
 _KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 
@@ -87,6 +88,12 @@ def json_object(data: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise LoginRefused
     return found
+
+
+def proven_ms(claims: Claims) -> int:
+    """When the person logged in at the provider; 0 where it does not say."""
+    auth_time = _number(claims, "auth_time")
+    return int(auth_time * 1000) if 0 <= auth_time <= _MAX_TIME_S else 0
 
 
 def _number(claims: Claims, name: str) -> float:

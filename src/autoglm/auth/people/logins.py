@@ -94,9 +94,9 @@ class Logins:
             raise LoginRefused
         self._oidc.check_begun(transaction, answer)  # a callback that was not begun here costs nothing
         attempt = self._throttle.begin(_OIDC, caller.client)
-        account = await self._oidc.finish(transaction, answer)
+        proven = await self._oidc.finish(transaction, answer)
         attempt.succeeded()
-        return await self.enter(account, "oidc", caller)
+        return await self.enter(proven.account, "oidc", caller, proven_ms=proven.at_ms)
 
     async def check(self, session_id: str) -> tuple[Session, Account]:
         """Whose request it is. Raises SessionEnded. Asks the provider now and then for those whom it let in."""
@@ -145,14 +145,19 @@ class Logins:
         if self._oidc is not None:
             await self._oidc.forget(name)
 
-    async def enter(self, account: Account, method: Method, caller: Caller) -> LoggedIn:
-        """A new session for somebody who has been proven. Raises LoginRefused for one whose address was revoked."""
+    async def enter(
+        self, account: Account, method: Method, caller: Caller, *, proven_ms: int | None = None
+    ) -> LoggedIn:  # fmt: skip
+        """A new session for somebody who has been proven, now if proven_ms is None.
+
+        Raises LoginRefused for one whose address was revoked.
+        """
         if self._is_revoked(account.address):
             raise LoginRefused
         if caller.former_digest is not None:
             await self._sessions.end_digest(caller.former_digest)
         session = await self._sessions.begin(
-            account, method, client=caller.client, agent=caller.agent, former=caller.session
+            account, method, client=caller.client, agent=caller.agent, former=caller.session, proven_ms=proven_ms
         )
         # Who comes back from a provider brings none of his cookies, and guesses nothing there.
         device = "" if method == "oidc" else await self._devices.remember(account, caller.device)

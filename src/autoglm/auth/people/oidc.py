@@ -21,7 +21,7 @@ import structlog
 
 from autoglm.auth.people.accounts import Account, Accounts, known_roles, normal_name
 from autoglm.auth.people.challenges import Challenges
-from autoglm.auth.people.id_token import Claims, check_claims, header_of, key_for, texts, verified_claims
+from autoglm.auth.people.id_token import Claims, check_claims, header_of, key_for, proven_ms, texts, verified_claims
 from autoglm.auth.people.provider import Fetch, Provider, Tokens, fetch
 from autoglm.auth.people.roles import Role
 from autoglm.auth.people.settings import OidcSettings
@@ -44,6 +44,15 @@ class Redirect:
 
     url: str
     transaction: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Proven:
+    """Whom the provider let in."""
+
+    account: Account
+    at_ms: int
+    """When the person logged in there; 0 where it does not say (`auth_time`, OpenID Connect Core, section 2)."""
 
 
 class _Link(msgspec.Struct, frozen=True, kw_only=True, tag="oidc", tag_field="type"):
@@ -82,8 +91,8 @@ class Oidc:
         for entry in await self._keyvalue.list(PREFIX):
             self._keep(entry.key.removeprefix(PREFIX), msgspec.json.decode(entry.value, type=_Link))
 
-    async def begin(self) -> Redirect:
-        """Raises ProviderUnreachable."""
+    async def begin(self, *, is_fresh: bool = False) -> Redirect:
+        """is_fresh: the person shall log in there anew, although the provider knows him. Raises ProviderUnreachable."""
         endpoint = (await self._provider.metadata())["authorization_endpoint"]
         transaction = self._challenges.make(_PURPOSE)
         verifier = self._derived(transaction, "verifier")
@@ -92,6 +101,8 @@ class Oidc:
             "redirect_uri": self._settings.redirect_uri, "state": self._derived(transaction, "state"),
             "nonce": self._derived(transaction, "nonce"), "code_challenge_method": "S256",
             "code_challenge": _b64(hashlib.sha256(verifier.encode()).digest()),
+            # The second makes the provider say when it was (OpenID Connect Core, section 3.1.2.1).
+            **({"prompt": "login", "max_age": "0"} if is_fresh else {}),
         })  # fmt: skip
         return Redirect(f"{endpoint}{'&' if '?' in endpoint else '?'}{query}", _b64(transaction))
 
@@ -101,7 +112,7 @@ class Oidc:
         if not hmac.compare_digest(state, self._derived(_unb64(transaction), "state").encode()):
             raise LoginRefused
 
-    async def finish(self, transaction: str, answer: Mapping[str, str]) -> Account:
+    async def finish(self, transaction: str, answer: Mapping[str, str]) -> Proven:
         """Whom the provider sent back. transaction: the cookie. answer: the callback's query.
 
         Raises LoginRefused, whatever was wrong, and ProviderUnreachable.
@@ -123,7 +134,7 @@ class Oidc:
         digest = _digest(self._settings.issuer, claims["sub"])
         account = await self._account_of(digest, claims)
         await self._confirm(digest, account, tokens)
-        return account
+        return Proven(account, proven_ms(claims))
 
     async def recheck(self, account: Account) -> None:
         """For a request of a session that began here. Asks the provider when its last yes is `recheck_min` old.

@@ -16,6 +16,7 @@ from autoglm.auth.people.passkeys import Passkeys
 from autoglm.auth.people.passwords import Passwords
 from autoglm.auth.people.provider import Fetch, guarded_fetch
 from autoglm.auth.people.recovery import Invitation, Invitations
+from autoglm.auth.people.roles import scopes_of
 from autoglm.auth.people.sessions import Session, Sessions
 from autoglm.auth.people.settings import PeopleSettings
 from autoglm.auth.people.throttle import Throttle
@@ -116,6 +117,16 @@ class People:
         """Of a principal whose credential is `session:HANDLE`."""
         kind, _, handle = credential.partition(":")
         return self.sessions.named(handle) if kind == "session" else None
+
+    def wants_passkey(self, account: Account) -> bool:
+        """Whether it has a role that counts after a login by passkey alone."""
+        return not set(account.roles).isdisjoint(self.settings.passkey_roles)
+
+    def scopes_in(self, session: Session, account: Account) -> tuple[str, ...]:
+        """What a person may do in this session: a passkey is two factors in one (OWASP ASVS 5, 6.3.3)."""
+        if session.method == "passkey" or not self.wants_passkey(account):
+            return account.scopes
+        return scopes_of((role for role in account.roles if role not in self.settings.passkey_roles), account.name)
 
     async def _recheck(self) -> None:
         if self.oidc is None:

@@ -34,6 +34,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, tag="session", tag_fiel
     epoch: int
     method: Method
     created_ms: int
+    proven_ms: int = 0
+    """When its person showed who he is: at a provider perhaps long before; 0 where that does not tell."""
     seen_ms: int
     """Of the last request, up to a tenth of the idle time late."""
     ends_ms: int
@@ -60,9 +62,13 @@ class Sessions:
         await self.sweep()
 
     async def begin(
-        self, account: Account, method: Method, *, client: str = "", agent: str = "", former: str | None = None
-    ) -> str:
-        """A new id, on disk when it returns; never one that the browser brought. `former`, its last one, is ended."""
+        self, account: Account, method: Method, *, client: str = "", agent: str = "", former: str | None = None,
+        proven_ms: int | None = None,
+    ) -> str:  # fmt: skip
+        """A new id, on disk when it returns; never one that the browser brought. `former`, its last one, is ended.
+
+        proven_ms: None for now.
+        """
         if former is not None:
             await self.end(former)
         await self.sweep()
@@ -73,8 +79,8 @@ class Sessions:
         now_ms = self._now_ms()
         session = Session(
             handle=secrets.token_hex(8), name=account.name, account_id=account.id, epoch=account.epoch, method=method,
-            created_ms=now_ms, seen_ms=now_ms, ends_ms=now_ms + self._settings.absolute_h * 3_600_000,
-            client=client[:64], agent=agent[:_MAX_AGENT],
+            created_ms=now_ms, proven_ms=now_ms if proven_ms is None else min(proven_ms, now_ms), seen_ms=now_ms,
+            ends_ms=now_ms + self._settings.absolute_h * 3_600_000, client=client[:64], agent=agent[:_MAX_AGENT],
         )  # fmt: skip
         await self._put(digest_of(id), session)
         return id
@@ -106,7 +112,7 @@ class Sessions:
 
     def is_fresh(self, session: Session) -> bool:
         """Whether its person proved who he is a short time ago: wanted for what would let a thief stay."""
-        return 0 <= self._now_ms() - session.created_ms < self._settings.fresh_min * 60_000
+        return 0 <= self._now_ms() - session.proven_ms < self._settings.fresh_min * 60_000
 
     def all(self) -> list[Session]:
         """The live ones of everybody."""

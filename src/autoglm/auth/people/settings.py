@@ -159,6 +159,9 @@ class PeopleSettings(BaseModel, frozen=True, extra="forbid"):
     throttle: ThrottleSettings = ThrottleSettings()
     passkey: PasskeySettings = PasskeySettings()
     oidc: OidcSettings | None = None
+    passkey_roles: tuple[Role, ...] = Field(
+        default=(), description="Roles that count in sessions that began by a passkey, and in no others"
+    )
     invitation_h: int = Field(default=72, ge=1, le=720, description="Hours that an invitation or a reset link is valid")
 
 

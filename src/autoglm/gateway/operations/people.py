@@ -42,7 +42,13 @@ PEOPLE = (
     ),
     Operation(
         "GET", "/api/login/oidc", "loginAtProvider", "people", "Log in at the OpenID provider of the settings",
-        (Answer(303, "To the provider", {}),), (*ANY, "login_refused", "provider_unreachable"),
+        (Answer(303, "To the provider", {}),),
+        (*_PAGE, "invalid_field", "login_refused", "provider_unreachable"),
+        (
+            Parameter(
+                "fresh", "query", {"type": "integer", "minimum": 0, "maximum": 1, "default": 0}, "Log in there anew"
+            ),
+        ),
     ),
     Operation(
         "GET", "/api/login/oidc/callback", "loginFromProvider", "people", "Where the provider sends the browser back",
@@ -70,7 +76,7 @@ PEOPLE = (
     ),
     Operation(
         "DELETE", "/api/me/sessions/{handle}", "endOwnSession", "people", "Log another browser of mine out",
-        (Answer(204, "It is out", {}),), (*_OWN, *WRITE, "invalid_field", "not_found"), (_BY_HANDLE,),
+        (Answer(204, "It is out", {}),), (*_FRESH, *WRITE, "invalid_field", "not_found"), (_BY_HANDLE,),
     ),
     Operation(
         "GET", "/api/me/passkeys", "listOwnPasskeys", "people", "My passkeys",
