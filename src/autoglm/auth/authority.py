@@ -19,12 +19,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from autoglm.auth.certificate_names import Name, Range, is_within, parse_name
-from autoglm.auth.sealing import Scrypt, check_passphrase, key_of, new_scrypt, seal, unseal
+from autoglm.auth.sealing import is_locked, lock, unlock
 from autoglm.core.address import check_address
 from autoglm.core.errors import AuthorityBroken, InvalidField, NotFound
 from autoglm.core.private_file import make_private_folder, write_private
 
 ROOT_FILE, KEY_FILE, INDEX_FILE, CRL_FILE = "root.crt", "root.key", "index.json", "crl.pem"
+_ABOUT_KEY = b"the key of the authority"
 ROOT_DAYS = 3650
 MAX_DAYS = 397
 ADDRESS_URN = "urn:autoglm:"
@@ -59,13 +60,6 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Issued({self.certificate!r})"
-
-
-class _SealedKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`root.key` where a passphrase guards it; else it is PEM."""
-
-    scrypt: Scrypt
-    sealed: bytes
 
 
 class Authority:
@@ -220,11 +214,10 @@ def open_authority(
     root = read_root(folder)
     try:
         content = (folder / KEY_FILE).read_bytes()
-        if content.startswith(b"{"):
+        if is_locked(content):
             if passphrase is None:
                 raise AuthorityBroken("its key is encrypted, and no passphrase was given")
-            sealed = msgspec.json.decode(content, type=_SealedKey)
-            content = unseal(key_of(passphrase(), sealed.scrypt), sealed.sealed, b"the key of the authority")
+            content = unlock(passphrase(), content, _ABOUT_KEY)
         key = serialization.load_pem_private_key(content, password=None)
     except OSError as error:
         raise AuthorityBroken(f"its key in {folder} cannot be read: {error.strerror}") from None
@@ -341,12 +334,7 @@ def _pem(key: PrivateKey) -> bytes:
 
 
 def _guarded(key: PrivateKey, passphrase: str | None) -> bytes:
-    """PKCS 8's own encryption is PBKDF2 with few rounds in OpenSSL; scrypt costs a thief more."""
-    if passphrase is None:
-        return _pem(key)
-    scrypt = new_scrypt()
-    sealed = seal(key_of(check_passphrase(passphrase), scrypt), _pem(key), b"the key of the authority")
-    return msgspec.json.encode(_SealedKey(scrypt=scrypt, sealed=sealed))
+    return _pem(key) if passphrase is None else lock(passphrase, _pem(key), _ABOUT_KEY)
 
 
 def _find(index: Sequence[Certificate], serial: str) -> Certificate:

@@ -28,6 +28,13 @@ class Scrypt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     p: int = 1
 
 
+class _Locked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A private key under a passphrase. OpenSSL's own PKCS 8 has 2,048 rounds of PBKDF2; scrypt costs a thief more."""
+
+    scrypt: Scrypt
+    sealed: bytes
+
+
 def new_key() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
 
@@ -65,6 +72,24 @@ def key_of(passphrase: str, scrypt: Scrypt) -> bytes:
         passphrase.encode(), salt=scrypt.salt, n=scrypt.n, r=scrypt.r, p=scrypt.p, dklen=KEY_BYTES,
         maxmem=cost_bytes + (64 << 20),
     )  # fmt: skip
+
+
+def lock(passphrase: str, plain: bytes, about: bytes) -> bytes:
+    """A file that `unlock` opens. Raises InvalidField for a passphrase that is too short."""
+    scrypt = new_scrypt()
+    sealed = seal(key_of(check_passphrase(passphrase), scrypt), plain, about)
+    return msgspec.json.encode(_Locked(scrypt=scrypt, sealed=sealed))
+
+
+def is_locked(content: bytes) -> bool:
+    """Of what `lock` made; PEM is not."""
+    return content.startswith(b"{")
+
+
+def unlock(passphrase: str, content: bytes, about: bytes) -> bytes:
+    """Raises WrongPassphrase, and msgspec.DecodeError for what `lock` did not make."""
+    locked = msgspec.json.decode(content, type=_Locked)
+    return unseal(key_of(passphrase, locked.scrypt), locked.sealed, about)
 
 
 def check_passphrase(passphrase: str) -> str:

@@ -310,9 +310,9 @@ def _signers(keys: tuple[Path, ...], passphrase_file: Path | None) -> "list[Cryp
 
 
 def _signer(key: Path, passphrase_file: Path | None) -> "CryptoSigner":
-    from autoglm.auth.policy.signing_key import read_signer
+    from autoglm.auth.policy.signing_key import has_passphrase, read_signer
 
-    if b"ENCRYPTED" not in key.read_bytes()[:200]:
+    if not has_passphrase(key):
         return read_signer(key, None)
     if passphrase_file is not None:
         return read_signer(key, _passphrase_in(passphrase_file))

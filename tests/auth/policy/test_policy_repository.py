@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from securesystemslib.signer import SSlibKey
 
 from auth.policy.authority import DAY_MS, Authority, Clock, Site, policy_files, revoking
 from autoglm.auth.policy.repository import Holders, Repository
-from autoglm.auth.policy.signing_key import make_key, public_file, read_public, read_signer
+from autoglm.auth.policy.signing_key import has_passphrase, make_key, public_file, read_public, read_signer
 from autoglm.core.errors import PolicyRefused, SettingsError
 
 
@@ -107,7 +110,8 @@ def test_a_key_is_for_its_holder(tmp_path: Path, passphrase: bytes | None) -> No
     file = tmp_path / "alice.pem"
     public = make_key(file, passphrase)
     assert file.stat().st_mode & 0o777 == 0o600
-    assert (b"ENCRYPTED" in file.read_bytes()) is (passphrase is not None)
+    assert has_passphrase(file) is (passphrase is not None)
+    assert (b"PRIVATE KEY" in file.read_bytes()) is (passphrase is None)
     assert read_signer(file, passphrase).public_key == public == read_public(public_file(file))
     with pytest.raises(SettingsError, match="File exists"):
         make_key(file, passphrase)
@@ -122,6 +126,28 @@ def test_a_locked_key_asks_for_its_passphrase(tmp_path: Path) -> None:
     make_key(tmp_path / "alice.pem", b"correct horse")
     with pytest.raises(SettingsError, match="it has a passphrase; give --passphrase-file"):
         read_signer(tmp_path / "alice.pem", None)
+
+
+def test_guessing_the_passphrase_of_a_key_costs_128_mib_a_guess(tmp_path: Path) -> None:
+    """OWASP ASVS 5, 11.4.4."""
+    make_key(tmp_path / "alice.pem", b"correct horse")
+    kept = json.loads((tmp_path / "alice.pem").read_bytes())
+    assert {name: kept["scrypt"][name] for name in ("n", "r", "p")} == {"n": 1 << 17, "r": 8, "p": 1}
+    with pytest.raises(SettingsError, match="12 at least"):
+        make_key(tmp_path / "bob.pem", b"horse")
+
+
+def test_a_key_that_another_program_locked_is_read(tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"horse"))
+    file = tmp_path / "x.pem"
+    file.write_bytes(pem)
+    file.chmod(0o600)
+    assert has_passphrase(file)
+    assert read_signer(file, b"horse").public_key == SSlibKey.from_crypto(key.public_key())
+    for wrong in (b"donkey", None):
+        with pytest.raises(SettingsError, match="passphrase"):
+            read_signer(file, wrong)
 
 
 @pytest.mark.parametrize("text", ["", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])

@@ -1,12 +1,15 @@
-"""A key of somebody who signs policies: PKCS8 in PEM, for its holder's eyes only, under a passphrase if he likes."""
+"""A key of somebody who signs policies: PKCS8 in PEM, for its holder's eyes only, or locked by a passphrase.
+
+A PEM file that another program encrypted is read as well.
+"""
 
 import os
 from pathlib import Path
 
+import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -16,17 +19,24 @@ from cryptography.hazmat.primitives.serialization import (
 )  # fmt: skip
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from autoglm.core.errors import SettingsError
+from autoglm.auth.sealing import is_locked, lock, unlock
+from autoglm.core.errors import InvalidField, SettingsError, WrongPassphrase
 
 _MAX_BYTES = 64 << 10
+_ABOUT_KEY = b"a key that signs policies"
 
 
 def make_key(file: Path, passphrase: bytes | None) -> SSlibKey:
     """A new key in `file` (0600) and its public half in `file.pub`. Raises SettingsError; no file is overwritten."""
     private = Ed25519PrivateKey.generate()
-    lock = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     public = private.public_key()
-    _write_new(file, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock), 0o600)
+    content = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    if passphrase:
+        try:
+            content = lock(passphrase.decode(), content, _ABOUT_KEY)
+        except (InvalidField, UnicodeDecodeError) as error:
+            raise SettingsError([f"the passphrase for {file}: {error}"]) from None
+    _write_new(file, content, 0o600)
     _write_new(public_file(file), public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), 0o644)
     return SSlibKey.from_crypto(public)
 
@@ -41,15 +51,25 @@ def read_signer(file: Path, passphrase: bytes | None) -> CryptoSigner:
     if file.stat().st_mode & 0o077:
         raise SettingsError([f"{file} can be read by others; run: chmod 600 {file}"])
     try:
+        if is_locked(data):
+            if not passphrase:
+                raise TypeError
+            data, passphrase = unlock(passphrase.decode(), data, _ABOUT_KEY), None
         private = load_pem_private_key(data, passphrase)
     except TypeError as error:  # a passphrase too many or too few
         way_out = "it has no passphrase" if passphrase else "it has a passphrase; give --passphrase-file"
         raise SettingsError([f"{file}: {way_out}"]) from error
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, WrongPassphrase, msgspec.DecodeError) as error:
         raise SettingsError([f"{file} is no private key in PEM, or its passphrase is another"]) from error
     if not isinstance(private, Ed25519PrivateKey):
         raise SettingsError([f"{file} is no Ed25519 key"])
     return CryptoSigner(private)
+
+
+def has_passphrase(file: Path) -> bool:
+    """Raises SettingsError."""
+    data = _read(file)
+    return is_locked(data) or b"ENCRYPTED" in data[:200]
 
 
 def read_public(file: Path) -> SSlibKey:
