@@ -302,3 +302,28 @@ def test_no_password_is_made_of_the_names_of_this_hub(hub: Inside) -> None:
         assert code_of(refused) == (400, "invalid_field")
         assert "guessed first" in refused.text
     assert browser.ask("POST", "/api/login/invitation", {"token": token, "password": PASSWORD}).status_code == 200
+
+
+@pytest.mark.attack("a message by a picture's address")
+@pytest.mark.parametrize("site", ["none", "same-origin", "cross-site"])
+def test_no_get_sends_by_the_cookie(hub: Inside, site: str) -> None:
+    """ntfy's `GET /TOPIC/publish` wants a key: a link in a mail, opened by its reader, sends nothing. ASVS 5, 3.5.3."""
+    browser = join(hub, f"reader-{site}", "admin")
+    path = f"/reader-{site}/publish?message=planted"
+    assert code_of(browser.ask("GET", path, origin="", sec_fetch_site=site)) == (401, "unauthorized")
+    by_key = browser.ask("GET", path, authorization=f"Bearer {hub.key}")
+    assert by_key.status_code == 200
+
+
+@pytest.mark.attack("guessing passwords over HTTP")
+def test_guesses_are_slowed_down_and_keep_nobody_out_who_was_here_before(tmp_path: Path) -> None:
+    """ASVS 5, 6.3.1. All come from one address here; the browser that has logged in shows its device cookie."""
+    people = PeopleSettings.model_validate({"password": CHEAP, "throttle": {"free_failures": 3, "first_wait_s": 60}})
+    with hub_inside(tmp_path / "data", settings().model_copy(update={"people": people})) as inside:
+        alice, guesser = join(inside, "alice"), Browser(inside)
+        for _ in range(3):
+            assert code_of(guesser.log_in("alice", "a wrong password")) == (401, "login_refused")
+        slowed = guesser.log_in("alice")
+        assert code_of(slowed) == (429, "login_throttled")
+        assert int(slowed.headers["retry-after"]) > 50
+        assert alice.log_in("alice").status_code == 200
