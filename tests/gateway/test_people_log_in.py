@@ -95,7 +95,9 @@ def test_by_https_the_cookies_are_for_this_host_and_for_https_alone(hub: Inside)
     for parts in cookies:
         assert {"Secure", "HttpOnly", "SameSite=Strict", "Path=/"} <= set(parts)
         assert not any(part.startswith("Domain") for part in parts)
-        assert parts[0].split("=")[1] not in entered.text
+        value = parts[0].split("=")[1]
+        assert len(value) == 43  # 256 bits (ASVS 5, 7.2.3)
+        assert value not in entered.text
 
 
 @pytest.mark.attack("cross-site request forgery")
@@ -327,3 +329,7 @@ def test_guesses_are_slowed_down_and_keep_nobody_out_who_was_here_before(tmp_pat
         assert code_of(slowed) == (429, "login_throttled")
         assert int(slowed.headers["retry-after"]) > 50
         assert alice.log_in("alice").status_code == 200
+        wait_until(lambda: "login_throttled" in inside.access_log.getvalue())
+        lines = [json.loads(line) for line in inside.access_log.getvalue().splitlines()]
+        (logged,) = [line for line in lines if line.get("code") == "login_throttled"]  # ASVS 5, 16.3.3
+        assert (logged["path"], logged["status"]) == ("/api/login/password", 429)

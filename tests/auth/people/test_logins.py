@@ -117,6 +117,13 @@ async def test_changing_a_password_takes_the_old_one(people: People) -> None:
     assert (await people.log_in("alice")).account == people.accounts.get("alice")
 
 
+async def test_a_password_does_not_end_by_its_age(people: People) -> None:
+    """ASVS 5, 6.2.10."""
+    await people.add("alice")
+    people.time.pass_s(20 * 365 * 86_400)
+    assert (await people.log_in("alice")).account.name == "alice"
+
+
 async def test_a_disabled_person_is_out_at_once_and_for_good(people: People) -> None:
     await people.add("alice")
     session = (await people.log_in("alice")).session
