@@ -239,17 +239,24 @@ def strict_hub(tmp_path: Path) -> Iterator[Inside]:
         yield inside
 
 
+def roles_of(browser: Browser) -> tuple[list[str], list[str]]:
+    session = browser.ask("GET", "/api/me").json()["session"]
+    return session["roles"], session["passkey_roles"]
+
+
 @pytest.mark.attack("a password alone, where a passkey is wanted")
 def test_a_role_that_wants_a_passkey_counts_after_one(strict_hub: Inside) -> None:
     """ASVS 5, 6.3.3. The first passkey is made after the invitation, which has the same worth."""
     browser = join(strict_hub, "chief", "admin", "member")
     assert browser.ask("GET", "/api/messages?to=user:chief").status_code == 200
     assert code_of(browser.ask("GET", "/api/keys")) == (403, "forbidden")
+    assert roles_of(browser) == (["member"], ["admin"])
     key, added = add_passkey(browser)
     assert added.status_code == 201
     assert code_of(browser.ask("GET", "/api/keys")) == (403, "forbidden")
     assert enter_by_passkey(browser, key).status_code == 200
     assert browser.ask("GET", "/api/keys").status_code == 200
+    assert roles_of(browser) == (["admin", "member"], [])
 
 
 @pytest.mark.attack("a way around the passkey by a link for a new password")

@@ -42,10 +42,13 @@ class MySession(msgspec.Struct, frozen=True, kw_only=True):
     handle: str
     method: Method
     roles: tuple[Role, ...]
+    """Those that count in this session."""
+    passkey_roles: tuple[Role, ...]
+    """Further ones of the person, which count after a login by passkey."""
     created_at: int
     ends_at: int
     is_fresh: bool
-    """Whether passkeys may be changed without another login."""
+    """Whether passkeys may be changed, and other sessions ended, without another login."""
 
 
 class Me(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,8 +215,10 @@ class StateGateway:
         account = None if session is None else people.accounts.find(session.name)
         if session is None or account is None:
             return None
+        roles = people.roles_in(session, account)
         return MySession(
-            handle=session.handle, method=session.method, roles=account.roles, created_at=session.created_ms,
+            handle=session.handle, method=session.method, roles=roles,
+            passkey_roles=tuple(role for role in account.roles if role not in roles), created_at=session.created_ms,
             ends_at=session.ends_ms, is_fresh=people.sessions.is_fresh(session),
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ from autoglm.auth.people.passkeys import Passkeys
 from autoglm.auth.people.passwords import Passwords
 from autoglm.auth.people.provider import Fetch, guarded_fetch
 from autoglm.auth.people.recovery import Invitation, Invitations
-from autoglm.auth.people.roles import scopes_of
+from autoglm.auth.people.roles import Role, scopes_of
 from autoglm.auth.people.sessions import Session, Sessions
 from autoglm.auth.people.settings import PeopleSettings
 from autoglm.auth.people.throttle import Throttle
@@ -122,11 +122,14 @@ class People:
         """Whether it has a role that counts after a login by passkey alone."""
         return not set(account.roles).isdisjoint(self.settings.passkey_roles)
 
-    def scopes_in(self, session: Session, account: Account) -> tuple[str, ...]:
-        """What a person may do in this session: a passkey is two factors in one (OWASP ASVS 5, 6.3.3)."""
+    def roles_in(self, session: Session, account: Account) -> tuple[Role, ...]:
+        """What a person is in this session: a passkey is two factors in one (OWASP ASVS 5, 6.3.3)."""
         if session.method == "passkey" or not self.wants_passkey(account):
-            return account.scopes
-        return scopes_of((role for role in account.roles if role not in self.settings.passkey_roles), account.name)
+            return account.roles
+        return tuple(role for role in account.roles if role not in self.settings.passkey_roles)
+
+    def scopes_in(self, session: Session, account: Account) -> tuple[str, ...]:
+        return scopes_of(self.roles_in(session, account), account.name)
 
     async def _recheck(self) -> None:
         if self.oidc is None:
