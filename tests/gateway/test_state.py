@@ -100,8 +100,7 @@ def test_a_draining_hub_is_not_ready(tmp_path: Path) -> None:
 
 def test_me_tells_whose_key_it_is(hub: Inside) -> None:
     assert get(hub, "/api/me").json() == {
-        "principal": "admin", "address": "user:admin", "scopes": ["admin:*"], "inside_wechat": False,
-        "session": None,
+        "principal": "admin", "address": "user:admin", "scopes": ["admin:*"], "inside_wechat": False, "session": None,
     }  # fmt: skip
     robot = get(hub, "/api/me", "sk-robot", user_agent=WECHAT).json()
     assert robot == {
