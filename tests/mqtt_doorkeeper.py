@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from autoglm.channels.broker.gate.grants import Grants
 from autoglm.channels.broker.gate.rights import METHOD, Attempt, Challenge, Rights
 from autoglm.core.clock import now_ms
 from autoglm.core.errors import Unauthorized
@@ -85,6 +86,6 @@ class Doorkeeper:
             raise Unauthorized("replayed")
         self._seen.add(shown["jti"])
         return Rights(
-            claims["sub"], tuple(claims["publish"]), tuple(claims["subscribe"]), claims["exp"],
+            claims["sub"], Grants(claims["publish"], claims["subscribe"]), claims["exp"],
             lambda: claims["sub"] in self.revoked,
         )  # fmt: skip

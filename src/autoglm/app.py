@@ -16,7 +16,6 @@ import structlog
 from autoglm.audit_places import open_places
 from autoglm.auth.trust import Trust, TrustParts, open_trust
 from autoglm.channels.broker import Broker, open_broker
-from autoglm.channels.broker.gate import FixedUsers
 from autoglm.channels.broker.own import with_own_broker
 from autoglm.channels.channel import Inbox
 from autoglm.channels.deltas import Delta, Deltas
@@ -318,7 +317,7 @@ class Hub:
             yield
             return
         broker = self.settings.mqtt_broker
-        logins = DeviceLogins(trust.authenticator, FixedUsers(broker.user))
+        logins = DeviceLogins(trust.authenticator, trust.vouched, broker.user)
         async with open_broker(
             broker, self.data_dir / "mqtt", authenticate=logins, record=LoginRecord(trust.audit, trust.refusals),
             now_ms=trust.clock.now_ms,

@@ -195,6 +195,42 @@ def test_other_rights_hold_from_the_next_message_on() -> None:
     assert not found.from_broker(publish(MINE))[1]
 
 
+class Changing(Grants):
+    """Rights that change by themselves, as by a policy; counts how often it is asked."""
+
+    asked = 0
+
+    def __init__(self) -> None:
+        super().__init__(["plant/7/#"], ["plant/7/#"])
+        self.epoch = 0
+        self.holds = True
+
+    def may_publish(self, topic: str) -> bool:
+        self.asked += 1
+        return self.holds and super().may_publish(topic)
+
+    def may_read(self, topic: str) -> bool:
+        self.asked += 1
+        return self.holds and super().may_read(topic)
+
+
+@pytest.mark.parametrize("level", [4, 5])
+def test_a_right_that_ends_by_itself_ends_with_the_next_bytes(level: int) -> None:
+    topics = Changing()
+    found = Passage(
+        level, topics, max_packet_bytes=1_000_000, alias_max=10, refused=lambda *_: None, on_auth=lambda *_: None
+    )
+    message = publish(MINE, level=level)
+    for _ in range(3):
+        assert found.from_device(message * 2)[0] == message * 2
+        assert found.from_broker(message * 2)[1] == message * 2
+    assert topics.asked == 2  # once for each direction
+    topics.epoch, topics.holds = 1, False
+    assert found.from_device(message) == (b"", b"")
+    assert found.from_broker(message) == (b"", b"")
+    assert topics.asked == 4
+
+
 # --- topic aliases ---
 
 

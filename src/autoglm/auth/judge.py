@@ -107,7 +107,7 @@ class HubJudge:
 
     def _is_withheld(self, principal: Principal, action: str, resource: str) -> bool:
         """By an untrusted clock: neither scopes nor roles of the policy give it back."""
-        if self._is_clock_trusted or action not in self._withheld:
+        if self._is_clock_trusted or action.split(":", 1)[0] not in self._withheld:
             return False
         has_expiry = principal.ends_at_ms is not None or not principal.credential.startswith("key:")
         return not any_covers(self._clock.scopes_for(principal.scopes, has_expiry=has_expiry), action, resource)

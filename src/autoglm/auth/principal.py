@@ -117,6 +117,11 @@ class Principal:
         self._allowed: dict[tuple[str, str], bool] = {}
         self._rate = rate if rate is not None or rate_per_minute is None else Rate(rate_per_minute)
 
+    @property
+    def epoch(self) -> int:
+        """Changes when what it may do may have changed, for whoever keeps answers of his own."""
+        return self._judge.epoch
+
     def allows(self, action: str, resource: str = "", labels: Labels = NO_LABELS, about: str = "") -> bool:
         """True when `action` (such as `model:use`) on `resource` (such as `glm-4`) is allowed. Notes nothing."""
         if self._epoch != self._judge.epoch:

@@ -54,6 +54,7 @@ from autoglm.auth.tokens.settings import TrustSettings
 from autoglm.auth.tokens.shared_secret import SharedSecret
 from autoglm.auth.tokens.target import normal_origin
 from autoglm.auth.tokens.verifier import TokenVerifier
+from autoglm.auth.vouched import Vouched
 from autoglm.core.clock import now_ms as wall_now_ms
 from autoglm.core.errors import HubError, SettingsError
 from autoglm.core.ports import Journal, JournalFilter, KeyValue
@@ -108,6 +109,7 @@ class Trust:
         client = PolicyClient(folder, data_dir / POLICY_FOLDER, clock.now_ms, clock.saw)
         self.policy = PolicyKeeper(client, self.decider, settings.policy, fetching, self._swapped)
         self.judge = HubJudge(self.decider, self.audit, clock, settings.clock)
+        self.vouched = Vouched(self.judge)
         self.keys = KeyRing(keyvalue, settings.keys, judge=self.judge, now_ms=clock.now_ms)
         self.devices = Devices(keyvalue, clock.now_ms)
         self.revocations = Revocations(keyvalue, clock.now_ms)

@@ -11,7 +11,6 @@ import structlog
 from autoglm.channels.broker.gate import codec, connect
 from autoglm.channels.broker.gate.codec import Violation
 from autoglm.channels.broker.gate.connect import Connack, Connect
-from autoglm.channels.broker.gate.grants import Grants
 from autoglm.channels.broker.gate.passage import Passage, read_auth
 from autoglm.channels.broker.gate.rights import METHOD, Attempt, Authenticate, Challenge, Decision, Record, Rights
 from autoglm.channels.broker.gate.wire import Wire
@@ -62,6 +61,8 @@ class Connection:
         self._name = ""
         self._rights: Rights | None = None
         self._passage: Passage | None = None
+        self._will_epoch = -1
+        self._may_will = True
         self._over = asyncio.get_running_loop().create_future()
         self._challenge = b""
         self._rounds = 0
@@ -105,18 +106,17 @@ class Connection:
         if found.method not in ("", METHOD):
             raise Violation(codec.BAD_METHOD, "the authentication method is unknown")
         rights = await self._authenticated(found)
-        grants = Grants(rights.publish, rights.subscribe)
         self._name = rights.name
         if not self._is_valid(rights):
             raise Violation(codec.NOT_AUTHORIZED, "expired or revoked")
-        if found.will is not None and not grants.may_publish(found.will.topic):
+        if found.will is not None and not rights.topics.may_publish(found.will.topic):
             self._record("publish:topic", found.will.topic, "will")
             raise Violation(codec.NOT_AUTHORIZED, "the will is to a topic outside of the rights")
         self._client_id = found.client_id or f"auto-{secrets.token_hex(8)}"
         alias_max = await self._dial(found, rights)
         self._rights = rights
         self._passage = Passage(
-            level, grants, max_packet_bytes=self._terms.behind.max_packet_bytes, alias_max=alias_max,
+            level, rights.topics, max_packet_bytes=self._terms.behind.max_packet_bytes, alias_max=alias_max,
             refused=lambda action, topic: self._record(action, topic, "scope"), on_auth=self._on_auth,
         )  # fmt: skip
         self._record("connect", "", "ok", is_allowed=True)
@@ -187,6 +187,8 @@ class Connection:
             self._device.relay(self._from_device, self._finish)
             await self._over
         finally:
+            if self._has_lost_will() and self._passage is not None and self._passage.can_end_broker:
+                self._broker.write(codec.packet(codec.DISCONNECT << 4, b""))  # without it, the broker publishes it
             self.close()
 
     def _from_device(self, data: bytes) -> None:
@@ -230,6 +232,21 @@ class Connection:
             self.end(codec.NOT_AUTHORIZED, "revoked", has_will=False)
         elif rights.ends_at_ms is not None and self._terms.now_ms() >= rights.ends_at_ms:
             self.end(codec.MAXIMUM_CONNECT_TIME, "expired")
+        elif rights.topics.epoch != self._will_epoch:
+            self._will_epoch = rights.topics.epoch
+            if self._has_lost_will():
+                self.end(codec.NOT_AUTHORIZED, "will", has_will=False)
+
+    def _has_lost_will(self) -> bool:
+        """Whether its will, which the broker has had since the login, is not to be published."""
+        if not self._may_will:
+            return True
+        if self._connect is None or self._connect.will is None or self._rights is None:
+            return False
+        try:
+            return self._rights.is_revoked() or not self._rights.topics.may_still_publish(self._connect.will.topic)
+        except Violation:  # nobody can say
+            return True
 
     def _is_valid(self, rights: Rights) -> bool:
         return not rights.is_revoked() and (rights.ends_at_ms is None or self._terms.now_ms() < rights.ends_at_ms)
@@ -264,9 +281,9 @@ class Connection:
             self._tell(codec.auth(codec.CONTINUE_AUTHENTICATION, METHOD, answer.data))
         elif isinstance(answer, Rights) and answer.name == self._name and self._is_valid(answer):
             self._challenge = b""
-            self._rights = answer
+            self._rights, self._will_epoch = answer, -1
             if self._passage is not None:
-                self._passage.regrant(Grants(answer.publish, answer.subscribe))
+                self._passage.regrant(answer.topics)
             self._record("connect", "", "renewed", is_allowed=True)
             self._tell(codec.auth(codec.SUCCESS, METHOD, b""))
         else:
@@ -286,11 +303,9 @@ class Connection:
             return
         refusals = 0 if self._passage is None else self._passage.refusals
         log.info("mqtt_device_ended", name=self._name, client_id=self._client_id, reason=why, refusals=refusals)
-        if self._passage is not None:
-            if self._level == 5 and self._passage.can_end_device:
-                self._device.write(codec.disconnect(code))
-            if not has_will and self._passage.can_end_broker:
-                self._broker.write(codec.packet(codec.DISCONNECT << 4, b""))
+        if self._passage is not None and self._level == 5 and self._passage.can_end_device:
+            self._device.write(codec.disconnect(code))
+        self._may_will = has_will
         self._finish()
 
     def close(self) -> None:

@@ -15,8 +15,12 @@ _SHARE = "$share/"
 
 
 class Grants:
+    """`Topics` by filters alone. Topics that begin with $ need one that does so as well; nobody publishes there."""
+
+    epoch = 0
+
     def __init__(self, publish: Sequence[str], subscribe: Sequence[str]) -> None:
-        """Of filters; raises ValueError for what is none. They say nothing of $share."""
+        """Filters of MQTT, without $share; raises ValueError for what is none."""
         for one in (*publish, *subscribe):
             if (flaw := filter_flaw(one)) is not None:
                 raise ValueError(f"the filter {one!r} {flaw}")
@@ -25,6 +29,9 @@ class Grants:
     def may_publish(self, topic: str) -> bool:
         """False for topics that begin with $, too: they are the broker's own (4.7.2)."""
         return not topic.startswith("$") and topic_flaw(topic) is None and _matches(self._publish, topic)
+
+    def may_still_publish(self, topic: str) -> bool:
+        return self.may_publish(topic)
 
     def may_read(self, topic: str) -> bool:
         return _matches(self._subscribe, topic)

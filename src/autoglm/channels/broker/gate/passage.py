@@ -8,7 +8,7 @@ from typing import Literal
 
 from autoglm.channels.broker.gate import codec, subscription
 from autoglm.channels.broker.gate.codec import Fields, Violation, packet, text_of
-from autoglm.channels.broker.gate.grants import Grants
+from autoglm.channels.broker.gate.rights import Topics
 from autoglm.channels.broker.gate.stream import Stream
 
 _FROM_DEVICE = frozenset(
@@ -38,11 +38,12 @@ class Passage:
     """Of one connection, once the broker has welcomed it."""
 
     def __init__(
-        self, level: int, grants: Grants, *, max_packet_bytes: int, alias_max: int, refused: Refused, on_auth: OnAuth
+        self, level: int, topics: Topics, *, max_packet_bytes: int, alias_max: int, refused: Refused, on_auth: OnAuth
     ) -> None:
         """alias_max: topic aliases that the broker takes from the device. refused: is told of each topic once."""
         self._level = level
-        self._grants = grants
+        self._topics = topics
+        self._epoch = topics.epoch
         self._alias_max = alias_max
         self._refused = refused
         self._on_auth = on_auth
@@ -66,12 +67,14 @@ class Passage:
 
     def from_device(self, data: bytes) -> tuple[bytes, bytes]:
         """(to the broker, to the device). Raises Violation."""
+        self._look()
         onward = self._up.feed(data)
         back = self.owed_to_device() if self._for_device else b""
         return onward + self._owed_to_broker() if self._for_broker else onward, back
 
     def from_broker(self, data: bytes) -> tuple[bytes, bytes]:
         """(to the broker, to the device). Raises Violation."""
+        self._look()
         onward = self._down.feed(data)
         back = self._owed_to_broker() if self._for_broker else b""
         return back, onward + self.owed_to_device() if self._for_device else onward
@@ -90,9 +93,18 @@ class Passage:
     def can_end_broker(self) -> bool:
         return self._up.is_between_packets
 
-    def regrant(self, grants: Grants) -> None:
+    def regrant(self, topics: Topics) -> None:
         """From now on other rights hold."""
-        self._grants = grants
+        self._topics = topics
+        self._forget()
+
+    def _look(self) -> None:
+        """Once for all that came together: to ask with each message would cost as much as all else about it."""
+        if self._topics.epoch != self._epoch:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._epoch = self._topics.epoch
         self._may_publish.clear()
         self._may_read.clear()
 
@@ -145,7 +157,7 @@ class Passage:
         topic = text_of(raw)
         if "+" in topic or "#" in topic:
             raise Violation(codec.TOPIC_INVALID, "a PUBLISH to a topic with a wildcard")
-        is_allowed = self._grants.may_publish(topic)
+        is_allowed = self._topics.may_publish(topic)
         _remember(self._may_publish, raw, is_allowed)
         if not is_allowed:
             self._tell("publish:topic", topic)
@@ -182,7 +194,7 @@ class Passage:
         raise Violation(codec.PROTOCOL_ERROR, f"a device sends no packet of type {kind} here")
 
     def _subscribed(self, data: bytes, at: int) -> bytes:
-        found = subscription.judged(data, at, self._level, self._grants.may_subscribe)
+        found = subscription.judged(data, at, self._level, self._topics.may_subscribe)
         if not found.refusals:
             return data
         self.refusals += len(found.refusals)
@@ -203,7 +215,7 @@ class Passage:
         known = self._may_read.get(raw)
         if known is None:
             topic = text_of(raw)
-            known = self._grants.may_read(topic)
+            known = self._topics.may_read(topic)
             _remember(self._may_read, raw, known)
             if not known:
                 self._tell("read:topic", topic)

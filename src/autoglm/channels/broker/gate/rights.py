@@ -35,14 +35,41 @@ def _never() -> bool:
     return False
 
 
+class Topics(Protocol):
+    """Which topics are a device's. What it answers is kept until `epoch` changes, and no longer.
+
+    Its methods must not wait. Whether an answer is written down is its own affair; where that fails, it raises
+    Violation, and the connection ends.
+    """
+
+    @property
+    def epoch(self) -> int:
+        """Changes when an answer may have changed. Asked with each piece of bytes: must be fast."""
+        ...
+
+    def may_publish(self, topic: str) -> bool:
+        """False for topics that begin with $, too: they are the broker's own."""
+        ...
+
+    def may_still_publish(self, topic: str) -> bool:
+        """The same of a will, which the broker has already: asked from time to time, and nothing is done by that."""
+        ...
+
+    def may_read(self, topic: str) -> bool:
+        """Of each topic that a subscription brings."""
+        ...
+
+    def may_subscribe(self, pattern: str) -> bool:
+        """pattern: a filter, maybe of a shared subscription."""
+        ...
+
+
 class Rights(NamedTuple):
-    """What a device may do. Topics that begin with $ need a filter that does so as well; nobody publishes there."""
+    """What a device may do."""
 
     name: str
     """Who it is: an address such as `device:press-7`, or a fixed user. Sessions are kept apart by it."""
-    publish: tuple[str, ...]
-    """Filters of MQTT, without $share."""
-    subscribe: tuple[str, ...]
+    topics: Topics
     ends_at_ms: int | None = None
     """By the gate's clock; None: never."""
     is_revoked: Callable[[], bool] = _never

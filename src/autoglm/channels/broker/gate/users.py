@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 
+from autoglm.channels.broker.gate.grants import Grants
 from autoglm.channels.broker.gate.rights import Attempt, Rights
 from autoglm.channels.broker_settings import BrokerUser
 from autoglm.core.errors import Unauthorized
@@ -26,4 +27,4 @@ class FixedUsers:
         user = self._users.get(attempt.username)
         if attempt.method or user is None or not is_right:
             raise Unauthorized("the broker does not know this user name with this password")
-        return Rights(user.name, user.publish, user.subscribe)
+        return Rights(user.name, Grants(user.publish, user.subscribe))
