@@ -20,9 +20,10 @@ class FileInbox:
     def __init__(self, path: str) -> None:
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115  # for as long as the process lives
 
-    async def take(self, envelope: Envelope) -> None:
+    async def take(self, envelope: Envelope) -> bool:
         self._file.write(encode_envelope(envelope) + b"\n")
         await anyio.to_thread.run_sync(os.fsync, self._file.fileno())
+        return True
 
     async def report(self, ticket: str, delivery: Delivery) -> None:
         self._file.write(msgspec.json.encode([ticket, delivery]) + b"\n")

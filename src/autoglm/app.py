@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from autoglm.audit_places import open_places
+from autoglm.auth.sending import Senders
 from autoglm.auth.trust import Trust, TrustParts, open_trust
 from autoglm.channels.broker import Broker, open_broker
 from autoglm.channels.broker.own import with_own_broker
@@ -362,6 +363,7 @@ class Hub:
                 self._mailbox,
                 self._notifier,
                 store.log,
+                door=self._door(trust),
                 dead=outbox.dead_letters,
                 early=outbox.early_reports,
             )
@@ -484,6 +486,13 @@ class Hub:
         metrics.readings.append(counted.read)
         metrics.sources.append(counted.collect)
         return gateway
+
+    def _door(self, trust: Trust) -> Senders:
+        owners: dict[str, tuple[str, ...]] = {}
+        for person in self.settings.person:
+            for way in person.reach:
+                owners[way.by] = (*owners.get(way.by, ()), person.address)
+        return Senders(trust.vouched, trust.audit, trust.authenticator.is_revoked, owners)
 
     def _members(self, group: str) -> tuple[str, ...]:
         """Of a group; none where there is no such group."""

@@ -13,6 +13,7 @@ from autoglm.channels.questions import NewQuestion, Questions
 from autoglm.channels.tickets import ticket_record
 from autoglm.core.envelope import Envelope, text_of
 from autoglm.core.errors import StorageFull, UnknownRecipient
+from channels.doorman import Doorman
 from channels.outbox.office import robot, settings
 from channels.routes.desk import Desk, desk
 from channels.scripted_channel import ScriptedChannel
@@ -21,10 +22,13 @@ from eventually import until
 OPS = '[[route]]\nname = "ops"\nto = ["channel:c/bob"]\n'
 
 
-def intake(hub: Desk, *senders: str) -> Intake:
+def intake(hub: Desk, *senders: str, door: Doorman | None = None) -> Intake:
     own = settings("c", senders=senders or ("bob",), incoming_to="user:desk")
     outbox = hub.outbox
-    return Intake(own, hub.mailbox, hub.notifier, hub.store.log, dead=outbox.dead_letters, early=outbox.early_reports)
+    return Intake(
+        own, hub.mailbox, hub.notifier, hub.store.log,
+        door=door or Doorman(), dead=outbox.dead_letters, early=outbox.early_reports,
+    )  # fmt: skip
 
 
 def letter(text: str = "hello", **fields: object) -> Envelope:
@@ -51,6 +55,54 @@ async def test_only_known_senders_are_heard(tmp_path: Path, senders: tuple[str, 
         assert [(line["event"], line.get("sender")) for line in logs] == (
             [] if is_taken else [("sender_refused", "bob")]
         )
+
+
+async def test_who_may_not_send_is_refused_and_that_is_told(tmp_path: Path) -> None:
+    async with desk(tmp_path, "") as hub:
+        door = Doorman(send=False)
+        inbox = intake(hub, door=door)
+        with capture_logs() as logs:
+            assert not await inbox.take(letter())
+        assert await hub.texts("user:desk") == []
+        assert (door.asked, inbox.counts["refused"]) == ([("send", "in-1", "user:desk")], 1)
+        (line,) = logs
+        assert (line["event"], line["sender"], line["envelope_id"], line["reason"]) == (
+            "sender_refused", "bob", "in-1", "revoked",
+        )  # fmt: skip
+
+
+async def test_what_cannot_be_written_down_is_not_taken_and_comes_again(tmp_path: Path) -> None:
+    async with desk(tmp_path, "") as hub:
+        with pytest.raises(StorageFull):
+            await intake(hub, door=Doorman(error=StorageFull("hub.db"))).take(letter())
+        assert await hub.texts("user:desk") == []
+        assert await intake(hub).take(letter())
+
+
+async def test_who_may_only_acknowledge_ends_the_alarm_and_says_nothing(tmp_path: Path) -> None:
+    """As under a policy that nobody renews: alarms go out still, and an "OK" by SMS has to stop them."""
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        notice = await told(hub)
+        door = Doorman(send=False)
+        assert not await intake(hub, door=door).take(letter("on my way", reply_to=notice.id))
+        assert (await hub.notifier.account(notice.labels["event"])).acknowledged_by == "channel:c/bob"
+        assert await hub.mail("device:press-7") == []
+        assert door.asked == [("send", "in-1", "device:press-7"), ("acknowledge", "in-1", "user:desk")]
+
+
+async def test_who_may_do_neither_acknowledges_nothing(tmp_path: Path) -> None:
+    async with desk(tmp_path, OPS, c=ScriptedChannel()) as hub:
+        notice = await told(hub)
+        door = Doorman(send=False, acknowledge=False)
+        assert not await intake(hub, door=door).take(letter("on my way", reply_to=notice.id))
+        assert (await hub.notifier.account(notice.labels["event"])).acknowledged_by == ""
+
+
+async def test_of_an_event_nobody_is_asked_about_whom_the_routes_name(tmp_path: Path) -> None:
+    async with desk(tmp_path, '[[route]]\nname = "r"\nto = ["user:alice"]\n') as hub:
+        door = Doorman()
+        assert await intake(hub, door=door).take(letter("Disk full", kind="alert", to="model:auto"))
+        assert door.asked == [("send", "in-1", "")]
 
 
 async def test_the_same_message_is_taken_once_also_in_other_words(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from autoglm.channels.questions import NewQuestion, Question, Questions
 from autoglm.core.envelope import Envelope, text_of
 from autoglm.core.errors import DuplicateId, HubError, InvalidField, NotFound
 from channels.clock import Clock
+from channels.doorman import Doorman
 from channels.outbox.office import settings
 from channels.routes.desk import Desk, desk
 from channels.scripted_channel import ScriptedChannel
@@ -215,7 +216,7 @@ async def test_a_reply_that_names_no_message_answers_the_open_question(tmp_path:
     async with desk(tmp_path, "", c=ScriptedChannel()) as hub:
         inbox = Intake(
             settings("c", senders=("alice",), incoming_to="user:desk"), hub.mailbox, hub.notifier, hub.store.log,
-            dead=hub.outbox.dead_letters, early=hub.outbox.early_reports,
+            door=Doorman(), dead=hub.outbox.dead_letters, early=hub.outbox.early_reports,
         )  # fmt: skip
         id = await ask(hub, "channel:c/alice", choices=["yes", "no"])
         for number, text in enumerate(["Who is this?", "No.", "no"]):

@@ -226,7 +226,7 @@ class ChannelContract:
 class NoInbox:
     """Nothing is expected to come in."""
 
-    async def take(self, envelope: Envelope) -> None:
+    async def take(self, envelope: Envelope) -> bool:
         raise AssertionError(f"came in: {envelope.id}")
 
     async def report(self, ticket: str, delivery: Delivery) -> None:
@@ -245,13 +245,17 @@ class KeptInbox:
         self.messages: dict[str, str] = {}
         """Ticket to the id of a message."""
         self.refusal: Exception | None = None
+        self.strangers: set[str] = set()
+        """Senders who are refused."""
 
-    async def take(self, envelope: Envelope) -> None:
+    async def take(self, envelope: Envelope) -> bool:
         if self.refusal is not None:
             raise self.refusal
         check_texts(envelope)
-        if envelope.id not in [known.id for known in self.taken]:
+        is_heard = envelope.from_.partition("/")[2] not in self.strangers
+        if is_heard and envelope.id not in [known.id for known in self.taken]:
             self.taken.append(envelope)
+        return is_heard
 
     async def report(self, ticket: str, delivery: Delivery) -> None:
         if self.refusal is not None:

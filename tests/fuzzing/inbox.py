@@ -9,10 +9,11 @@ from autoglm.core.ports import Entry
 class CheckedInbox:
     """Satisfies `Inbox`."""
 
-    async def take(self, envelope: Envelope) -> None:
+    async def take(self, envelope: Envelope) -> bool:
         """Raises InvalidField, as the hub's own does."""
         check_texts(envelope)
         check_kept(envelope)
+        return True
 
     async def report(self, ticket: str, delivery: Delivery) -> None:
         ticket.encode()

@@ -26,6 +26,7 @@ class Ruled:
 
     def audit(self, query: str) -> list[dict[str, Any]]:
         """Its entries, newest first."""
+        self.hub.ask(self.hub.hub._trust.audit.written())
         found: list[dict[str, Any]] = call(self.hub.port, self.hub.key, "GET", f"/api/audit?{query}").json()["entries"]
         return found
 

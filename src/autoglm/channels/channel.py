@@ -53,11 +53,12 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 class Inbox(Protocol):
     """Where a channel puts what comes in. What these methods write is on disk when they return."""
 
-    async def take(self, envelope: Envelope) -> None:
+    async def take(self, envelope: Envelope) -> bool:
         """A message from outside, `from` channel:NAME/SENDER and `to` the settings' `incoming_to`.
 
-        Its id must come from the vendor's id of the message: a repeated one is taken once. A sender that the settings'
-        `senders` do not name is noted and left. With `reply_to` it answers a message of the hub, and acknowledges it.
+        Its id must come from the vendor's id of the message: a repeated one is taken once. With `reply_to` it answers a
+        message of the hub, and acknowledges it. False: it is refused for good, of a sender whom the settings' `senders`
+        do not name, or who may not; that is noted, and nobody should look as if he had been heard.
         Raises HubError: then the vendor must not be told that it was taken.
         """
         ...

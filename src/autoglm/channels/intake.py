@@ -2,7 +2,7 @@
 
 import contextlib
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import msgspec
 import structlog
@@ -21,7 +21,7 @@ from autoglm.channels.settings import ChannelSettings
 from autoglm.channels.tickets import message_of, note_arrival
 from autoglm.core.clock import now_ms
 from autoglm.core.envelope import Envelope, State, decode_envelope, text_of
-from autoglm.core.errors import DuplicateId, InvalidField, NotFound, UnknownRecipient
+from autoglm.core.errors import DuplicateId, Forbidden, InvalidField, NotFound, UnknownRecipient
 from autoglm.core.ports import Log
 
 _AGREEMENT_ZH = (
@@ -60,9 +60,23 @@ _AGREED_WITHIN_MS = 24 * 3_600_000
 _STATES: dict[str, State] = {"delivered": "delivered", "read": "read", "permanent": "failed"}
 
 Result = Literal["taken", "duplicate", "refused", "failed"]
-"""refused: of a sender that is not named, or what the hub will never take. failed: not now, for the store cannot."""
+"""refused: of a sender who is not named or may not, or what the hub will never take. failed: the store cannot now."""
 
 log = structlog.get_logger()
+
+
+class Door(Protocol):
+    """Asked about each sender whom the settings name. Both raise Forbidden, and what they say is written down under the
+    message's id; where that fails, they raise StorageFull or QueueFull.
+    """
+
+    def check_send(self, envelope: Envelope) -> None:
+        """As it would be stored; `to` is empty for an event, whose recipients the routes name."""
+        ...
+
+    def check_acknowledge(self, envelope: Envelope) -> None:
+        """What it answers was sent to this sender; whether that may be acknowledged, where no answer may be sent."""
+        ...
 
 
 class Intake:
@@ -70,13 +84,14 @@ class Intake:
 
     def __init__(
         self, settings: ChannelSettings, mailbox: Mailbox, notifier: Notifier, store: Log,
-        *, dead: DeadLetters, early: EarlyReports,
+        *, door: Door, dead: DeadLetters, early: EarlyReports,
     ) -> None:  # fmt: skip
         """dead, early: the outbox's."""
         self._settings = settings
         self._mailbox = mailbox
         self._notifier = notifier
         self._log = store
+        self._door = door
         self._dead = dead
         self._early = early
         self.refused = 0
@@ -84,15 +99,22 @@ class Intake:
         self.counts: dict[Result, int] = dict.fromkeys(get_args(Result), 0)
         """Messages by what became of them."""
 
-    async def take(self, envelope: Envelope) -> None:
+    async def take(self, envelope: Envelope) -> bool:
         result: Result = "failed"
         try:
             result = await self._take(envelope)
+        except Forbidden as refusal:
+            result = "refused"
+            log.warning(
+                "sender_refused", channel=self._settings.name, sender=envelope.from_.partition("/")[2],
+                envelope_id=envelope.id, reason=refusal.facts["reason"], note=str(refusal),
+            )  # fmt: skip
         except REFUSALS:
             result = "refused"
             raise
         finally:
             self.counts[result] += 1
+        return result != "refused"
 
     async def _take(self, envelope: Envelope) -> Result:
         if not self._is_known(envelope.from_):
@@ -114,23 +136,37 @@ class Intake:
             if original is not None:
                 await self._answer(original, envelope)
             elif event is not None:
+                self._door.check_send(msgspec.structs.replace(envelope, to=event.to or ""))
                 await self._notifier.submit(event, sender=envelope.from_)
             else:
-                await self._mailbox.send(envelope, sender=envelope.from_)
+                await self._send(envelope)
         except DuplicateId:  # the vendor hands the same message out again, in other words
             log.info("repeat_left", channel=self._settings.name, envelope_id=envelope.id)
             return "duplicate"
         return "taken"
 
+    async def _send(self, envelope: Envelope) -> None:
+        self._door.check_send(envelope)
+        await self._mailbox.send(envelope, sender=envelope.from_)
+
     async def _answer(self, original: Envelope, envelope: Envelope) -> None:
-        """Both or none: the acknowledgement of all that was read together, and the answer to whoever is answered."""
+        """Both or none: the acknowledgement of all that was read together, and the answer to whoever is answered.
+
+        Who may not send may still acknowledge, as over HTTP: under an old policy alarms go out, and would never end.
+        """
         acks = [receipt_record(one.id, one.from_, "acknowledged", by=one.to) for one in await self._sent_with(original)]
+        answer = msgspec.structs.replace(envelope, to=original.from_, reply_to=original.id)
         try:
-            answer = msgspec.structs.replace(envelope, to=original.from_, reply_to=original.id)
+            self._door.check_send(answer)
+        except Forbidden:
+            self._door.check_acknowledge(envelope)
+            await self._log.append_all(acks)
+            raise
+        try:
             await self._mailbox.send(answer, sender=envelope.from_, beside=acks)
         except (UnknownRecipient, InvalidField):  # such as a model or a channel that takes no answers
             await self._log.append_all(acks)
-            await self._mailbox.send(envelope, sender=envelope.from_)
+            await self._send(envelope)
 
     async def _sent_with(self, envelope: Envelope) -> list[Envelope]:
         """The messages that went out in one digest with this one, itself among them."""

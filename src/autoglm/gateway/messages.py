@@ -8,7 +8,8 @@ import anyio
 import msgspec
 
 from autoglm.auth.authenticator import Authenticator
-from autoglm.auth.principal import Principal, labels_of
+from autoglm.auth.principal import Principal
+from autoglm.auth.sending import require_send
 from autoglm.channels.deltas import Delta, Deltas
 from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
 from autoglm.channels.receipts import AckState, Receipt
@@ -289,14 +290,6 @@ class MessagesGateway:
 
     def follower(self, address: str, deliver: Deliver) -> Follower:
         return Follower(self._mailbox, self._deltas, address, deliver)
-
-
-def require_send(principal: Principal, envelope: Envelope) -> None:
-    """Raises Forbidden when the principal may not send as this sender, or may not use the model that it writes to."""
-    labels = labels_of(envelope.kind, envelope.labels)
-    principal.require("send:message", envelope.from_ or principal.address, labels, about=envelope.to)
-    if envelope.to.startswith("model:"):
-        principal.require("model:use", envelope.to.removeprefix("model:"))
 
 
 def _sse(event: Event) -> bytes:

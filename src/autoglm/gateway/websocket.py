@@ -14,6 +14,7 @@ from autoglm.auth.audit.refusals import TURNED_AWAY, Refusals, reason_of
 from autoglm.auth.authenticator import Authenticator, Shown
 from autoglm.auth.occasion import Occasion, occasion
 from autoglm.auth.principal import Principal
+from autoglm.auth.sending import require_send
 from autoglm.auth.tokens.challenge import Challenge
 from autoglm.channels.deltas import Delta
 from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
@@ -25,7 +26,7 @@ from autoglm.core.tasks import one_task_group
 from autoglm.gateway.exchange import next_request_id
 from autoglm.gateway.follower import Event, Follower
 from autoglm.gateway.headers import API_HEADERS
-from autoglm.gateway.messages import MessagesGateway, require_send
+from autoglm.gateway.messages import MessagesGateway
 from autoglm.gateway.problems import problem, problem_response
 from autoglm.gateway.standing import Standing
 from autoglm.gateway.visitors import SESSION, cookie, is_secure

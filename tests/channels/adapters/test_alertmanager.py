@@ -346,10 +346,10 @@ async def test_what_no_retry_cures_is_told_to_alertmanager_once_and_goes_once_it
 
 async def test_an_alert_that_is_refused_keeps_no_other_back() -> None:
     class Picky(KeptInbox):
-        async def take(self, envelope: Envelope) -> None:
+        async def take(self, envelope: Envelope) -> bool:
             if envelope.labels["alertname"] == "poison":
                 raise InvalidField("content", "is poison")
-            await super().take(envelope)
+            return await super().take(envelope)
 
     inbox = Picky()
     alerts = [{**ALERT, "labels": {"alertname": name}, "fingerprint": name} for name in ("a", "poison", "b")]

@@ -293,7 +293,7 @@ async def test_a_question_has_a_button_for_each_answer_and_a_press_is_heard(
 ) -> None:
     feishu = channel(api, senders=["ou_18eac8"])
     (sent,) = await send(feishu, "ou_18eac8", "Stop the press?", labels={"choices": '["Stop", "Go on"]'})
-    inbox.messages = {sent.ticket: "m-17"}
+    inbox.messages, inbox.strangers = {sent.ticket: "m-17"}, {"ou_stranger"}
     text, actions = json.loads(api.sent[0]["content"])["elements"]
     assert text == {"tag": "div", "text": {"tag": "plain_text", "content": "Stop the press?"}}
     assert [button["text"]["content"] for button in actions["actions"]] == ["Stop", "Go on"]

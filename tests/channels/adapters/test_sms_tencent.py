@@ -296,13 +296,13 @@ async def test_what_was_pulled_is_stored_when_the_hub_stops() -> None:
 
 async def test_an_entry_that_can_never_be_stored_holds_up_no_other(vendor: TencentSms, rig: Rig) -> None:
     class Picky(KeptInbox):
-        async def take(self, envelope: Envelope) -> None:
+        async def take(self, envelope: Envelope) -> bool:
             if envelope.content == "bad":
                 raise InvalidField("content", "is bad")
             if envelope.content == "nowhere":
                 raise UnknownRecipient("user:ops", "nobody has the name")
             encode_envelope(envelope)
-            await super().take(envelope)
+            return await super().take(envelope)
 
     vendor.replies += [reply("bad"), reply("nowhere"), reply("good", at_s=10**30), reply("x", number="a number")]
     inbox = Picky()
@@ -320,11 +320,11 @@ async def test_a_store_that_is_broken_drops_no_entry(vendor: TencentSms, rig: Ri
     class Broken(KeptInbox):
         tries = 0
 
-        async def take(self, envelope: Envelope) -> None:
+        async def take(self, envelope: Envelope) -> bool:
             self.tries += 1
             if self.tries < 3:
                 raise StoreBroken("data", "it cannot be read")
-            await super().take(envelope)
+            return await super().take(envelope)
 
     vendor.replies += [reply("help")]
     inbox = Broken()

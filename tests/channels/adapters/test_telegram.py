@@ -276,6 +276,7 @@ async def test_the_button_acknowledges(vendor: FakeTelegram, message_id: str) ->
 async def test_a_press_that_is_not_heard_does_not_look_so(vendor: FakeTelegram) -> None:
     """Of somebody whom the settings do not name, and of data that no message has."""
     inbox, bot = KeptInbox(), channel(vendor, senders=["li"])
+    inbox.strangers = {"99"}
     async with listening(bot, inbox):
         vendor.presses("ack:m-1", 101, chat=99)
         vendor.presses("ack:no id at all", 101)

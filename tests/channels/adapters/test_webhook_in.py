@@ -172,7 +172,7 @@ def test_no_body_may_be_longer_than_the_hub_reads() -> None:
 class Nobody(KeptInbox):
     """Takes nothing."""
 
-    async def take(self, envelope: object) -> None:
+    async def take(self, envelope: object) -> bool:
         raise AssertionError("was taken")
 
 
@@ -181,6 +181,14 @@ async def test_five_minutes_to_either_side_are_taken(channel: Webhook, offset_s:
     inbox = KeptInbox()
     assert (await channel.hook(call({}, at_s=time.time() + offset_s), inbox)).status == status
     assert len(inbox.taken) == (status == 200)
+
+
+async def test_who_is_refused_is_told_and_not_remembered_as_heard(channel: Webhook) -> None:
+    inbox = KeptInbox()
+    inbox.strangers = {"erp", "mes"}
+    assert (await channel.hook(call({}), inbox)).status == 403
+    inbox.strangers.clear()
+    assert (await channel.hook(call({}), inbox)).status == 200
 
 
 @pytest.mark.attack("replay of a vendor call")

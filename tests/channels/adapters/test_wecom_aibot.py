@@ -298,10 +298,10 @@ async def test_what_cannot_be_kept_is_kept_later_and_nothing_is_lost(vendor: WeC
 class Choosy(KeptInbox):
     """Takes nothing that is bad, whenever it comes."""
 
-    async def take(self, envelope: Envelope) -> None:
+    async def take(self, envelope: Envelope) -> bool:
         if envelope.content == "bad":
             raise InvalidField("from", "is none")
-        await super().take(envelope)
+        return await super().take(envelope)
 
 
 async def test_what_can_never_be_taken_does_not_hold_up_the_rest(vendor: WeComAiBots) -> None:

@@ -503,7 +503,9 @@ async def test_a_button_acknowledges_the_message_that_it_stands_under() -> None:
 
 
 async def test_nobodys_button_looks_as_if_it_had_been_heard() -> None:
-    reply, _ = await heard(press("autoglm-1", sender="mallory"))
+    inbox = KeptInbox()
+    inbox.strangers = {"mallory"}
+    reply, _ = await heard(press("autoglm-1", sender="mallory"), inbox)
     assert reply.body == b""
 
 

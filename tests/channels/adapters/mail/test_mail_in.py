@@ -77,6 +77,7 @@ async def taken(server: MailboxServer, ca_file: Path, *mails: EmailMessage | byt
     """What the hub has after it has seen all mails."""
     inbox = KeptInbox()
     inbox.messages[SENT] = "m-1"
+    inbox.strangers = fields.pop("strangers", set())
     for mail in mails:
         await server.append(mail if isinstance(mail, bytes) else mail.as_bytes())
     async with running(channel(server, ca_file, fields.pop("imap", None), **fields), inbox):
@@ -249,10 +250,10 @@ async def test_what_the_inbox_refuses_stays_unread_and_is_taken_later_once(
 
 async def test_what_the_inbox_will_never_take_holds_up_nothing(server: MailboxServer, ca_file: Path) -> None:
     class Picky(KeptInbox):
-        async def take(self, envelope: Envelope) -> None:
+        async def take(self, envelope: Envelope) -> bool:
             if envelope.content == "poison":
                 raise PayloadTooLarge(1)
-            await super().take(envelope)
+            return await super().take(envelope)
 
     inbox = Picky()
     for text in ("poison", "good"):
@@ -290,11 +291,11 @@ async def test_a_cut_between_taking_and_marking_brings_the_same_id_again(server:
     ids: list[str] = []
 
     class Counting(KeptInbox):
-        async def take(self, envelope: Envelope) -> None:
+        async def take(self, envelope: Envelope) -> bool:
             ids.append(envelope.id)
             if len(ids) == 1:
                 server.cut()
-            await super().take(envelope)
+            return await super().take(envelope)
 
     inbox = Counting()
     await server.append(mail_of().as_bytes())
@@ -489,7 +490,7 @@ async def test_nobody_confirmed_writes_in_anothers_name(server: MailboxServer, c
 async def test_a_mail_of_a_stranger_is_not_marked_as_read(server: MailboxServer, ca_file: Path) -> None:
     """It is not on the hub's disk: whoever looks into the mailbox must find it."""
     with capture_logs() as logs:
-        await taken(server, ca_file, mail_of(), senders=["bob@example.org"])
+        await taken(server, ca_file, mail_of(), senders=["bob@example.org"], strangers={"alice@example.org"})
     assert [entry["reason"] for entry in logs if entry["event"] == "mail_set_aside"] == ["sender_refused"]
     assert await server.flags() == [{"\\Flagged"}]
 

@@ -31,9 +31,10 @@ class Hub(KeptInbox):
         self.address = f"{name}@{name}.example"
         self.mail, self.outgoing, self.mailbox = mail, outgoing, mailbox
 
-    async def take(self, envelope: Envelope) -> None:
-        await super().take(envelope)
+    async def take(self, envelope: Envelope) -> bool:
+        is_taken = await super().take(envelope)
         await self.write(envelope.from_.partition("/")[2], reply_to=envelope.id, thread=envelope.thread)
+        return is_taken
 
     async def write(self, to: str, **fields: Any) -> None:
         number = len(self.outgoing.raw) + 1

@@ -142,11 +142,11 @@ class Alertmanager:
         notice = read_notice(call.body)
         to = self._settings.incoming_to
         refusals: list[HubError] = []
-        count = 0
+        count = left = 0
         for envelope in envelopes_of(notice, channel=self._name, to=to, severities=self._severities):
             count += 1
             try:
-                await inbox.take(envelope)
+                left += not await inbox.take(envelope)
             except REFUSALS as error:  # the others are told all the same
                 refusals.append(error)
             except HubError as error:
@@ -155,6 +155,8 @@ class Alertmanager:
         if refusals:
             log.error("alerts_refused", channel=self._name, code=refusals[0].code, count=len(refusals), of=count)
             return HookReply(422, f"{len(refusals)} of {count} not taken: {refusals[0]}\n".encode())
+        if left:
+            return HookReply(403, f"{left} of {count} not taken: this hub does not hear their sender\n".encode())
         return HookReply(200)
 
     async def aclose(self) -> None:

@@ -176,10 +176,8 @@ class FeishuApp:
             if (answered := await inbox.message_of(ticket)) is not None:
                 envelope = msgspec.structs.replace(envelope, reply_to=answered)
                 break
-        await inbox.take(envelope)
-        if not found.is_press:
-            return None
-        return _shown(is_heard=self._settings.knows(envelope.from_.partition("/")[2]))
+        is_heard = await inbox.take(envelope)
+        return _shown(is_heard=is_heard) if found.is_press else None
 
 
 def _shown(*, is_heard: bool) -> Mapping[str, object]:

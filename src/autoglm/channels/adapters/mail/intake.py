@@ -141,12 +141,12 @@ class Intake:
         except InvalidField as error:
             raise Unreadable("no_address") from error  # of the sender, too long or with what no address has
         try:
-            await inbox.take(envelope)
+            is_heard = await inbox.take(envelope)
         except HubError as error:
             if error.retryable:
                 raise
             raise Unreadable(error.code) from error  # it would fail each time, and keep all others waiting
-        if not self._settings.knows(mail.sender):  # the inbox has noted and left it
+        if not is_heard:
             raise Unreadable("sender_refused")
         self._rates.count(*_rated(mail))
 

@@ -212,7 +212,7 @@ class Telegram:
         )
         try:
             check_texts(envelope)
-            await inbox.take(envelope)
+            is_heard = await inbox.take(envelope)
         except (InvalidField, UnknownRecipient) as error:  # it would come again for ever, and nothing after it
             log.error("telegram_message_left", channel=self._name, reason=str(error))
             is_heard = False

@@ -51,7 +51,8 @@ class Incoming:
         if endpoint is None:
             return self._refuse(401, "webhook-signature is by none of this channel's secrets")
         if not self._is_known(endpoint, id):
-            await inbox.take(self._message(endpoint, id, int(timestamp), call.body))
+            if not await inbox.take(self._message(endpoint, id, int(timestamp), call.body)):
+                return self._refuse(403, "this hub does not take messages of this sender")
             self._remember(endpoint, id)
         return HookReply(200, b"taken")
 

@@ -113,9 +113,8 @@ class WeComApp:
                 answers = await inbox.message_of(body.get("TaskId")) if body.get("TaskId") else None
                 content = "\n".join((words, *choices))
                 to = self._settings.incoming_to
-                await inbox.take(pressed(self._name, to, body, action=key, words=content, reply_to=answers))
-                # Nobody else's button may look as if it had been heard.
-                is_heard = self._settings.knows(body.get("FromUserName"))
+                press = pressed(self._name, to, body, action=key, words=content, reply_to=answers)
+                is_heard = await inbox.take(press)  # nobody else's button may look as if it had been heard
                 if body.get("CardType") == "button_interaction" and is_heard:
                     return HookReply(
                         body=callback.sealed(_replaced(body, words), nonce), content_type="text/xml; charset=utf-8"
