@@ -26,7 +26,7 @@ export function PushSetting({ push }: { push: PushSwitch }) {
       </p>
       {state === "not_set_up" && !isBusy && (
         <p className="hint">
-          {language === "zh" ? why.zh : why.en}
+          {language === "zh" ? why.zh : why.en}{" "}
           {why.fix && <code>{why.fix}</code>}
         </p>
       )}
