@@ -6,16 +6,19 @@ import "./look/elements.css";
 import "./look/shell.css";
 import "./look/chat.css";
 import "./look/mailbox.css";
+import "./look/people.css";
 import "./look/markdown.css";
 import { keptTheme, wear } from "./look/theme";
 import { App } from "./shell/app";
+import { takeArrival } from "./shell/arrival";
 
 const root = document.getElementById("root");
 if (!root) throw new Error("index.html has no #root");
 const shelf = browserShelf();
 wear(keptTheme(shelf));
+const arrival = takeArrival(shelf);
 createRoot(root).render(
   <StrictMode>
-    <App shelf={shelf} />
+    <App {...{ shelf, arrival }} />
   </StrictMode>,
 );

@@ -1,22 +1,41 @@
-import { fieldsOf, problemIn, textOr, unreachable } from "./problem";
+import { fieldsOf, problemIn, textOr, textsIn, unreachable } from "./problem";
 
 export interface Me {
   address: string;
   principal: string;
+  scopes: string[];
+  /** Null for a key. */
+  session: OwnSession | null;
 }
 
-/** The hub's HTTP interface. Every call raises Problem; `onUnauthorized` hears of each 401 first. */
+export interface OwnSession {
+  handle: string;
+  /** `password`, `passkey`, `oidc` or `invitation`. */
+  method: string;
+  roles: string[];
+}
+
+interface Options {
+  body?: unknown;
+  signal?: AbortSignal;
+  /** GET without a body, POST with one. */
+  method?: "DELETE" | "PATCH";
+}
+
+/** The hub's HTTP interface. Every call raises Problem; `onUnauthorized` hears of each 401 first, but for a login that
+ * is refused: that says nothing of who asks. */
 export class HubApi {
+  /** key: null where the browser's session, a cookie that the page cannot see, stands for it. */
   constructor(
     private readonly base: string,
-    private readonly key: string,
+    private readonly key: string | null,
     private readonly onUnauthorized: () => void = () => undefined,
   ) {}
 
   /** A reply with a good status. Aborting raises the browser's AbortError. */
-  async open(path: string, options: { body?: unknown; signal?: AbortSignal; method?: "DELETE" } = {}): Promise<Response> {
+  async open(path: string, options: Options = {}): Promise<Response> {
     const { body, signal } = options;
-    const headers = new Headers({ authorization: `Bearer ${this.key}` });
+    const headers = new Headers(this.key === null ? {} : { authorization: `Bearer ${this.key}` });
     if (body !== undefined) headers.set("content-type", "application/json");
     const method = options.method ?? (body === undefined ? "GET" : "POST");
     const request: RequestInit = { headers, cache: "no-store", method };
@@ -30,15 +49,17 @@ export class HubApi {
       throw unreachable();
     }
     if (response.ok) return response;
-    if (response.status === 401) this.onUnauthorized();
-    const problem: unknown = await response.json().catch(() => null); // a proxy in between may answer in HTML
-    throw problemIn(problem, response.status, response.headers.get("retry-after"));
+    const answer: unknown = await response.json().catch(() => null); // a proxy in between may answer in HTML
+    const problem = problemIn(answer, response.status, response.headers.get("retry-after"));
+    if (response.status === 401 && problem.code !== "login_refused") this.onUnauthorized();
+    throw problem;
   }
 
-  async json(path: string, timeoutMs = 10_000): Promise<unknown> {
+  /** What the hub answers; null where it has no more to say than that it is done. */
+  async json(path: string, options: Omit<Options, "signal"> = {}, timeoutMs = 10_000): Promise<unknown> {
     try {
-      const response = await this.open(path, { signal: AbortSignal.timeout(timeoutMs) });
-      return (await response.json()) as unknown;
+      const response = await this.open(path, { ...options, signal: AbortSignal.timeout(timeoutMs) });
+      return response.status === 204 ? null : ((await response.json()) as unknown);
     } catch (error) {
       if (error instanceof DOMException || error instanceof SyntaxError) throw unreachable();
       throw error;
@@ -47,7 +68,15 @@ export class HubApi {
 
   async me(): Promise<Me> {
     const fields = fieldsOf(await this.json("api/me"));
-    return { address: textOr(fields["address"], ""), principal: textOr(fields["principal"], "") };
+    const session = fieldsOf(fields["session"]);
+    const { handle, method, roles } = session;
+    return {
+      address: textOr(fields["address"], ""),
+      principal: textOr(fields["principal"], ""),
+      scopes: textsIn(fields["scopes"]),
+      session:
+        typeof handle === "string" ? { handle, method: textOr(method, ""), roles: textsIn(roles) } : null,
+    };
   }
 
   /** The names of the models, without `auto`. */

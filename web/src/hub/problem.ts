@@ -44,6 +44,10 @@ export function textOr<T>(value: unknown, otherwise: T): string | T {
   return typeof value === "string" ? value : otherwise;
 }
 
+export function textsIn(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((one) => typeof one === "string") : [];
+}
+
 export function numberOr<T>(value: unknown, otherwise: T): number | T {
   return typeof value === "number" && Number.isFinite(value) ? value : otherwise;
 }

@@ -10,6 +10,15 @@ export interface Shelf {
 
 const PREFIX = "autoglm.";
 
+/** Hears when another page of this browser changes one of these. Returns what ends the hearing. */
+export function hearOfOtherPages(names: readonly string[], onChange: () => void): () => void {
+  const listen = ({ key }: StorageEvent) => {
+    if (key === null || names.includes(key.slice(PREFIX.length))) onChange(); // null: all was cleared
+  };
+  window.addEventListener("storage", listen);
+  return () => window.removeEventListener("storage", listen);
+}
+
 export type Storing = Pick<Storage, "getItem" | "setItem" | "removeItem" | "key" | "length">;
 
 export function shelfIn(storage: Storing): Shelf {

@@ -9,7 +9,16 @@ const STABLE_AFTER_MS = 5_000;
 
 export interface SocketListener {
   onConnection(connection: Connection): void;
+  /** The hub takes this browser for somebody else: another page has logged in. */
+  onOther(): void;
   onFrame(frame: Frame): void;
+}
+
+export interface Place {
+  url: string;
+  /** Null where the browser's session stands for it, whose cookie comes with the handshake. */
+  key: string | null;
+  address: string;
 }
 
 /** One WebSocket to the hub that comes back by itself: hello first, then frames; growing waits between attempts. */
@@ -21,8 +30,7 @@ export class HubSocket {
   #isOnline = false;
 
   constructor(
-    private readonly url: string,
-    private readonly key: string,
+    private readonly place: Place,
     private readonly listener: SocketListener,
   ) {}
 
@@ -69,14 +77,21 @@ export class HubSocket {
   #connect(): void {
     this.#release();
     this.listener.onConnection("connecting");
-    const socket = new WebSocket(this.url);
+    const { url, key, address } = this.place;
+    const socket = new WebSocket(url);
     this.#socket = socket;
     this.#timer = setTimeout(() => this.#lost(socket), WELCOME_TIMEOUT_MS);
-    socket.onopen = () => socket.send(JSON.stringify({ type: "hello", key: this.key }));
+    socket.onopen = () => socket.send(JSON.stringify({ type: "hello", ...(key === null ? {} : { key }) }));
     socket.onclose = () => this.#lost(socket);
     socket.onmessage = (event: MessageEvent<unknown>) => {
       const frame = typeof event.data === "string" ? readFrame(event.data) : null;
       if (frame === null || this.#socket !== socket) return;
+      if (frame.type === "welcome" && frame.address !== address) {
+        // What waits here to be sent is not theirs, and must not go out in their name.
+        this.#lost(socket);
+        this.listener.onOther();
+        return;
+      }
       if (frame.type === "welcome") this.#welcomed();
       this.listener.onFrame(frame);
     };

@@ -2,7 +2,7 @@ import type { HubApi } from "../hub/api";
 import { readFrame, type Frame } from "../hub/frames";
 import { failureOf, fieldsOf, Problem } from "../hub/problem";
 import type { Shelf } from "../hub/shelf";
-import { HubSocket, type Connection } from "../hub/socket";
+import { HubSocket, type Connection, type Place } from "../hub/socket";
 import { Store } from "../hub/store";
 import { uuid4 } from "../hub/uuid";
 import type { Shown } from "../push/notice";
@@ -14,13 +14,6 @@ import { Outbox, type Outgoing } from "./outbox";
 /** Frames that arrive within this time are shown together; a mailbox that catches up may get thousands. */
 const SHOW_EVERY_MS = 30;
 const TRY_AGAIN_MS = 5_000;
-
-export interface Place {
-  url: string;
-  key: string;
-  /** The address whose mailbox this is. */
-  address: string;
-}
 
 /** Keeps the mailbox in step with the hub: reads on from where it was, sends what waits, confirms what was read. */
 export class MailboxSession {
@@ -48,8 +41,9 @@ export class MailboxSession {
     this.#hollow = hollow;
     this.store = new Store(mailboxReducer, state);
     this.#adoptOutbox();
-    this.#socket = new HubSocket(place.url, place.key, {
+    this.#socket = new HubSocket(place, {
       onConnection: (connection) => this.#onConnection(connection),
+      onOther: onUnauthorized,
       onFrame: (frame) => this.#onFrame(frame),
     });
   }

@@ -1,3 +1,4 @@
+import { fieldInFragment } from "../hub/fragment";
 import { fieldsOf, numberOr, textOr } from "../hub/problem";
 import type { Language } from "../text/preferred";
 
@@ -133,11 +134,5 @@ export function fragmentOf(id: string): string {
 
 /** The message in a fragment such as `#mail=order-17`; null when there is none. */
 export function mailInFragment(fragment: string): string | null {
-  const found = /[#&]mail=([^&]+)/.exec(fragment)?.[1];
-  if (found === undefined) return null;
-  try {
-    return decodeURIComponent(found);
-  } catch {
-    return null; // a stray `%`
-  }
+  return fieldInFragment(fragment, "mail");
 }

@@ -3,7 +3,7 @@ import { useText } from "../text/language";
 
 interface Props {
   children: ReactNode;
-  onForget: () => void;
+  onForget: () => Promise<void>;
 }
 
 /** Shown when a part of the page breaks, instead of an empty window. */
@@ -19,12 +19,10 @@ export class Boundary extends Component<Props, { isBroken: boolean }> {
   }
 }
 
-function Broken({ onForget }: { onForget: () => void }) {
+function Broken({ onForget }: Pick<Props, "onForget">) {
   const text = useText();
   const forget = () => {
-    if (!window.confirm(text.forgetQuestion)) return;
-    onForget();
-    window.location.reload();
+    if (window.confirm(text.forgetQuestion)) void onForget().finally(() => window.location.reload());
   };
   return (
     <main className="welcome">

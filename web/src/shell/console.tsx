@@ -2,33 +2,45 @@ import { useEffect, useState } from "react";
 import { Archive } from "../chat/archive";
 import { ChatPane } from "../chat/chat-pane";
 import { ChatSession } from "../chat/session";
-import type { HubApi } from "../hub/api";
+import { EnrolSheet } from "../devices/enrol-sheet";
+import type { HubApi, Me } from "../hub/api";
 import type { Shelf } from "../hub/shelf";
 import { useStore } from "../hub/store";
 import { PoolWatch } from "../hub/watch";
 import { isUnread } from "../mailbox/mail";
 import { MailboxPane } from "../mailbox/mailbox-pane";
 import { MailboxSession } from "../mailbox/session";
+import { AccountSheet } from "../people/account-sheet";
+import { logOut } from "../people/login";
+import { PeopleSheet } from "../people/people-sheet";
 import { hearOfOpened } from "../push/opened";
 import { PushSwitch } from "../push/push-switch";
 import { useText } from "../text/language";
 import { Logo } from "./logo";
-import { SettingsMenu } from "./settings-menu";
+import { SettingsMenu, type SheetName } from "./settings-menu";
 import { StatusPill } from "./status-pill";
 import { Tabs, type Tab } from "./tabs";
 
 interface Props {
   api: HubApi;
-  hubKey: string;
-  address: string;
+  /** Null where the browser's session stands for it. */
+  hubKey: string | null;
+  me: Me;
   shelf: Shelf;
+  /** Whoever works here has to log in again: nothing is asked of the hub meanwhile, and all stays as it is. */
+  isAway: boolean;
+  /** The hub does not know who this is, or takes this browser for somebody else. */
   onUnauthorized: () => void;
   onForget: () => void;
 }
 
+/** As long as leaving waits for notifications to be switched off: the hub may be away. */
+const PUSH_OFF_MS = 5_000;
+
 /** The page itself: a header, and a pane for each of its two tabs. Both panes live on while one is hidden. */
-export function Console({ api, hubKey, address, shelf, onUnauthorized, onForget }: Props) {
+export function Console({ api, hubKey, me, shelf, isAway, onUnauthorized, onForget }: Props) {
   const text = useText();
+  const { address } = me;
   const [{ chat, mailbox, watch, push }] = useState(() => {
     const url = new URL("api/ws", document.baseURI).href.replace(/^http/, "ws");
     const place = { url, key: hubKey, address };
@@ -41,17 +53,22 @@ export function Console({ api, hubKey, address, shelf, onUnauthorized, onForget 
     };
   });
   useEffect(() => {
-    mailbox.start();
-    watch.start();
-    push.resume();
     window.addEventListener("pagehide", chat.keep);
     return () => {
       window.removeEventListener("pagehide", chat.keep);
       chat.stop();
+    };
+  }, [chat]);
+  useEffect(() => {
+    if (isAway) return;
+    mailbox.start();
+    watch.start();
+    push.resume();
+    return () => {
       mailbox.stop();
       watch.stop();
     };
-  }, [chat, mailbox, watch, push]);
+  }, [isAway, mailbox, watch, push]);
 
   const pool = useStore(watch.store);
   const { connection, mails } = useStore(mailbox.store);
@@ -73,12 +90,19 @@ export function Console({ api, hubKey, address, shelf, onUnauthorized, onForget 
   useEffect(() => {
     document.title = unread > 0 ? `(${unread > 99 ? "99+" : unread}) ${text.product}` : text.product;
   }, [unread, text]);
-  const forget = () => {
+  const [sheet, setSheet] = useState<SheetName | null>(null);
+  const forget = async () => {
+    const isOff = push.signOut();
+    // Whoever has logged out can no longer tell the hub to push nothing more; a key can.
+    if (hubKey === null) {
+      await Promise.race([isOff, new Promise((resolve) => setTimeout(resolve, PUSH_OFF_MS))]);
+      await logOut(api); // raises Problem where the hub is away: then all stays as it is
+    }
     chat.forget();
     mailbox.forget();
-    void push.signOut();
     onForget();
   };
+  const onClose = () => setSheet(null);
 
   return (
     <div className="console">
@@ -90,7 +114,7 @@ export function Console({ api, hubKey, address, shelf, onUnauthorized, onForget 
         <Tabs tab={tab} unread={unread} onTab={setTab} />
         <div className="top-end">
           <StatusPill {...{ connection, pool, address }} onRetry={mailbox.reconnect} />
-          <SettingsMenu {...{ shelf, push }} onForget={forget} />
+          <SettingsMenu {...{ shelf, me, push }} onSheet={setSheet} onForget={forget} />
         </div>
       </header>
       <main>
@@ -101,6 +125,9 @@ export function Console({ api, hubKey, address, shelf, onUnauthorized, onForget 
           <MailboxPane session={mailbox} models={pool.models} isShown={tab === "mailbox"} opened={opened} />
         </div>
       </main>
+      {sheet === "account" && <AccountSheet {...{ api, me, onClose }} />}
+      {sheet === "people" && <PeopleSheet {...{ api, onClose }} own={address} />}
+      {sheet === "enrol" && <EnrolSheet {...{ api, onClose }} />}
     </div>
   );
 }

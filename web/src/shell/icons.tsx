@@ -16,6 +16,10 @@ const PATHS = {
   reply: "M10 6l-6 6 6 6M4 12h9a7 7 0 0 1 7 7",
   chat: "M4 5h16v11H10l-4 4v-4H4z",
   mail: "M4 6h16v12H4zM4 7l8 6 8-6",
+  account: "M12 4a4 4 0 1 0 0 8a4 4 0 1 0 0-8M4.5 20a7.5 7.5 0 0 1 15 0",
+  people:
+    "M9 5a3.5 3.5 0 1 0 0 7a3.5 3.5 0 1 0 0-7M2.5 19.5a6.5 6.5 0 0 1 13 0M16 5.3a3.5 3.5 0 0 1 0 6.4M18 14a6.5 6.5 0 0 1 3.5 5.5",
+  enrol: "M4 4h6v6H4zM14 4h6v6h-6zM4 14h6v6H4zM14 14h2v2h-2zM18 18h2v2h-2zM19 14h1M14 19v1",
   below: "M12 5v14M6 13l6 6 6-6",
 } as const;
 

@@ -1,15 +1,18 @@
 import { useState, type SubmitEvent } from "react";
 import { cleanKey, isPossibleKey } from "../hub/key";
 import { useText } from "../text/language";
+import { Logo } from "./logo";
 
 interface Props {
   /** The hub did not accept the key that this page had. */
   isRefused: boolean;
   onKey: (key: string) => void;
+  /** Null where nobody has a name and a password. */
+  onUseName: (() => void) | null;
 }
 
 /** Asks for the key and says where it lies. */
-export function KeyScreen({ isRefused, onKey }: Props) {
+export function KeyScreen({ isRefused, onKey, onUseName }: Props) {
   const text = useText();
   const [typed, setTyped] = useState("");
   const [fault, setFault] = useState("");
@@ -23,6 +26,7 @@ export function KeyScreen({ isRefused, onKey }: Props) {
   return (
     <main className="welcome">
       <form className="card welcome-card" onSubmit={submit}>
+        <Logo />
         <h1>{text.keyTitle}</h1>
         <p>{text.keyIntro}</p>
         <label htmlFor="key">{text.keyLabel}</label>
@@ -44,6 +48,11 @@ export function KeyScreen({ isRefused, onKey }: Props) {
         <button type="submit" className="primary">
           {text.keySubmit}
         </button>
+        {onUseName && (
+          <button type="button" className="link" onClick={onUseName}>
+            {text.useName}
+          </button>
+        )}
         <div id="key-where" className="hint">
           <p>{text.keyWhere}</p>
           <ul>
