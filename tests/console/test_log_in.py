@@ -77,7 +77,7 @@ def invited(hub: HubProcess, *roles: str) -> tuple[str, str]:
     """(name of a new person, the secret of the link)."""
     name = f"p{secrets.token_hex(4)}"
     with hub.client() as admin:
-        made = admin.post("/api/people/invitations", json={"name": name, "roles": roles or ["member"]})
+        made = admin.post("/api/invitations", json={"name": name, "roles": roles or ["member"]})
     return name, made.raise_for_status().json()["token"]
 
 

@@ -49,12 +49,12 @@ export function invitationsIn(body: unknown): OpenInvitation[] {
 }
 
 export async function allPeople(api: HubApi): Promise<People> {
-  const [people, invitations] = await Promise.all([api.json("api/people"), api.json("api/people/invitations")]);
+  const [people, invitations] = await Promise.all([api.json("api/people"), api.json("api/invitations")]);
   return { people: peopleIn(people), invitations: invitationsIn(invitations) };
 }
 
 export async function invite(api: HubApi, name: string, roles: readonly string[]): Promise<FreshInvitation> {
-  return freshInvitationIn(await api.json("api/people/invitations", { body: { name, roles } }));
+  return freshInvitationIn(await api.json("api/invitations", { body: { name, roles } }));
 }
 
 /** A link for somebody who cannot log in any more. */
@@ -68,7 +68,7 @@ function freshInvitationIn(body: unknown): FreshInvitation {
 }
 
 export async function withdraw(api: HubApi, handle: string): Promise<void> {
-  await api.json(`api/people/invitations/${encodeURIComponent(handle)}`, { method: "DELETE" });
+  await api.json(`api/invitations/${encodeURIComponent(handle)}`, { method: "DELETE" });
 }
 
 export async function changePerson(
