@@ -388,6 +388,29 @@ async def test_a_passkey_is_added_after_a_fresh_login_and_then_opens_the_page(pe
     await expect(passkeys.get_by_role("listitem")).to_have_count(0)
 
 
+async def test_another_session_is_ended_after_a_fresh_login(person: Person, open_page: Open) -> None:
+    visit, other = await visit_as(open_page, person), await visit_as(open_page, person)
+    asked: list[str] = []
+
+    async def once_too_old(route: Route) -> None:
+        asked.append(route.request.method)
+        if len(asked) > 1:
+            await route.continue_()
+        else:
+            await route.fulfill(status=403, json={"status": 403, "code": "fresh_login_wanted", "detail": ""})
+
+    await visit.page.route("**/api/me/sessions/*", once_too_old)
+    await open_sheet(visit, "Account")
+    sessions = visit.page.get_by_role("region", name="Sessions")
+    await sessions.get_by_role("button").first.click()
+    proof = sessions.get_by_role("form", name=re.compile("show once more that it is you"))
+    await proof.get_by_label("Password", exact=True).fill(PASSWORD)
+    await visit.page.keyboard.press("Enter")
+    await expect(other.page.get_by_role("alert")).to_contain_text("Your session has ended")
+    await expect(sessions.get_by_role("listitem")).to_have_count(1)
+    assert asked == ["DELETE", "DELETE"]
+
+
 async def test_without_a_passkey_the_page_says_so_and_at_an_address_of_numbers_offers_none(
     person: Person, open_page: Open
 ) -> None:

@@ -8,6 +8,8 @@ import { failureText } from "../text/failure";
 import { useLanguage, useText } from "../text/language";
 import { shortMoment } from "../text/moment";
 import { browserOf, changePassword, endSession, nameOf, sessionsIn, type Session } from "./account";
+import { FreshLogin } from "./fresh-login";
+import { useHeld } from "./held";
 import { PasskeySection } from "./passkey-section";
 import { PasswordField } from "./password-field";
 import { RoleChips } from "./roles";
@@ -23,15 +25,16 @@ interface Props {
 export function AccountSheet({ api, me, onClose }: Props) {
   const text = useText();
   const name = nameOf(me);
+  const isByProvider = me.session?.method === "oidc";
   return (
     <Sheet title={text.account} onClose={onClose}>
       <div className="who">
         <strong>{name}</strong>
         <RoleChips roles={me.session?.roles ?? []} />
       </div>
-      {me.session?.method !== "oidc" && <PasswordSection api={api} name={name} />}
-      <PasskeySection api={api} name={name} />
-      <SessionSection api={api} />
+      {!isByProvider && <PasswordSection api={api} name={name} />}
+      <PasskeySection {...{ api, name, isByProvider }} />
+      <SessionSection {...{ api, name, isByProvider }} />
     </Sheet>
   );
 }
@@ -104,15 +107,16 @@ function PasswordSection({ api, name }: { api: HubApi; name: string }) {
   );
 }
 
-function SessionSection({ api }: { api: HubApi }) {
+function SessionSection({ api, name, isByProvider }: { api: HubApi; name: string; isByProvider: boolean }) {
   const text = useText();
   const [round, setRound] = useState(0);
   const ask = useCallback(() => api.json("api/me/sessions").then(sessionsIn), [api, round]);
   const { answer, problem } = useAnswer(ask);
   const act = useAct();
+  const held = useHeld(act);
   const others = (answer ?? []).filter(({ isThis }) => !isThis);
   const end = (ended: readonly Session[]) =>
-    act.run(async () => {
+    held.change(async () => {
       for (const { handle } of ended) await endSession(api, handle);
       setRound(round + 1);
     });
@@ -125,6 +129,9 @@ function SessionSection({ api }: { api: HubApi }) {
         ))}
       </ul>
       <FailureNote act={act} />
+      {held.isHeld && (
+        <FreshLogin {...{ api, name, isByProvider }} hasPasskey onDone={held.goOn} onCancel={held.drop} />
+      )}
       {others.length > 1 && (
         <button type="button" className="outlined" disabled={act.isBusy} onClick={() => end(others)}>
           {text.endOthers}

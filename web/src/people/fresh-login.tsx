@@ -12,12 +12,14 @@ interface Props {
   api: HubApi;
   name: string;
   hasPasskey: boolean;
+  /** Logs in at a provider, and may have no password here. */
+  isByProvider: boolean;
   onDone: () => void;
   onCancel: () => void;
 }
 
 /** The login is too old for what somebody wants to change: they prove again that it is them, and it goes on. */
-export function FreshLogin({ api, name, hasPasskey, onDone, onCancel }: Props) {
+export function FreshLogin({ api, name, hasPasskey, isByProvider, onDone, onCancel }: Props) {
   const text = useText();
   const [password, setPassword] = useState("");
   const act = useAct();
@@ -52,6 +54,11 @@ export function FreshLogin({ api, name, hasPasskey, onDone, onCancel }: Props) {
           >
             {text.usePasskey}
           </button>
+        )}
+        {isByProvider && (
+          <a className="button outlined" href="api/login/oidc?fresh=1">
+            {text.useOrganisation}
+          </a>
         )}
         <button type="button" className="quiet" onClick={onCancel}>
           {text.cancel}

@@ -1,6 +1,5 @@
 import { useCallback, useId, useState, type SubmitEvent } from "react";
 import type { HubApi } from "../hub/api";
-import { Problem } from "../hub/problem";
 import { useAct } from "../shell/act";
 import { useAnswer } from "../shell/answer";
 import { FailureNote } from "../shell/failure-note";
@@ -9,34 +8,25 @@ import { useLanguage, useText } from "../text/language";
 import { shortMoment } from "../text/moment";
 import { addPasskey, browserOf, passkeysIn, removePasskey, type Passkey } from "./account";
 import { FreshLogin } from "./fresh-login";
+import { useHeld } from "./held";
 import { canUsePasskeys } from "./passkey";
 import { Section } from "./section";
 
 /** The passkeys of whoever is logged in. To change them, the hub wants a login of the last minutes. */
-export function PasskeySection({ api, name }: { api: HubApi; name: string }) {
+export function PasskeySection({ api, name, isByProvider }: { api: HubApi; name: string; isByProvider: boolean }) {
   const text = useText();
   const [round, setRound] = useState(0);
   const ask = useCallback(() => api.json("api/me/passkeys").then(passkeysIn), [api, round]);
   const { answer, problem } = useAnswer(ask);
   const [isAdding, setAdding] = useState(false);
-  const [held, setHeld] = useState<(() => Promise<void>) | null>(null);
   const act = useAct();
+  const held = useHeld(act);
   const change = (action: () => Promise<void>) =>
-    act.run(async () => {
-      try {
-        await action();
-      } catch (error) {
-        if (!(error instanceof Problem) || error.code !== "fresh_login_wanted") throw error;
-        setHeld(() => action);
-        return;
-      }
+    held.change(async () => {
+      await action();
       setAdding(false);
       setRound((now) => now + 1);
     });
-  const goOn = () => {
-    setHeld(null);
-    if (held) change(held);
-  };
   const canAdd = answer?.isOffered === true && canUsePasskeys();
   return (
     <Section title={text.passkeys}>
@@ -57,22 +47,22 @@ export function PasskeySection({ api, name }: { api: HubApi; name: string }) {
       {answer && !canAdd && <p className="hint">{text.noPasskeysHere}</p>}
       {answer && canAdd && answer.passkeys.length === 0 && <p className="hint">{text.passkeyIntro}</p>}
       <FailureNote act={act} />
-      {held && (
+      {held.isHeld && (
         <FreshLogin
-          {...{ api, name }}
+          {...{ api, name, isByProvider }}
           hasPasskey={canAdd && answer.passkeys.length > 0}
-          onDone={goOn}
-          onCancel={() => setHeld(null)}
+          onDone={held.goOn}
+          onCancel={held.drop}
         />
       )}
-      {!held && canAdd && isAdding && (
+      {!held.isHeld && canAdd && isAdding && (
         <AddForm
           isBusy={act.isBusy}
           onAdd={(label) => change(() => addPasskey(api, label))}
           onCancel={() => setAdding(false)}
         />
       )}
-      {!held && canAdd && !isAdding && (
+      {!held.isHeld && canAdd && !isAdding && (
         <button type="button" className="outlined" onClick={() => setAdding(true)}>
           {text.addPasskey}
         </button>
