@@ -70,6 +70,26 @@ def resigned(first: bytes, second: bytes, key: SigningKey = HUB) -> bytes:
     return text + b"." + encode_base64url(key.sign(text)).encode()
 
 
+def stray_bits(part: bytes) -> bytes:
+    """The same bytes, with another last letter: its lowest bits are not used."""
+    letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    changed = part[:-1] + letters[letters.index(part[-1:]) + 1 :][:1]
+    assert len(part) % 4 != 0
+    return changed
+
+
+def padded(members: bytes) -> bytes:
+    """base64url of JSON, made long enough to have bits that are not used."""
+    while len(members) % 3 == 0:
+        members = b" " + members
+    return encode_base64url(members).encode()
+
+
+def spliced(members: bytes, extra: bytes) -> bytes:
+    """With these members before its own."""
+    return b"{" + extra + b"," + members[1:]
+
+
 def check(compact: bytes, *, pins: Pins = PINS, now_ms: int = NOW_MS) -> Claims:
     return verify(compact, pins, audience=SITE, now_ms=now_ms, skew_ms=SKEW_MS, max_ttl_ms=DAY_MS)
 

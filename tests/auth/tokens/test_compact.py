@@ -4,7 +4,19 @@ import pytest
 from joserfc import jws
 from joserfc.jwk import OKPKey
 
-from auth.tokens.forge import HUB, as_json, check, header, payload, resigned, signed, token_refusal
+from auth.tokens.forge import (
+    HUB,
+    as_json,
+    check,
+    header,
+    padded,
+    payload,
+    resigned,
+    signed,
+    spliced,
+    stray_bits,
+    token_refusal,
+)
 from autoglm.auth.tokens.compact import MAX_BYTES, decode_base64url, encode_base64url
 
 GOOD = signed(header(), payload())
@@ -20,21 +32,6 @@ def test_what_another_library_signs_is_taken() -> None:
 def test_blanks_and_the_order_of_members_do_not_matter() -> None:
     spaced = b' {\n"typ" :\t"at+jwt" , "alg":"Ed25519","kid":"' + HUB.kid.encode() + b'"}\r\n'
     assert check(signed(spaced, payload())).jti == "jti-of-this-token"
-
-
-def stray_bits(part: bytes) -> bytes:
-    """The same bytes, with another last letter: its lowest bits are not used."""
-    letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    changed = part[:-1] + letters[letters.index(part[-1:]) + 1 :][:1]
-    assert len(part) % 4 != 0
-    return changed
-
-
-def padded(members: bytes) -> bytes:
-    """base64url of JSON, made long enough to have bits that are not used."""
-    while len(members) % 3 == 0:
-        members = b" " + members
-    return encode_base64url(members).encode()
 
 
 BASE64 = {
@@ -103,10 +100,6 @@ def test_the_size_is_bounded() -> None:
 def test_nesting_without_end_is_refused(nest: bytes) -> None:
     assert token_refusal(signed(header(), nest)) == "malformed"
     assert token_refusal(signed(nest, payload())) == "malformed"
-
-
-def spliced(members: bytes, extra: bytes) -> bytes:
-    return b"{" + extra + b"," + members[1:]
 
 
 TWICE = {

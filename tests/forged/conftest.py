@@ -1,0 +1,78 @@
+"""One hub for all forgeries, which has been up for an hour, and the ways into it."""
+
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from autoglm.channels.broker.plan import free_port
+from autoglm.channels.broker_settings import BrokerSettings, BrokerUser
+from autoglm.core.clock import now_ms
+from forged.entries import Entry, Http, Mqtt3, Mqtt5, OfHub, Verifying, WebSocket, WebSocketHeader, enrolled
+from gateway.inside import Inside, hub_inside, settings
+
+ENTRIES = ["unit", "http", "websocket", "websocket-header", "mqtt-3.1.1", "mqtt-5"]
+HAS_BROKER = shutil.which("mosquitto") is not None or shutil.which("nats-server") is not None
+
+
+@pytest.fixture(scope="session")
+def broker_port() -> int:
+    return free_port("127.0.0.1")
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory, broker_port: int) -> Iterator[Inside]:
+    reader = BrokerUser.model_validate({"name": "reader", "password": "reader's password"})
+    broker = BrokerSettings(enabled=HAS_BROKER, port=broker_port, tokens=True, user=(reader,))
+    with hub_inside(
+        tmp_path_factory.mktemp("forged") / "data", settings().model_copy(update={"mqtt_broker": broker})
+    ) as inside:
+        yield inside
+
+
+@pytest.fixture(scope="session")
+def entries(hub: Inside, broker_port: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
+    holder = enrolled(hub, tmp_path_factory.mktemp("forger"))
+    _set_started(hub, now_ms() - 3_600_000)
+    made: list[Entry] = [Verifying(), Http(hub, holder), WebSocket(hub, holder), WebSocketHeader(hub, holder)]
+    if hub.hub.broker is not None:
+        made.append(Mqtt3(hub, holder, broker_port))
+        if hub.hub.broker.version == "5":
+            made.append(Mqtt5(hub, holder, broker_port))
+    return {entry.name: entry for entry in made}
+
+
+@pytest.fixture
+def find(entries: dict[str, Entry]) -> Callable[[str], Entry]:
+    def found(name: str) -> Entry:
+        if name not in entries:
+            pytest.skip("no broker is installed that speaks it")
+        return entries[name]
+
+    return found
+
+
+@pytest.fixture(params=ENTRIES)
+def entry(request: pytest.FixtureRequest, find: Callable[[str], Entry]) -> Entry:
+    return find(request.param)
+
+
+@pytest.fixture(params=ENTRIES[1:])
+def door(request: pytest.FixtureRequest, find: Callable[[str], Entry]) -> OfHub:
+    """One of the hub's, which knows devices and revocations."""
+    entry = find(request.param)
+    assert isinstance(entry, OfHub)
+    return entry
+
+
+@pytest.fixture
+def just_started(hub: Inside) -> Iterator[None]:
+    """For as long as this test takes, the hub has started a moment ago."""
+    _set_started(hub, now_ms())
+    yield
+    _set_started(hub, now_ms() - 3_600_000)
+
+
+def _set_started(hub: Inside, at_ms: int) -> None:
+    """Its clock, as proofs are judged by it."""
+    hub.hub._auth.requests._started_ms = at_ms
