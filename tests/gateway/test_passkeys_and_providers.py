@@ -12,35 +12,20 @@ import pytest
 from websockets.sync.client import connect
 
 from autoglm.auth.people.settings import PeopleSettings
-from autoglm.core.clock import now_ms
 from fakes.authenticator import Authenticator
-from fakes.oidc_provider import CLIENT_ID, CLIENT_SECRET, REDIRECT_URI, OidcProvider
-from gateway.browser import SESSION, Browser, close_all, code_of, join
+from fakes.oidc_provider import REDIRECT_URI, OidcProvider
+from gateway.browser import SESSION, Browser, code_of, join
 from gateway.inside import Inside, hub_inside, settings
+from gateway.people_inside import come_back, go_to_provider, oidc_of, people_settings
 from gateway.wire import call
 from people_hub import CHEAP
 
-
-@pytest.fixture(autouse=True)
-def _closing() -> Iterator[None]:
-    yield
-    close_all()
-
-
-@pytest.fixture(scope="module")
-def provider() -> Iterator[OidcProvider]:
-    with OidcProvider(now_ms) as provider:
-        yield provider
+pytestmark = pytest.mark.usefixtures("closed_browsers")
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory, provider: OidcProvider) -> Iterator[Inside]:
-    oidc = {
-        "issuer": provider.url, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "redirect_uri": REDIRECT_URI,
-    }  # fmt: skip
-    people = PeopleSettings.model_validate({"password": CHEAP, "oidc": oidc})
-    chosen = settings().model_copy(update={"people": people})
-    with hub_inside(tmp_path_factory.mktemp("ways") / "data", chosen) as inside:
+    with hub_inside(tmp_path_factory.mktemp("ways") / "data", people_settings(provider)) as inside:
         yield inside
 
 
@@ -117,23 +102,9 @@ def test_rubbish_as_a_passkey_is_refused(hub: Inside, answer: Any) -> None:
     assert code_of(Browser(hub).ask("POST", "/api/login/passkey", {"answer": answer})) == (401, "login_refused")
 
 
-def go_to_provider(browser: Browser, provider: OidcProvider, subject: str = "4711") -> tuple[str, str]:
-    """(the callback's query, the cookie that the browser keeps meanwhile)."""
-    left = browser.ask("GET", "/api/login/oidc", sec_fetch_site="same-origin")
-    assert left.status_code == 303
-    cookie = left.headers["set-cookie"]
-    assert {"SameSite=Lax", "HttpOnly"} <= set(cookie.split("; "))
-    query = str(httpx2.QueryParams(provider.authorize(left.headers["location"], subject)))
-    return query, cookie.split(";")[0]
-
-
-def come_back(browser: Browser, query: str) -> httpx2.Response:
-    return browser.ask("GET", f"/api/login/oidc/callback?{query}", origin="", sec_fetch_site="cross-site")
-
-
 def test_a_person_logs_in_at_the_provider(hub: Inside, provider: OidcProvider) -> None:
     browser = Browser(hub)
-    query, _ = go_to_provider(browser, provider)
+    query = go_to_provider(browser, provider)
     back = come_back(browser, query)
     assert (back.status_code, back.headers["location"]) == (303, "/")
     me = browser.ask("GET", "/api/me").json()
@@ -142,7 +113,7 @@ def test_a_person_logs_in_at_the_provider(hub: Inside, provider: OidcProvider) -
 
 @pytest.mark.attack("an OIDC callback in another browser, over HTTP")
 def test_a_callback_that_another_browser_began_opens_nothing(hub: Inside, provider: OidcProvider) -> None:
-    query, _ = go_to_provider(Browser(hub), provider)
+    query = go_to_provider(Browser(hub), provider)
     victim = Browser(hub)
     back = come_back(victim, query)
     assert (back.status_code, back.headers["location"]) == (303, "/#login=refused")
@@ -161,16 +132,15 @@ def test_a_provider_that_is_away_is_told_and_passwords_go_on(tmp_path: Path) -> 
 @pytest.mark.attack("SSRF by a provider's metadata")
 def test_metadata_leads_nowhere_but_to_the_issuers_host(hub: Inside, provider: OidcProvider) -> None:
     """The issuer is on 127.0.0.1, which the settings name; it has no business naming another host of the intranet."""
-    people = hub.hub._trust.people
-    assert people.oidc is not None
+    provides = oidc_of(hub)._provider
     with socket.create_server(("127.0.0.2", 0)) as inside:
         inside.setblocking(False)
         provider.metadata = {"token_endpoint": f"https://127.0.0.2:{inside.getsockname()[1]}/token"}
-        people.oidc._provider._metadata = None
+        provides._metadata = None
         browser = Browser(hub)
-        query, _ = go_to_provider(browser, provider)
+        query = go_to_provider(browser, provider)
         back = come_back(browser, query)
-        provider.metadata, people.oidc._provider._metadata = {}, None
+        provider.metadata, provides._metadata = {}, None
         assert (back.headers["location"], browser.session) == ("/#login=unreachable", None)
         with pytest.raises(BlockingIOError):  # nobody called
             inside.accept()

@@ -11,16 +11,12 @@ from websockets.sync.client import connect
 from autoglm.auth.people.settings import PeopleSettings
 from autoglm.auth.tokens.settings import TrustSettings
 from eventually import wait_until
-from gateway.browser import SESSION, Browser, close_all, code_of, invite, join
+from gateway.browser import SESSION, Browser, code_of, invite, join
 from gateway.inside import Inside, hub_inside, settings
 from gateway.wire import Wire, call
 from people_hub import CHEAP, PASSWORD
 
-
-@pytest.fixture(autouse=True)
-def _closing() -> Iterator[None]:
-    yield
-    close_all()
+pytestmark = pytest.mark.usefixtures("closed_browsers")
 
 
 @pytest.fixture(scope="module")
