@@ -12,6 +12,7 @@ import pytest
 from websockets.sync.client import connect
 
 from autoglm.auth.people.settings import PeopleSettings
+from autoglm.core.clock import now_ms
 from fakes.authenticator import Authenticator
 from fakes.oidc_provider import REDIRECT_URI, OidcProvider
 from gateway.browser import SESSION, Browser, code_of, join
@@ -162,7 +163,7 @@ def test_a_login_by_the_provider_is_as_old_as_it_says(
     """The provider lets in whoever sits at an open browser: that is no proof of today. ASVS 5, 6.8.4."""
     provider.claims = {"auth_time": None if age_s is None else now_ms() // 1000 - age_s}
     browser = Browser(hub)
-    query, _ = go_to_provider(browser, provider)
+    query = go_to_provider(browser, provider)
     come_back(browser, query)
     provider.claims = {}
     assert is_fresh(browser) is expected
