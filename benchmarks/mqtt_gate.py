@@ -56,7 +56,7 @@ async def main():
         open_trust(folder, TrustParts(), store.keyvalue, store.journal, fetching=http_fetch) as trust,
         open_broker(
             settings, folder / "mqtt", authenticate=DeviceLogins(trust.authenticator, trust.vouched, settings.user),
-            record=LoginRecord(trust.audit), now_ms=trust.clock.now_ms,
+            record=LoginRecord(trust.audit, trust.refusals), now_ms=trust.clock.now_ms,
         ) as broker,
     ):
         trust.decider.swap(compile_policy(parse_snapshot(FILES, version=1, issued_ms=0, expires_ms=2**45)))

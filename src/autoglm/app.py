@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from autoglm.audit_places import open_places
+from autoglm.auth.askers import Askers
 from autoglm.auth.sending import Senders
 from autoglm.auth.trust import Trust, TrustParts, open_trust
 from autoglm.channels.broker import Broker, open_broker
@@ -78,7 +79,7 @@ from autoglm.inference.budget.budgets import Budgets
 from autoglm.inference.budget.ledger import BudgetLedger
 from autoglm.inference.cache.cache import Cache
 from autoglm.inference.call import AUTO
-from autoglm.inference.correspondent import Correspondent
+from autoglm.inference.correspondent import Correspondent, UseOf
 from autoglm.inference.dispatch import Dispatcher
 from autoglm.inference.engine.engine import Engine
 from autoglm.inference.engine.ledger import Ledger
@@ -357,18 +358,7 @@ class Hub:
             store.log, store.keyvalue, self._mailbox, routes=settings.route, inhibits=settings.inhibit,
             people=settings.person, members=self._members,
         )  # fmt: skip
-        self._inboxes = {
-            name: Intake(
-                outgoing.settings,
-                self._mailbox,
-                self._notifier,
-                store.log,
-                door=self._door(trust),
-                dead=outbox.dead_letters,
-                early=outbox.early_reports,
-            )
-            for name, outgoing in directory.outgoing.items()
-        }
+        self._compose_inboxes(store, trust)
         deltas = Deltas()
 
         def publish(*, reply_to: str, from_: str, to: str, index: int, text: str) -> None:
@@ -379,7 +369,10 @@ class Hub:
         respondent = Respondent(
             self._mailbox, dispatcher, publish, strip=strip, prefers=self._prefers, budgets=budgets
         )  # fmt: skip
-        self._correspondent = Correspondent(self._mailbox, store.keyvalue, respondent, self._scheduler, self._payer)
+        self._correspondent = Correspondent(
+            self._mailbox, store.keyvalue, respondent, self._scheduler, payer=self._payer,
+            use=self._model_use(trust),
+        )  # fmt: skip
         metrics = Metrics(dispatcher)
         cache = None if settings.cache.mode == "off" else Cache(settings.cache)
         if budgets is not None:
@@ -393,12 +386,12 @@ class Hub:
         )  # fmt: skip
         self._messages = MessagesGateway(
             self._auth, self._mailbox, deltas, owner_of=partial(owner_of_pushed, directory),
-            standing=self._standing, max_body_bytes=limit,
+            standing=self._standing, lasting=trust.lasting, max_body_bytes=limit,
         )  # fmt: skip
         self._events = EventsGateway(self._auth, self._notifier, max_body_bytes=limit)
         self._compose_questions(store)
         channels = self._counted_channels(metrics, times)
-        self._tasks = TasksGateway(self._auth, self._mailbox, self._correspondent, max_body_bytes=limit)
+        self._tasks = TasksGateway(self._auth, trust.lasting, self._mailbox, self._correspondent, max_body_bytes=limit)
 
         def facts() -> Facts:
             here = [model.name for model in self.folder.list()]
@@ -487,7 +480,23 @@ class Hub:
         metrics.sources.append(counted.collect)
         return gateway
 
-    def _door(self, trust: Trust) -> Senders:
+    def _compose_inboxes(self, store: Store, trust: Trust) -> None:
+        senders = self._senders = self._senders_by(trust)
+        self._inboxes = {
+            name: Intake(
+                outgoing.settings, self._mailbox, self._notifier, store.log, door=senders,
+                dead=self._outbox.dead_letters, early=self._outbox.early_reports,
+            )
+            for name, outgoing in self._directory.outgoing.items()
+        }  # fmt: skip
+
+    def _model_use(self, trust: Trust) -> UseOf:
+        askers = Askers(trust.lasting, trust.audit, self._senders.standing)
+        return lambda message, asker: askers.use(
+            message.id, message.from_, message.to.removeprefix("model:"), asker
+        )  # fmt: skip
+
+    def _senders_by(self, trust: Trust) -> Senders:
         owners: dict[str, tuple[str, ...]] = {}
         for person in self.settings.person:
             for way in person.reach:

@@ -13,7 +13,7 @@ from autoglm.channels.mailbox import Mailbox
 from autoglm.core.envelope import Envelope, JsonPart
 from autoglm.core.errors import NotFound, StorageFull
 from autoglm.core.payer import Payer
-from autoglm.core.ports import Record
+from autoglm.core.ports import ModelUse, Record
 from autoglm.inference import correspondent
 from autoglm.inference.budget.budgets import Budgets
 from autoglm.inference.budget.ledger import BudgetLedger
@@ -234,10 +234,10 @@ async def test_what_breaks_off_is_counted(tmp_path: Path) -> None:
 class Clumsy(Respondent):
     """Has a bug that one message brings out."""
 
-    async def answer(self, message: Envelope, payer: Payer, work: Work) -> Envelope:
+    async def answer(self, message: Envelope, payer: Payer, work: Work, use: ModelUse) -> Envelope:
         if message.content == "break":
             raise RuntimeError("a bug")
-        return await super().answer(message, payer, work)
+        return await super().answer(message, payer, work, use)
 
 
 async def test_a_message_that_breaks_the_hub_fails_and_the_next_is_answered(tmp_path: Path) -> None:

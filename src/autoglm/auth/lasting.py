@@ -5,7 +5,7 @@ from autoglm.auth.devices import Devices
 from autoglm.auth.keys import KeyRing
 from autoglm.auth.people.accounts import Account
 from autoglm.auth.principal import Judge, Principal
-from autoglm.core.lasting import LastingRight, RightState
+from autoglm.core.lasting import Asker, LastingRight, RightState
 
 
 class LastingRights:
@@ -29,20 +29,25 @@ class LastingRights:
             limit=principal.limit, ends_at_ms=None if is_asked_for else ends_at_ms,
         )  # fmt: skip
 
+    def asker(self, principal: Principal, ends_at_ms: int | None = None) -> Asker:
+        """As `of`, to be kept with what he asks for."""
+        return Asker(address=principal.address, right=self.of(principal, ends_at_ms))
+
+    def principal(self, asker: Asker) -> Principal | None:
+        """As whom he counts now; None when what he showed then was revoked, has ended, or is another's now."""
+        if self._auth.is_revoked((asker.right.credential, asker.address)):
+            return None
+        principal = self._principal(asker.right, asker.address)
+        return principal if principal is not None and principal.address == asker.address else None
+
     def state(self, right: LastingRight, address: str, action: str, resource: str) -> RightState:
         """Whether whoever has it as `address` may still do that. Notes nothing."""
         if not right.credential:
             return "over" if self._auth.is_revoked((address,)) else "holds"
-        principal = self.holder(right, address)
-        if principal is None or principal.address != address:
+        principal = self.principal(Asker(address=address, right=right))
+        if principal is None:
             return "over"
         return "holds" if principal.allows(action, resource) else "rests"
-
-    def holder(self, right: LastingRight, address: str) -> Principal | None:
-        """Who has it, as he is now; None when he was revoked or is gone."""
-        if self._auth.is_revoked((right.credential, address)):
-            return None
-        return self._principal(right, address)
 
     def _principal(self, right: LastingRight, address: str) -> Principal | None:
         """As whom it counts now; None when its key has ended, its device was removed, or its time is up."""

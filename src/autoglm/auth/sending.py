@@ -37,6 +37,10 @@ class Senders:
         self._is_revoked = is_revoked
         self._owners = owners
 
+    def standing(self, address: str) -> Principal | None:
+        """As whom the address counts; None for one that was revoked."""
+        return None if self._is_revoked(self._names(address)) else self._vouched.of(address, *_SCOPES)
+
     def check_send(self, envelope: Envelope) -> None:
         principal = self._vouched.of(envelope.from_, *_SCOPES)
         with _about(envelope):
@@ -57,9 +61,12 @@ class Senders:
             principal.require("read:message", envelope.from_)
 
     def _check_stands(self, principal: Principal) -> None:
-        names = (principal.address, *self._owners.get(principal.address, ()))
+        names = self._names(principal.address)
         if self._is_revoked(names):
             raise Forbidden("send:message", "revoked", f"one of {', '.join(names)} is revoked")
+
+    def _names(self, address: str) -> tuple[str, ...]:
+        return address, *self._owners.get(address, ())
 
 
 @contextmanager

@@ -57,6 +57,7 @@ from autoglm.auth.tokens.verifier import TokenVerifier
 from autoglm.auth.vouched import Vouched
 from autoglm.core.clock import now_ms as wall_now_ms
 from autoglm.core.errors import HubError, SettingsError
+from autoglm.core.lasting import Asker
 from autoglm.core.ports import Journal, JournalFilter, KeyValue
 
 TRUST_FOLDER = "trust"
@@ -219,7 +220,7 @@ class Trust:
 
     def _may_give(self, invitation: Invitation) -> bool:
         """Whoever made the link might make it today: he is not gone, and may do all that it gives."""
-        maker = self.lasting.holder(invitation.right, invitation.made_by)
+        maker = self.lasting.principal(Asker(address=invitation.made_by, right=invitation.right))
         if maker is None:
             return False
         name = invitation.name

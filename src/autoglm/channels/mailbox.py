@@ -17,7 +17,7 @@ from autoglm.channels.expiry import Expiries, expiry_note
 from autoglm.channels.groups import Groups, how_to_make
 from autoglm.channels.outbox.attempts import words_of_expired
 from autoglm.channels.outbox.subjects import OUTBOX, subject_of_channel
-from autoglm.channels.payers import payer_note, payer_of
+from autoglm.channels.payers import asker_of, payer_note, payer_of
 from autoglm.channels.receipts import (
     AckState,
     Receipt,
@@ -31,6 +31,7 @@ from autoglm.core.clock import now_ms
 from autoglm.core.envelope import Envelope, JsonPart, decode_envelope, encode_envelope
 from autoglm.core.errors import HubError, InvalidField, NotFound, RevisionMismatch, UnknownRecipient
 from autoglm.core.ids import uuid7
+from autoglm.core.lasting import Asker
 from autoglm.core.payer import Payer
 from autoglm.core.ports import Appended, KeyValue, Log, NewRecord, Record, Waiter
 
@@ -69,12 +70,13 @@ class Mailbox:
     # --- out ---
 
     async def send(
-        self, envelope: Envelope, *, sender: str, payer: Payer | None = None, beside: Sequence[NewRecord] = (),
-        is_own: bool = False,
+        self, envelope: Envelope, *, sender: str, payer: Payer | None = None, asker: Asker | None = None,
+        beside: Sequence[NewRecord] = (), is_own: bool = False,
     ) -> Sent:  # fmt: skip
         """Store a message; returns once it is on disk. `sender` is used where the envelope has no `from`.
 
-        payer: who pays for it when it goes to a model; None where the sender's address has to tell.
+        payer: who pays for it when it goes to a model; None where the sender's address has to tell. asker: by what
+        right, beside a payer.
         beside: records that are stored with it, or not at all. is_own: the id may be one of the hub's own.
         Raises UnknownRecipient, InvalidField, DuplicateId, StorageFull.
         """
@@ -89,7 +91,7 @@ class Mailbox:
                 raise
             return repeated
         message = _record(stamped, subjects)
-        notes = [payer_note(stamped.id, payer)] if payer is not None and _is_for_model(stamped) else []
+        notes = [payer_note(stamped.id, payer, asker)] if payer is not None and _is_for_model(stamped) else []
         notes += beside
         if stamped.expires_at is None:
             appended, *_ = await self._log.append_all([message, *notes])
@@ -201,6 +203,10 @@ class Mailbox:
     async def payer(self, id: str) -> Payer | None:
         """Who pays for a message to a model; None where that was not said when it was sent."""
         return await payer_of(self._log, id)
+
+    async def asker(self, id: str) -> Asker | None:
+        """By whose right a model is asked; None where that was not said when it was sent."""
+        return await asker_of(self._log, id)
 
     async def last_seq(self) -> int:
         return await self._log.last_seq()

@@ -23,3 +23,10 @@ class LastingRight(msgspec.Struct, frozen=True, kw_only=True):
 
 
 UNKNOWN_RIGHT = LastingRight()
+
+
+class Asker(msgspec.Struct, frozen=True, kw_only=True):
+    """Who had something done that is done later, such as a task; it is asked then whether he still may."""
+
+    address: str
+    right: LastingRight

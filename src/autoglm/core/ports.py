@@ -295,6 +295,30 @@ class Reply(Protocol):
     async def aclose(self) -> None: ...
 
 
+class ModelUse(Protocol):
+    """What somebody may have a model do who asked for it earlier, and is not here any more. It is all written down."""
+
+    def allows(self, model: str) -> bool:
+        """Whether he may use it now; nothing is written down yet."""
+        ...
+
+    def require(self, model: str) -> None:
+        """He is about to use it. Raises Forbidden, StorageFull, QueueFull."""
+        ...
+
+    def chosen(self, model: str) -> None:
+        """The hub had the choice, and he has used this one. Raises StorageFull, QueueFull."""
+        ...
+
+    def holds(self, model: str) -> bool:
+        """Whether he may go on with this model; with none, whether anything is left of his right. Must be fast."""
+        ...
+
+    def refusal(self, model: str) -> HubError:
+        """Why it does not hold; written down. Raises StorageFull, QueueFull."""
+        ...
+
+
 class Line(Protocol):
     """A connection that is busy with a request."""
 

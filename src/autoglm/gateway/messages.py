@@ -7,7 +7,8 @@ from collections.abc import Callable
 import anyio
 import msgspec
 
-from autoglm.auth.authenticator import Authenticator
+from autoglm.auth.authenticator import Authenticator, Shown
+from autoglm.auth.lasting import LastingRights
 from autoglm.auth.principal import Principal
 from autoglm.auth.sending import require_send
 from autoglm.channels.deltas import Delta, Deltas
@@ -15,6 +16,7 @@ from autoglm.channels.mailbox import Mailbox, is_receipt, with_seq
 from autoglm.channels.receipts import AckState, Receipt
 from autoglm.core.envelope import AddressText, Envelope, decode_envelope
 from autoglm.core.errors import Draining, InvalidField, NotFound
+from autoglm.core.lasting import Asker
 from autoglm.core.ports import Record
 from autoglm.gateway import fields
 from autoglm.gateway.exchange import Exchange, GoOn
@@ -51,12 +53,13 @@ class Receipts(msgspec.Struct, frozen=True):
 class MessagesGateway:
     def __init__(
         self, auth: Authenticator, mailbox: Mailbox, deltas: Deltas, *, owner_of: Callable[[str], str | None],
-        standing: Standing, max_body_bytes: int,
+        standing: Standing, lasting: LastingRights, max_body_bytes: int,
     ) -> None:  # fmt: skip
         """owner_of: of a channel's address, the person or device at whose own screens it ends, if there is one."""
         self._auth = auth
         self._owner_of = owner_of
         self._standing = standing
+        self._lasting = lasting
         self._mailbox = mailbox
         self._deltas = deltas
         self._max_body_bytes = max_body_bytes
@@ -107,8 +110,13 @@ class MessagesGateway:
         await self._send(exchange, envelope, principal)
 
     async def _send(self, exchange: Exchange, envelope: Envelope, principal: Principal) -> None:
-        sent = await self._mailbox.send(envelope, sender=principal.address, payer=principal.payer)
+        asker = self.asker(envelope, exchange.shown or self._auth.of_key(principal))
+        sent = await self._mailbox.send(envelope, sender=principal.address, payer=principal.payer, asker=asker)
         accept(exchange, sent.id, sent.seq, is_new=sent.is_new)
+
+    def asker(self, envelope: Envelope, shown: Shown) -> Asker | None:
+        """To be kept with what a model shall answer."""
+        return self._lasting.asker(shown.principal, shown.ends_at_ms) if envelope.to.startswith("model:") else None
 
     def begin_post(self, exchange: Exchange, go_on: GoOn) -> None:
         """As `post`, for a request that is here as a whole; without a task where the message is a plain one (ADR 5).

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from autoglm.auth.authenticator import Authenticator
+from autoglm.auth.lasting import LastingRights
 from autoglm.channels.mailbox import Mailbox
 from autoglm.core.address import check_address
 from autoglm.core.clock import now_ms
@@ -76,9 +77,11 @@ class TaskList(msgspec.Struct, frozen=True):
 
 class TasksGateway:
     def __init__(
-        self, auth: Authenticator, mailbox: Mailbox, correspondent: Correspondent, *, max_body_bytes: int
-    ) -> None:
+        self, auth: Authenticator, lasting: LastingRights, mailbox: Mailbox, correspondent: Correspondent, *,
+        max_body_bytes: int,
+    ) -> None:  # fmt: skip
         self._auth = auth
+        self._lasting = lasting
         self._mailbox = mailbox
         self._correspondent = correspondent
         self._max_body_bytes = max_body_bytes
@@ -113,7 +116,9 @@ class TasksGateway:
         envelope = _as_message(task, principal.address)
         principal.require("model:use", envelope.to.removeprefix("model:"))
         try:
-            sent = await self._mailbox.send(envelope, sender=principal.address, payer=principal.payer)
+            shown = exchange.shown or self._auth.of_key(principal)
+            asker = self._lasting.asker(principal, shown.ends_at_ms)
+            sent = await self._mailbox.send(envelope, sender=principal.address, payer=principal.payer, asker=asker)
         except UnknownRecipient:
             raise UnknownModel(envelope.to.removeprefix("model:")) from None
         state: TaskState = "queued" if sent.is_new else (await self._view(sent.id)).state

@@ -248,7 +248,7 @@ class _Conversation:
                 case Subscribe():
                     await self._subscribe(frame, principal, tasks)
                 case SendFrame():
-                    await self._store(frame, principal)
+                    await self._store(frame, shown)
                 case AckFrame():
                     await self._ack(frame, principal)
         except HubError as error:
@@ -272,12 +272,14 @@ class _Conversation:
         except _Gone:
             return  # the reading side ends the conversation
 
-    async def _store(self, frame: SendFrame, principal: Principal) -> None:
+    async def _store(self, frame: SendFrame, shown: Shown) -> None:
+        principal = shown.principal
         self._gateway.messages.check_open()
         check_texts(frame.message, prefix="message.")
         require_send(principal, frame.message)
         mailbox, message = self._gateway.mailbox, frame.message
-        sent = await mailbox.send(message, sender=principal.address, payer=principal.payer)
+        asker = self._gateway.messages.asker(message, shown)
+        sent = await mailbox.send(message, sender=principal.address, payer=principal.payer, asker=asker)
         await self._send({"type": "accepted", "id": sent.id, "seq": sent.seq, "repeated": not sent.is_new}, frame.ref)
 
     async def _ack(self, frame: AckFrame, principal: Principal) -> None:

@@ -20,6 +20,7 @@ from autoglm.core.envelope import Envelope
 from autoglm.core.errors import (
     BudgetExceeded,
     DeadlineExceeded,
+    Forbidden,
     HubError,
     NotFound,
     QueueFull,
@@ -27,8 +28,10 @@ from autoglm.core.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
+from autoglm.core.lasting import Asker
 from autoglm.core.payer import Payer
-from autoglm.core.ports import KeyValue, Record
+from autoglm.core.ports import KeyValue, ModelUse, Record
+from autoglm.inference.call import AUTO
 from autoglm.inference.parking import Lot, Parking
 from autoglm.inference.progress import OverBudget, Progress, Work
 from autoglm.inference.respondent import Respondent
@@ -47,6 +50,8 @@ GIVE_UP_S = 3600.0
 _MAX_BACK_OFF_S = 60.0
 _IDLE_S = 3600.0
 _LOOK_S = 0.25
+RIGHTS_LOOK_S = 1.0
+"""How long a model may work on for one whose right has ended, as over /v1."""
 
 
 class Post(Protocol):
@@ -55,6 +60,7 @@ class Post(Protocol):
     async def work(self, *, after: int, timeout_s: float) -> list[Record]: ...
     async def get(self, id: str) -> tuple[Envelope, Record]: ...
     async def payer(self, id: str) -> Payer | None: ...
+    async def asker(self, id: str) -> Asker | None: ...
     async def answer(self, message: Envelope, answer: Envelope) -> None: ...
     async def fail(self, envelope: Envelope, detail: str) -> None: ...
     async def is_settled(self, envelope: Envelope) -> bool: ...
@@ -63,6 +69,33 @@ class Post(Protocol):
 def _payer(address: str) -> Payer:
     """Each sender on an account of its own."""
     return Payer("", address)
+
+
+class AllModels:
+    """A `ModelUse` of who may use them all."""
+
+    def allows(self, model: str) -> bool:
+        return True
+
+    def require(self, model: str) -> None:
+        """Nobody is asked."""
+
+    def chosen(self, model: str) -> None:
+        """Nobody is told."""
+
+    def holds(self, model: str) -> bool:
+        return True
+
+    def refusal(self, model: str) -> HubError:
+        return Forbidden(f"model:use:{model}")
+
+
+UseOf = Callable[[Envelope, Asker | None], ModelUse]
+"""What whoever sent the message, or had it sent, may have a model do now. Raises Forbidden for who may nothing more."""
+
+
+def _all_models(_: Envelope, __: Asker | None) -> ModelUse:
+    return AllModels()
 
 
 _Refusal = tuple[Payer, OverBudget]
@@ -74,14 +107,20 @@ class Correspondent:
 
     def __init__(
         self, post: Post, keyvalue: KeyValue, respondent: Respondent, scheduler: Scheduler,
-        payer: Callable[[str], Payer] = _payer,
+        *, payer: Callable[[str], Payer] = _payer, use: UseOf = _all_models,
     ) -> None:  # fmt: skip
-        """payer: by a sender's address, on whose account its messages go where the post does not know who pays."""
+        """payer: by a sender's address, on whose account its messages go where the post does not know who pays.
+
+        use: asked before each attempt, for rights may end while a message waits.
+        """
         self._post = post
         self._keyvalue = keyvalue
         self._respondent = respondent
         self._scheduler = scheduler
         self._payer = payer
+        self._use = use
+        self._uses: dict[ModelUse, tuple[Work, anyio.CancelScope]] = {}
+        """Of the messages that a model is asked about, or that wait for its next free slot."""
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._running: set[str] = set()
         self._works: dict[str, Work] = {}
@@ -125,6 +164,7 @@ class Correspondent:
         is_first = True
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._retry, tasks)
+            tasks.start_soon(self._look_at_rights)
             while True:
                 records = await self._post.work(after=self._newest, timeout_s=0.0 if is_first else _IDLE_S)
                 for record in records:
@@ -137,6 +177,13 @@ class Correspondent:
                     is_first = False
                     if self._left_over:
                         log.warning("messages_taken_up", count=self._left_over, note="left unanswered by the last run")
+
+    async def _look_at_rights(self) -> None:
+        while True:
+            await anyio.sleep(RIGHTS_LOOK_S)
+            for use, (work, scope) in self._uses.items():
+                if not use.holds(_chosen(work)):
+                    scope.cancel()
 
     def _begin(self, seq: int) -> None:
         self._open.add(seq)
@@ -300,16 +347,33 @@ class Correspondent:
         left_s = None if message.expires_at is None else (message.expires_at - now_ms()) / 1000
         with anyio.move_on_after(left_s) as limit:
             async with self._rooms.setdefault(message.to, anyio.Semaphore(MAX_RUNNING)):
-                self._running.add(message.id)
-                try:
-                    answer = await self._respondent.answer(message, await self._payer_of(message), work)
-                finally:
-                    work.call = None
-                    self._running.discard(message.id)
+                answer = await self._ask(message, work)
         if limit.cancelled_caught:
             raise DeadlineExceeded(left_s or 0.0)
         await self._post.answer(message, answer)
 
+    async def _ask(self, message: Envelope, work: Work) -> Envelope:
+        """Raises Forbidden for who may not use the model, also when he may not any more while it works."""
+        use = self._use(message, await self._post.asker(message.id))
+        if (wanted := message.to.removeprefix("model:")) != AUTO:
+            use.require(wanted)
+        with anyio.CancelScope() as scope:
+            self._uses[use] = work, scope
+            self._running.add(message.id)
+            try:
+                return await self._respondent.answer(message, await self._payer_of(message), work, use)
+            finally:
+                del self._uses[use]
+                model = _chosen(work)
+                work.call = None
+                self._running.discard(message.id)
+        raise use.refusal(model or wanted)
+
     async def _payer_of(self, message: Envelope) -> Payer:
         """The key that posted it; what no key posted goes on the account of whoever the sender's address belongs to."""
         return await self._post.payer(message.id) or self._payer(message.from_)
+
+
+def _chosen(work: Work) -> str:
+    """The model that is asked; empty before the hub has made its choice."""
+    return "" if work.call is None or work.call.model == AUTO else work.call.model

@@ -10,12 +10,13 @@ from autoglm.core.clock import monotonic_s, now_ms
 from autoglm.core.envelope import Content, Envelope, JsonPart
 from autoglm.core.errors import HubError, InvalidField, UpstreamFailed
 from autoglm.core.payer import Payer
+from autoglm.core.ports import ModelUse
 from autoglm.core.preference import PreferenceName
 from autoglm.inference.answer import Answer
 from autoglm.inference.budget.budgets import Budgets
 from autoglm.inference.budget.charge import Charge
 from autoglm.inference.budget.estimate import answer_tokens
-from autoglm.inference.call import Call
+from autoglm.inference.call import AUTO, Call
 from autoglm.inference.control_text import Stripper, TextStripper
 from autoglm.inference.decision import Outcome
 from autoglm.inference.dispatch import Dispatcher, error_message
@@ -71,8 +72,8 @@ class Respondent:
         self._prefers = prefers
         self._budgets = budgets
 
-    async def answer(self, message: Envelope, payer: Payer, work: Work) -> Envelope:
-        """The answer, ready to be stored. work: is told what there is to tell meanwhile.
+    async def answer(self, message: Envelope, payer: Payer, work: Work, use: ModelUse) -> Envelope:
+        """The answer, ready to be stored. work: is told what there is to tell meanwhile. use: of whoever asks.
 
         Raises HubError: its `retryable` says whether another attempt may do better.
         """
@@ -91,8 +92,10 @@ class Respondent:
             call.ask_for_usage()
         outcome, kept, spent = Outcome(status=_NO_ANSWER), Kept(), _Spent()
         try:
-            answer = await self._dispatcher.answer(call)
+            answer = await self._dispatcher.answer(call, use.allows)
             try:
+                if call.wanted == AUTO:
+                    use.chosen(call.model)
                 if answer.status >= 400:
                     outcome = Outcome(status=answer.status, instance=answer.instance.name)
                     raise _Refused(answer.instance.name, error_message(answer.first))
