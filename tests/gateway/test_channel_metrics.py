@@ -180,7 +180,7 @@ def test_what_comes_in_is_counted_by_what_became_of_it(tmp_path: Path) -> None:
         assert hub.value("hook_refusals_total", channel="plant", status="401") == 1
         assert hub.call("plant", bytes(MIB + 1), headers) == 413
         assert hub.value("hook_refusals_total", channel="plant", status="413") == 1
-        assert hub.call("strangers", body, headers) == 200
+        assert hub.call("strangers", body, headers) == 403
         assert hub.value("channel_received_total", channel="strangers", result="refused") == 1
         assert hub.value("channel_refused_senders_total", channel="strangers") == 1
         assert hub.value("channel_refused_senders_total", channel="plant") == 0

@@ -11,6 +11,7 @@ from eventually import until
 from gateway.inside import settings
 from gateway.ruled import Ruled, forbidding, revoked, ruled_hub
 from gateway.test_mqtt_tokens import CONNACK, SUBACK, Plant, login
+from gateway.wire import call
 from mosquitto import needs_mosquitto
 from mqtt_packets import Answer, RawDevice, connect, packet, publish, subscribe, text
 from nats_server import needs_nats
@@ -101,6 +102,21 @@ async def test_a_will_that_a_policy_forbids_meanwhile_is_not_published(plant: Pl
         assert await leaver.answer() is None  # sent away, for the broker has the will already
         hearer.send(publish(OTHER))
         assert await hears(hearer, OTHER)
+
+
+async def test_a_device_whose_token_ends_has_its_will_published(plant: Plant, ruled: Ruled) -> None:
+    """It is none that was revoked."""
+    press = plant.device("press-6")
+    token = call(plant.hub.port, plant.hub.key, "POST", "/api/tokens", {"device": "press-6", "ttl_s": 2}).json()
+    async with RawDevice(plant.port) as leaver, RawDevice(plant.port) as hearer:
+        await hearer.ask(connect(client_id="h", username="old-plc", password=b"plc-secret"))
+        await hearer.ask(subscribe("plant/7/+"))
+        secret = login(press, token=token["token"])
+        assert await leaver.ask(connect(client_id="l", username=press.name, password=secret, will=MINE)) == Answer(
+            CONNACK, b"\0\0"
+        )
+        assert await leaver.answer() is None
+        assert await hears(hearer, MINE)
 
 
 async def test_a_role_of_the_policy_gives_topics_and_takes_them_back(plant: Plant, ruled: Ruled) -> None:
