@@ -29,7 +29,7 @@ class Askers:
         if asker is None:
             who, find = Who(sender, sender, sender), partial(self._sender, sender)
         else:
-            who = Who(asker.address, asker.address, asker.right.credential, asker.right.scopes)
+            who = Who(asker.address, asker.address, asker.right.credential)
             find = partial(self._lasting.principal, asker)
         found = LaterUse(who, find, self._audit, id)
         if not found.holds(""):
