@@ -5,9 +5,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from autoglm.channels.broker.gate import Attempt, Challenge, Rights
 from autoglm.channels.broker.plan import free_port
 from autoglm.channels.broker_settings import BrokerSettings, BrokerUser
 from autoglm.core.clock import now_ms
+from autoglm.core.errors import Unauthorized
+from autoglm.device_logins import DeviceLogins
 from forged.entries import Entry, Http, Mqtt3, Mqtt5, OfHub, Verifying, WebSocket, WebSocketHeader, enrolled
 from gateway.inside import Inside, hub_inside, settings
 
@@ -21,7 +24,25 @@ def broker_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def hub(tmp_path_factory: pytest.TempPathFactory, broker_port: int) -> Iterator[Inside]:
+def heard() -> Iterator[dict[str, Exception]]:
+    """Why the hub refused a login at its broker, by the client's id: it is told nobody but the gate."""
+    found: dict[str, Exception] = {}
+    asked = DeviceLogins.__call__
+
+    async def listening(logins: DeviceLogins, attempt: Attempt) -> Rights | Challenge:
+        try:
+            return await asked(logins, attempt)
+        except Unauthorized as error:
+            found[attempt.client_id] = error
+            raise
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DeviceLogins, "__call__", listening)
+        yield found
+
+
+@pytest.fixture(scope="session")
+def hub(heard: dict[str, Exception], tmp_path_factory: pytest.TempPathFactory, broker_port: int) -> Iterator[Inside]:
     reader = BrokerUser.model_validate({"name": "reader", "password": "reader's password"})
     broker = BrokerSettings(enabled=HAS_BROKER, port=broker_port, tokens=True, user=(reader,))
     with hub_inside(
@@ -33,14 +54,16 @@ def hub(tmp_path_factory: pytest.TempPathFactory, broker_port: int) -> Iterator[
 
 
 @pytest.fixture(scope="session")
-def entries(hub: Inside, broker_port: int, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
+def entries(
+    hub: Inside, heard: dict[str, Exception], broker_port: int, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Entry]:
     holder = enrolled(hub, tmp_path_factory.mktemp("forger"))
     _set_started(hub, now_ms() - 3_600_000)
     made: list[Entry] = [Verifying(), Http(hub, holder), WebSocket(hub, holder), WebSocketHeader(hub, holder)]
     if hub.hub.broker is not None:
-        made.append(Mqtt3(hub, holder, broker_port))
+        made.append(Mqtt3(hub, holder, broker_port, heard))
         if hub.hub.broker.version == "5":
-            made.append(Mqtt5(hub, holder, broker_port))
+            made.append(Mqtt5(hub, holder, broker_port, heard))
     return {entry.name: entry for entry in made}
 
 

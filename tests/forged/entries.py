@@ -8,9 +8,10 @@ import contextlib
 import itertools
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -27,8 +28,7 @@ from autoglm.auth.tokens.verifier import TokenVerifier
 from autoglm.channels.broker.gate.rights import METHOD
 from autoglm.client.device import Device
 from autoglm.core.clock import now_ms
-from autoglm.core.errors import HubError, RefusalReason, TokenRefused
-from eventually import wait_until
+from autoglm.core.errors import HubError, NonceWanted, RefusalReason, TokenRefused
 from forged.holder import Holder, Moment, Prove
 from gateway.inside import Inside
 from gateway.wire import call
@@ -59,14 +59,6 @@ NO_TOKEN = Said("unauthorized")
 
 def refused(reason: RefusalReason, what: Any = "token") -> Said:
     return Said("token_refused", reason, what)
-
-
-_SENTENCES = {
-    str(TokenRefused(reason, what)): refused(reason, what)
-    for reason in get_args(RefusalReason)
-    for what in ("token", "proof")
-}
-"""As the audit has them, of logins at the broker."""
 
 
 NO_HTTP = Said("invalid_http")
@@ -226,9 +218,11 @@ class Mqtt(OfHub):
     bad_login: int
     """The code in its CONNACK."""
 
-    def __init__(self, hub: Inside, holder: Holder, port: int) -> None:
+    def __init__(self, hub: Inside, holder: Holder, port: int, heard: Mapping[str, Exception]) -> None:
+        """heard: why the hub refused a login, by the client's id."""
         super().__init__(hub, holder)
         self.port = port
+        self.heard = heard
         self.client_id = ""
 
     def enter(self, token: bytes, prove: Prove) -> Said:
@@ -258,19 +252,13 @@ class Mqtt(OfHub):
         return publish(f"forged/{self.name}/{next(_numbers)}", level=self.level, qos=1, retain=True)
 
     def _reason(self) -> Said:
-        """Out of the audit: a device is not told."""
-        found: list[str] = []
-
-        def is_written() -> bool:
-            page = call(self.hub.port, self.hub.key, "GET", "/api/audit?action=mqtt:connect&outcome=denied&limit=5")
-            mine = [e for e in page.json()["entries"] if e["credential"] == f"mqtt:{self.client_id}"]
-            found.extend(entry["reason"] for entry in mine)
-            return bool(found)
-
-        wait_until(is_written)
-        if found[0].startswith("the proof must carry the nonce"):
-            return NONCE_WANTED
-        return _SENTENCES.get(found[0], NO_TOKEN)
+        """As the hub told its gate: a device is not told, and the audit has it without the device's own words."""
+        match self.heard[self.client_id]:
+            case NonceWanted():
+                return NONCE_WANTED
+            case TokenRefused() as error:
+                return refused(error.reason, error.what)
+        return NO_TOKEN
 
     def state(self) -> object:
         """The topics that a message is kept under."""
