@@ -1,6 +1,7 @@
 """The hub by TLS: the same API, for clients that trust its certificate."""
 
 import json
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -11,7 +12,10 @@ import pytest
 import trustme
 from websockets.sync.client import connect
 
+from autoglm.gateway.settings import GatewaySettings
+from autoglm.settings import Settings
 from cli.terminal import autoglm
+from gateway.inside import hub_inside
 from hub import HubProcess, instance_config, running_hub
 from scripted_model import ScriptedModel
 
@@ -110,3 +114,15 @@ def test_a_client_that_speaks_plain_http_breaks_nothing(hub: HubProcess, authori
     authority.configure_trust(context)
     with hub.client(verify=context) as client:
         assert client.get("/healthz").status_code == 200
+
+
+def test_an_open_page_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+    """A client that reads nothing answers no goodbye of TLS; the drain is for requests that run. See `hub_inside`."""
+    gateway = GatewaySettings.model_validate({"port": 0, "drain_s": 60, "tls": "own-ca", "tls_names": ["hub.lan"]})
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with hub_inside(tmp_path / "data", Settings(gateway=gateway)) as hub:
+        client = context.wrap_socket(socket.create_connection(("127.0.0.1", hub.port)), server_hostname="hub.lan")
+        client.sendall(b"GET /healthz HTTP/1.1\r\nhost: hub.lan\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 200"
+    client.close()

@@ -72,6 +72,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
 
 
+_FAREWELL_S = 2.0
+"""How long a client may take to answer TLS's goodbye: an open page of a browser must not hold up a stop."""
+
+
 class Server(uvicorn.Server):
     """uvicorn's server without its signal handlers: the hub decides when to stop. Sends silent clients away."""
 
@@ -90,9 +94,14 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         loop, config = asyncio.get_running_loop(), self.config
+        farewell_s = None if self._tls is None else _FAREWELL_S
         self.servers = [
             await loop.create_server(
-                lambda: HttpConnection(self._house), sock=listener, ssl=self._tls, backlog=config.backlog
+                lambda: HttpConnection(self._house),
+                sock=listener,
+                ssl=self._tls,
+                backlog=config.backlog,
+                ssl_shutdown_timeout=farewell_s,
             )
             for listener in sockets or []
         ]
