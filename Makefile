@@ -84,7 +84,8 @@ bench: $(VENV)/.test console
 	    $(BIN)/python -m benchmarks.plots; $(BIN)/python benchmarks/report.py; exit $${failed:-0}
 
 soak: $(VENV)/.test
-	@AUTOGLM_TEST_KILL_MESSAGES=200000 AUTOGLM_TEST_KILLS=50 $(BIN)/python -m pytest tests/gateway/test_nothing_lost.py
+	@AUTOGLM_TEST_KILL_MESSAGES=200000 AUTOGLM_TEST_KILLS=50 AUTOGLM_TEST_RIGHTS=1000 $(BIN)/python -m pytest \
+	    tests/gateway/test_nothing_lost.py tests/auth/test_rights_property.py
 
 fuzz: $(VENV)/.fuzz
 	@AUTOGLM_TEST_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -k fuzz $(TESTS)

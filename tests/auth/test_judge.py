@@ -11,7 +11,7 @@ from autoglm.auth.clock import ClockSettings
 from autoglm.auth.policy.settings import PolicySettings
 from autoglm.auth.principal import labels_of
 from autoglm.auth.settings import KeySettings
-from autoglm.auth.trust import Trust, TrustParts, open_trust
+from autoglm.auth.trust import CLOCK_FILE, TRUST_FOLDER, Trust, TrustParts, open_trust
 from autoglm.core.errors import Forbidden
 from autoglm.core.ports import JournalFilter
 from autoglm.policy_fetch import http_fetch
@@ -158,3 +158,20 @@ async def test_nobody_administers_while_the_clock_is_not_believed(tmp_path: Path
         await trust.audit.written()
         turns = await trust.journal.find(JournalFilter(kinds=("clock",)))
         assert [row.action for row in turns] == ["clock:untrusted", "clock:trusted"]
+
+
+@pytest.mark.attack("clock back and forward")
+@pytest.mark.parametrize("left", [None, b"\0" * 100], ids=["gone", "zeros"])
+async def test_a_clock_whose_file_was_lost_goes_on_from_the_audit(tmp_path: Path, left: bytes | None) -> None:
+    """And not from the machine's clock, which has meanwhile been set back."""
+    wall = Wall()
+    wall.now_ms = START_MS + 10 * DAY_MS
+    async with site(tmp_path, wall=wall) as trust:
+        given_ms = trust.clock.now_ms()
+    file = tmp_path / "site" / TRUST_FOLDER / CLOCK_FILE
+    file.unlink() if left is None else file.write_bytes(left)
+    wall.now_ms = START_MS
+    async with site(tmp_path, wall=wall) as trust:
+        assert trust.clock.now_ms() >= given_ms
+        assert trust.clock.reason == "lost"
+        assert refusal(trust, "sk-boss", "admin", "keys") == "clock_untrusted"

@@ -299,6 +299,8 @@ async def open_trust(
     wall_ms: Callable[[], int] = wall_now_ms,
 ) -> AsyncIterator[Trust]:  # fmt: skip
     """Raises SettingsError for a key or folder that cannot be read. places: where the audit goes beside the journal."""
+    newest = await journal.find(JournalFilter(), limit=1, newest_first=True)
+    written_ms = newest[0].at_ms if newest else 0
 
     def made() -> Trust:
         folder = data_dir / TRUST_FOLDER
@@ -308,7 +310,7 @@ async def open_trust(
         except OSError as error:
             raise SettingsError([f"{folder} cannot be used: {error.strerror}"]) from error
         # The clock first: a folder that holds anything else is not new to it.
-        clock = TrustedClock.open(folder / CLOCK_FILE, settings.clock, wall_ms=wall_ms)
+        clock = TrustedClock.open(folder / CLOCK_FILE, settings.clock, at_least_ms=written_ms, wall_ms=wall_ms)
         return Trust(
             data_dir,
             settings,

@@ -35,8 +35,9 @@ def main() -> int:
         folder / "trust", folder / "cache", lambda: now_ms or time.time_ns() // 1_000_000, key_types=KEY_TYPES
     )
     if given.action == "init":
-        (folder / "root.json").write_bytes(Path(given.root).read_bytes())
-        client.init(Path(given.root).read_bytes())
+        root = Path(given.root).read_bytes()
+        client.init(root)
+        (folder / "root.json").write_bytes(root)
         return 0
     with http_fetch() as fetch:
         source = HttpSource(given.metadata_url, given.target_base_url or "", fetch)
