@@ -307,10 +307,11 @@ class CutOffHub(RuleBasedStateMachine):
         shutil.copytree(self.data / POLICY_FOLDER, self.folder / f"cache-{self.copies}")
         self.copies += 1
 
-    @rule(number=st.integers(0, 9))
-    def put_an_older_cache_back(self, number: int) -> None:
+    @rule(number=st.integers(0, 9), hours=st.sampled_from([0, 1]))
+    def put_an_older_cache_back(self, number: int, hours: int) -> None:
         shutil.rmtree(self.data / POLICY_FOLDER)
         shutil.copytree(self.folder / f"cache-{number % self.copies}", self.data / POLICY_FOLDER)
+        self.restart(is_killed=False, is_new_boot=False, hours=hours)
 
     @rule(number=st.integers(0, 99), data=st.sampled_from([None, b"", b"{}"]))
     def tamper_with_the_cache(self, number: int, data: bytes | None) -> None:
@@ -474,6 +475,6 @@ class CutOffHub(RuleBasedStateMachine):
 @pytest.mark.timeout(1800)  # of `make soak`
 class TestRights(CutOffHub.TestCase):  # type: ignore[valid-type, misc]  # hypothesis makes it at run time
     settings = settings(
-        max_examples=SEQUENCES or 50, stateful_step_count=30 if SEQUENCES else 20, deadline=None,
+        max_examples=SEQUENCES or 20, stateful_step_count=60, deadline=None,
         derandomize=not SEQUENCES, database=None,
     )  # fmt: skip
