@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from autoglm.auth.authenticator import Authenticator
-from autoglm.auth.principal import labels_of
+from autoglm.auth.principal import Principal, labels_of
 from autoglm.channels.routes.decision import Decision
 from autoglm.channels.routes.event import Event, decode_event
 from autoglm.channels.routes.notices import told_text
@@ -118,7 +118,7 @@ class EventsGateway:
         exchange.respond_json(200, EventList(await self._notifier.recent(limit)))
 
     async def get(self, exchange: Exchange, variables: dict[str, str]) -> None:
-        event = await self._visible(exchange, variables["id"])
+        event = await self._visible(exchange.identify(self._auth), variables["id"])
         query = exchange.query()
         fields.only(query, ("wait",))
         wait_s = fields.seconds(query, "wait", high=MAX_WAIT_S)
@@ -133,12 +133,11 @@ class EventsGateway:
     async def acknowledge(self, exchange: Exchange, variables: dict[str, str]) -> None:
         """By the key's own address: an operator has noticed."""
         principal = exchange.identify(self._auth)
-        event = await self._visible(exchange, variables["id"])
+        event = await self._visible(principal, variables["id"])
         exchange.respond_json(200, await self._notifier.acknowledge(event.id, by=principal.address))
 
-    async def _visible(self, exchange: Exchange, id: str) -> Event:
+    async def _visible(self, principal: Principal, id: str) -> Event:
         """Raises NotFound also for an event of others."""
-        principal = exchange.identify(self._auth)
         event = await self._notifier.get(id)
         if not principal.decide("send:message", event.from_, labels_of(event.kind, event.labels)):
             raise NotFound("event", id[:128])

@@ -175,10 +175,12 @@ class Exchange:
         return Occasion(self.request_id, self.client, self.method in READING, ids)
 
     def identify(self, auth: Authenticator) -> Principal:
-        """Whose request it is; counts against his limit.
+        """Whose request it is; counts once against his limit, and takes a proof once, however often it is asked.
 
         Raises Unauthorized, SessionEnded, TooManyFailures, RateLimited.
         """
+        if self.principal is not None:
+            return self.principal
         authorization = self.headers.get(b"authorization")
         if authorization is not None and authorization[:5].lower() == b"dpop ":
             shown = auth.by_proof(authorization, self.headers.get(b"dpop"), self.method, self._target, self.client)
