@@ -72,6 +72,7 @@ from autoglm.gateway.state import StateGateway
 from autoglm.gateway.tasks import TasksGateway
 from autoglm.gateway.tls import GatewayTls, open_tls
 from autoglm.gateway.tokens import TokensGateway
+from autoglm.gateway.trust_metrics import trust_metrics
 from autoglm.gateway.visitors import Visitors
 from autoglm.gateway.websocket import SocketGateway
 from autoglm.inference.budget.amounts import Price
@@ -478,6 +479,7 @@ class Hub:
         )  # fmt: skip
         metrics.readings.append(counted.read)
         metrics.sources.append(counted.collect)
+        metrics.sources.append(partial(trust_metrics, self._trust))
         return gateway
 
     def _compose_inboxes(self, store: Store, trust: Trust) -> None:

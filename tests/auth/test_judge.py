@@ -3,17 +3,21 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 
 from auth.policy.authority import START_MS, Authority, policy_files, revoking
+from autoglm.auth import trust as trust_module
 from autoglm.auth.clock import ClockSettings
 from autoglm.auth.policy.settings import PolicySettings
 from autoglm.auth.principal import labels_of
 from autoglm.auth.settings import KeySettings
 from autoglm.auth.trust import CLOCK_FILE, TRUST_FOLDER, Trust, TrustParts, open_trust
-from autoglm.core.errors import Forbidden
+from autoglm.core.errors import Forbidden, StorageFull
 from autoglm.core.ports import JournalFilter
+from autoglm.core.tasks import one_task_group
 from autoglm.policy_fetch import http_fetch
 from autoglm.store import StoreSettings, open_store
 
@@ -175,3 +179,51 @@ async def test_a_clock_whose_file_was_lost_goes_on_from_the_audit(tmp_path: Path
         assert trust.clock.now_ms() >= given_ms
         assert trust.clock.reason == "lost"
         assert refusal(trust, "sk-boss", "admin", "keys") == "clock_untrusted"
+
+
+async def test_each_step_of_an_old_policy_is_told_once(tmp_path: Path, authority: Authority) -> None:
+    wall = Wall()
+    authority.publish(policy_files())
+    ladder = {"read_only_after_s": 86_400, "deny_after_s": 2 * 86_400}
+    async with site(tmp_path, authority, wall=wall, **ladder) as trust:
+        await trust.policy.pull()
+        snapshot = trust.decider.snapshot
+        assert snapshot is not None
+        for after_ms in (0, 1, DAY_MS + 1, 2 * DAY_MS + 1):
+            wall.now_ms = snapshot.expires_ms + after_ms if after_ms else START_MS
+            trust.look_at_stage()
+            trust.look_at_stage()
+        await trust.audit.written()
+        told = await trust.journal.find(JournalFilter(kinds=("policy",), actions=("policy:stage",)))
+        assert [row.outcome for row in told] == ["allowed"] * len(told)
+        assert trust.decider.stage == "deny"
+        assert len(told) == 4
+
+
+async def test_what_a_full_disk_kept_from_being_judged_again_is_tried_anew(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority.publish(policy_files())
+    async with site(tmp_path, authority) as trust, one_task_group() as tasks:
+        await trust.policy.pull()
+        assert refusal(trust, "sk-robot", "send:message", "user:a") is None
+        await trust.audit.written()
+        real, tries = trust_module.rejudge, 0
+
+        async def full_first(*args: Any, **more: Any) -> Any:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                raise StorageFull("hub.db")
+            return await real(*args, **more)
+
+        monkeypatch.setattr(trust_module, "rejudge", full_first)
+        monkeypatch.setattr(trust_module, "_AGAIN_S", 0.01)
+        tasks.start_soon(trust._rejudge)
+        authority.publish(revoking("device:robot"))
+        await trust.policy.pull()
+        with anyio.fail_after(20):
+            while not await trust.journal.find(JournalFilter(kinds=("conflict",))):
+                await anyio.sleep(0.01)
+        assert tries >= 2
+        tasks.cancel_scope.cancel()

@@ -64,6 +64,8 @@ TRUST_FOLDER = "trust"
 POLICY_FOLDER = "policy"
 CLOCK_FILE = "clock.json"
 _LOOK_S = 1.0
+_AGAIN_S = 10.0
+"""After a full disk, what could not be judged again is tried anew."""
 _LAST_WORDS_S = 5.0
 """How long a shutdown waits for the second places; what they do not have then, they get in the next run."""
 
@@ -145,6 +147,7 @@ class Trust:
         self._revoked: set[str] = set()
         """By the last policy."""
         self._look_back = anyio.Event()
+        self._stage: str = "none"
         self._earliest_ms: int | None = None
         """When the first of the revocations that came since was; None for none."""
 
@@ -257,8 +260,19 @@ class Trust:
             self.audit.is_offline = self.policy.is_offline
             try:
                 self.judge.look()
+                self.look_at_stage()
             except HubError as error:  # a full disk: the next look tries again
                 log.warning("clock_change_not_recorded", reason=str(error))
+
+    def look_at_stage(self) -> None:
+        """Tell of each step that an old policy takes; the log, the audit and /metrics have it."""
+        stage = self.decider.stage
+        if stage == self._stage:
+            return
+        self.audit.act("policy:stage", None, kind="policy", resource=str(self.decider.version), text=stage)
+        tell = log.info if stage in ("none", "fresh") else log.warning
+        tell("policy_stage", stage=stage, before=self._stage, version=self.decider.version)
+        self._stage = stage
 
     async def _rejudge(self) -> None:
         """After each new policy, judge again what was allowed before."""
@@ -271,6 +285,10 @@ class Trust:
                 judged = await rejudge(self.audit, self.journal, self._keyvalue, self.hindsight, after=after)
             except HubError as error:
                 log.warning("not_judged_again", reason=str(error))
+                waiting = [at_ms for at_ms in (earliest_ms, self._earliest_ms) if at_ms is not None]
+                self._earliest_ms = min(waiting, default=None)
+                self._look_back.set()  # what was revoked is in no later policy's news
+                await anyio.sleep(_AGAIN_S)
                 continue
             if judged.conflicts:
                 log.warning("conflicts_found", conflicts=judged.conflicts, operations=judged.operations)
