@@ -10,6 +10,7 @@ import pytest
 
 from auth.policy.authority import START_MS, Authority, policy_files, revoking
 from autoglm.auth import trust as trust_module
+from autoglm.auth.audit import rejudge as rejudge_module
 from autoglm.auth.clock import ClockSettings
 from autoglm.auth.policy.settings import PolicySettings
 from autoglm.auth.principal import labels_of
@@ -205,25 +206,27 @@ async def test_what_a_full_disk_kept_from_being_judged_again_is_tried_anew(
 ) -> None:
     authority.publish(policy_files())
     async with site(tmp_path, authority) as trust, one_task_group() as tasks:
+        ends, runs = [anyio.Event() for _ in range(3)], iter(range(3))
+
+        async def full_the_second_time(*args: Any, **more: Any) -> Any:
+            run = next(runs)
+            if run == 1:
+                raise StorageFull("hub.db")
+            found = await rejudge_module.rejudge(*args, **more)
+            ends[run].set()
+            return found
+
+        monkeypatch.setattr(trust_module, "rejudge", full_the_second_time)
+        monkeypatch.setattr(trust_module, "_AGAIN_S", 0.01)
+        tasks.start_soon(trust._rejudge)
         await trust.policy.pull()
         assert refusal(trust, "sk-robot", "send:message", "user:a") is None
         await trust.audit.written()
-        real, tries = trust_module.rejudge, 0
-
-        async def full_first(*args: Any, **more: Any) -> Any:
-            nonlocal tries
-            tries += 1
-            if tries == 1:
-                raise StorageFull("hub.db")
-            return await real(*args, **more)
-
-        monkeypatch.setattr(trust_module, "rejudge", full_first)
-        monkeypatch.setattr(trust_module, "_AGAIN_S", 0.01)
-        tasks.start_soon(trust._rejudge)
-        authority.publish(revoking("device:robot"))
-        await trust.policy.pull()
         with anyio.fail_after(20):
-            while not await trust.journal.find(JournalFilter(kinds=("conflict",))):
-                await anyio.sleep(0.01)
-        assert tries >= 2
+            await ends[0].wait()
+            authority.publish(revoking("device:robot"))
+            await trust.policy.pull()
+            await ends[2].wait()
+        await trust.audit.written()
+        assert await trust.journal.find(JournalFilter(kinds=("conflict",)))
         tasks.cancel_scope.cancel()
