@@ -22,16 +22,57 @@ def test_the_table_of_attacks_is_that_of_the_tests(page: str) -> None:
     assert attacks.renewed(text, attacks.table(attacks.attacks(ROOT / "tests"), attacks.PAGES[page])) == text
 
 
-def test_marks_are_found_wherever_they_stand(tmp_path: Path) -> None:
+DEMANDED = """
+alg none; alg confusion; jwk, jku and x5u injection; kid injection (path, SQL); crit; duplicate JSON keys;
+non-canonical base64; wrong use; wrong aud; wrong typ; expired; nbf; missing exp; clock back and forward;
+clock set back; clock set forward; reboot without a clock; replay within a run; replay across a restart;
+a stolen token without its key; a proof reused on another path; a proof reused on another body; snapshot rollback; freeze; mix-and-match; forged;
+under threshold; huge; a key revoked while offline; cache tampering; log truncation; audit: the end is cut off;
+audit: entries are reordered"""
+"""What the hub must withstand at the least; each under the name that its tests carry."""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_attack_that_must_be_withstood_has_its_row(page: str) -> None:
+    text = (ROOT / page).read_text()
+    rows = re.findall(r"^\| ([^|]+) \| \[`", text.split(attacks.START)[1].split(attacks.END)[0], re.MULTILINE)
+    demanded = [" ".join(name.split()) for name in DEMANDED.split(";")]
+    assert [name for name in demanded if name not in rows] == []
+
+
+TWO_TESTS = "def test_a(): ...\ndef test_b(): ..."
+TWO_METHODS = "class TestA:\n    def test_a(self): ...\n    def test_b(self): ...\n"
+FORMS = {
+    "a function's": ('@pytest.mark.attack("x")\ndef test_a(): ...', 1),
+    "a method's": ('class TestA:\n    @pytest.mark.attack("x")\n    async def test_a(self): ...', 1),
+    "a file's, of which each test counts": ('pytestmark = [pytest.mark.attack("x")]\n' + TWO_TESTS, 2),
+    "a class's": ('@pytest.mark.attack("x")\n' + TWO_METHODS, 2),
+    "a class's pytestmark": (TWO_METHODS + '    pytestmark = pytest.mark.attack("x")', 2),
+    "the mark by another name": ('attack = pytest.mark.attack\n@attack("x")\ndef test_a(): ...', 1),
+    "a name for it with its attack": ('held = pytest.mark.attack("x")\n@held\ndef test_a(): ...', 1),
+    "a name for a name": ('a = pytest.mark.attack\nb = a("x")\n@b\ndef test_a(): ...', 1),
+    "a file's by a name": ('held = pytest.mark.attack("x")\npytestmark = held\n' + TWO_TESTS, 2),
+    "a case's of a table": ('@parametrize("a", [param(1, marks=pytest.mark.attack("x"))])\ndef test_a(a): ...', 1),
+    "a state machine's": ('@pytest.mark.attack("x")\nclass TestA(Machine.TestCase):\n    settings = 1', 1),
+    "a state machine's by its file": ('pytestmark = pytest.mark.attack("x")\nclass TestA(Machine.TestCase): ...', 1),
+    "twice is once": ('pytestmark = pytest.mark.attack("x")\n@pytest.mark.attack("x")\ndef test_a(): ...', 1),
+    "no test": ('@pytest.mark.attack("x")\ndef made(): ...', 0),
+    "another mark": ('@pytest.mark.slow("x")\ndef test_a(): ...', 0),
+}
+
+
+@pytest.mark.parametrize(("text", "count"), FORMS.values(), ids=FORMS)
+def test_marks_are_found_wherever_they_stand(text: str, count: int, tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "test_a.py").write_text(
-        'pytestmark = [pytest.mark.attack("of the file")]\n'
-        'class TestB:\n    @pytest.mark.attack("of one")\n    async def test_c(self): ...\n'
-        "def test_d(): ...\n\ndef no_test(): ...\n"
-    )
-    assert attacks.attacks(tmp_path / "tests") == {
-        "of one": {"tests/test_a.py": 1}, "of the file": {"tests/test_a.py": 2},
-    }  # fmt: skip
+    (tmp_path / "tests" / "test_a.py").write_text(text)
+    assert attacks.attacks(tmp_path / "tests") == ({"x": {"tests/test_a.py": count}} if count else {})
+
+
+def test_an_attack_without_a_plain_name_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_a.py").write_text("@pytest.mark.attack(f'x{1}')\ndef test_a(): ...")
+    with pytest.raises(TypeError, match="line 1"):
+        attacks.attacks(tmp_path / "tests")
 
 
 # --- what the hub calls ---
