@@ -97,7 +97,7 @@ def test_the_past_shows_what_would_change(folder: Path, tmp_path: Path) -> None:
     assert (found["changes"], found["first"][0]["at"], found["first"][0]["policy_ids"]) == (
         1, 5, ["no device writes to everybody, save alarms"],
     )  # fmt: skip
-    assert "1 decisions would change" in done("dry-run", folder, past)
+    assert "1 of 2 decisions would change" in done("dry-run", folder, past)
     past.write_text("{}\n")
     assert "line 1" in policy("dry-run", folder, past).err
 

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 DRAFT = ("policies.cedar", "roles.json", "revocations.json", "pins.json", "tests.toml")
 _ROLES = ("root", "targets", "snapshot", "timestamp")
+_UNJUDGED = {
+    "erased": "whose they were is erased, or was not exported",
+    "no_scope_recorded": "the scope or role by which they were asked for is not recorded",
+    "other_cause": "they were refused for a revocation, an old policy or an untrusted clock",
+    "time_unsure": "they are sums of equal ones, of which the draft refuses some",
+}
 
 _folder_argument = click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 _key_option = click.option(
@@ -257,33 +263,45 @@ def rotate(
 @_zone_option
 @json_option
 def dry_run(folder: Path, past: Path, *, limit: int, time_zone: str, as_json: bool) -> None:
-    """Say which decisions of the PAST (lines of JSON, as the audit exports them) the draft would turn around.
+    """Say which decisions of the PAST (what `autoglm audit export` writes) the draft would turn around.
+
+    Equal ones are one line with their count. What cannot be judged is counted apart, with the reason.
 
     \b
     Example:
-      autoglm policy dry-run ./authority ./decisions.jsonl
+      autoglm audit export ./past.jsonl --kind decision
+      autoglm policy dry-run ./authority ./past.jsonl
     """
-    from autoglm.auth.policy.dry_run import changes, read_decisions
+    from autoglm.auth.policy.dry_run import DryRun
+    from autoglm.auth.policy.past import read_decisions
 
-    found = list(changes(read_decisions(past), _draft(folder).compiled(), time_zone))
-    rows = [
-        {
-            "at": change.past.at_ms, "address": change.past.address, "action": change.past.action,
-            "resource": change.past.resource, "was_allowed": change.past.allowed, **change.verdict._asdict(),
-        }
-        for change in found[:limit]
-    ]  # fmt: skip
+    run = DryRun(_draft(folder).compiled(), time_zone)
+    run.take(read_decisions(past))
+    found = run.changes
+    turned = sum(change.count for change in found)
     if as_json:
-        click.echo(json.dumps({"changes": len(found), "first": rows}, ensure_ascii=False))
+        rows = [
+            {
+                "count": change.count, "at": change.first_ms, "last_at": change.last_ms, "address": change.past.address,
+                "action": change.past.action, "resource": change.past.resource, "about": change.past.about,
+                "was_allowed": change.past.allowed, "policy_versions": sorted(change.policy_versions),
+                **change.verdict._asdict(),
+            }
+            for change in found[:limit]
+        ]  # fmt: skip
+        told = {"judged": run.judged, "changes": turned, "first": rows, "unjudged": run.unjudged}
+        click.echo(json.dumps(told, ensure_ascii=False))
         return
-    click.echo(f"{len(found)} decisions would change")
-    if rows:
+    click.echo(f"{turned} of {run.judged} decisions would change")
+    if found:
         lines = [
-            (local_time(c.past.at_ms), c.past.address, c.past.action, c.past.resource,
+            (str(c.count), local_time(c.first_ms), c.past.address, c.past.action, c.past.about or c.past.resource,
              "yes -> no" if c.past.allowed else "no -> yes", _why(c.verdict))
             for c in found[:limit]
         ]  # fmt: skip
-        click.echo(table(("at", "who", "action", "on", "", "decided by"), lines))
+        click.echo(table(("count", "first at", "who", "action", "on", "", "decided by"), lines))
+    for why, count in run.unjudged.items():
+        click.echo(f"{count} could not be judged: {_UNJUDGED[why]}")
 
 
 COMMANDS = (init, edit, check, test_, sign, publish, rotate, dry_run)
