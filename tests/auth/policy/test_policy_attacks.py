@@ -249,7 +249,7 @@ def test_other_keys_sign_nothing(authority: Authority, site: Site, web: WebServe
 @pytest.mark.parametrize("role", ["root", "timestamp", "snapshot", "targets"])
 def test_a_changed_byte_breaks_the_signature(authority: Authority, site: Site, web: WebServer, role: str) -> None:
     name = {"root": "2.root.json", "timestamp": "timestamp.json"}.get(role, f"2.{role}.json")
-    authority.repository.renew_root()
+    authority.repository.change("root")
     authority.sign_root()
     authority.publish(revoking("user:mallory", "user:eve"))
     data = (authority.folder / "metadata" / name).read_bytes()

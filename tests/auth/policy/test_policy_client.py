@@ -85,7 +85,7 @@ def test_roots_follow_one_by_one(authority: Authority, site: Site, web: WebServe
     """Each is signed by the holders before it; the first ones need not sign the last."""
     site.client.pull(web.source())
     for number in (2, 3, 4):
-        authority.repository.renew_root()
+        authority.repository.change("root")
         authority.sign_root(*authority.root[number % 3 :], *authority.root[: number % 3])
         authority.publish()
     web.asked.clear()
@@ -96,7 +96,7 @@ def test_roots_follow_one_by_one(authority: Authority, site: Site, web: WebServe
 
 
 def test_a_damaged_root_in_the_cache_is_fetched_again(authority: Authority, site: Site) -> None:
-    authority.repository.renew_root()
+    authority.repository.change("root")
     authority.sign_root()
     authority.publish()
     site.client.pull(authority.source())

@@ -37,7 +37,7 @@ def test_holders_sign_one_after_the_other(tmp_path: Path) -> None:
 def test_below_the_threshold_nothing_is_published(tmp_path: Path) -> None:
     authority = Authority(tmp_path / "a")
     authority.publish(policy_files())
-    authority.repository.renew_root()
+    authority.repository.change("root")
     authority.sign_root(authority.root[0])
     with pytest.raises(PolicyRefused, match="signed by 1 keys of root, and 2 are wanted"):
         authority.publish()
@@ -78,7 +78,7 @@ def test_a_stranger_signs_nothing_and_publishes_nothing(tmp_path: Path) -> None:
 def test_keys_are_added_and_rotated(authority: Authority, site: Site) -> None:
     fresh = type(authority.online).generate_ed25519()
     gone = authority.root[0].public_key.keyid
-    assert authority.repository.add_root_key(fresh.public_key, threshold=3) == 2
+    assert authority.repository.change("root", add=[fresh.public_key], threshold=3) == 2
     assert authority.repository.rotate("root", gone, authority.online.public_key) == 2
     held, threshold = authority.repository.holders()["root"]
     assert (threshold, len(held), gone in held) == (3, 4, False)

@@ -98,18 +98,9 @@ class Repository:
         self._stage("root", Metadata(root))
         return root.version
 
-    def add_root_key(self, key: SSlibKey, threshold: int = 0) -> int:
-        return self.change("root", add=[key], threshold=threshold)
-
     def rotate(self, role: TopRole, old: str, new: SSlibKey) -> int:
         """old: a key id. Where a timestamp's or snapshot's key goes, hubs begin to count its versions anew."""
         return self.change(role, add=[new], remove=[old])
-
-    def renew_root(self) -> int:
-        """Stage the same root with a later end."""
-        root = self._following_root()
-        self._stage("root", Metadata(root))
-        return root.version
 
     def stage(self, files: Mapping[str, bytes]) -> int:
         """Stage the next targets with this content; returns their version. The same content keeps its signatures.
