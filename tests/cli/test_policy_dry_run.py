@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from audited import PRESS, Site
-from autoglm.auth.audit.recorder import Grounds
+from autoglm.auth.audit.recorder import Grounds, Who
 from cli.terminal import Finished, autoglm
 from gateway.wire import call
 from hub import running_hub
@@ -87,7 +87,7 @@ def recorded(tmp_path: Path) -> Path:
                 for _ in range(3):
                     audit.decision(PRESS, "read:metrics", "", is_allowed=False, reason=reason)
             audit.decision(PRESS, "read:metrics", "", is_allowed=False, reason="clock_untrusted")
-            audit.act("keys:issue", PRESS)
+            audit.act("send:message", PRESS, kind="conflict", outcome="denied", reason="policy_denies", about=2)
 
     asyncio.run(work())
     return exported(site.folder, tmp_path / "past.jsonl")
@@ -109,6 +109,34 @@ def test_a_role_of_the_draft_turns_refusals_around(tmp_path: Path) -> None:
     found = told(folder, recorded(tmp_path))
     assert turned(found) == [(6, "read:metrics", False, "scope")]
     assert found["unjudged"] == {"no_scope_recorded": 1, "other_cause": 1}
+
+
+def test_what_the_draft_refuses_for_any_right_stays_refused(tmp_path: Path) -> None:
+    found = told(authority(tmp_path, "forbid(principal, action, resource);"), recorded(tmp_path))
+    assert (found["judged"], found["changes"]) == (10, 4)
+    assert found["unjudged"] == {"no_scope_recorded": 1, "other_cause": 1}
+
+
+def test_whom_the_draft_revokes_could_do_nothing(tmp_path: Path) -> None:
+    folder = authority(tmp_path, "")
+    (folder / "draft" / "revocations.json").write_text('{"jkt:press": {"at_ms": 1, "reason": "lost"}}')
+    found = told(folder, recorded(tmp_path))
+    assert turned(found) == [(1, "read:sensor", True, "revoked"), (3, "send:message", True, "revoked")]
+
+
+def test_a_role_for_somebody_of_another_hub_is_not_guessed_to_suffice(tmp_path: Path) -> None:
+    site = Site(tmp_path / "data")
+
+    async def work() -> None:
+        async with site.running() as (_, audit):
+            oven = Who("oven", "site:ward-4/device:oven", "jti:1")
+            audit.decision(oven, "read:metrics", "", is_allowed=False, reason="no_scope")
+
+    asyncio.run(work())
+    given = {"site:ward-4/device:oven": [{"role": "watcher"}]}
+    folder = authority(tmp_path, "", roles={"watcher": ["read:metrics"]}, grants=given)
+    found = told(folder, exported(site.folder, tmp_path / "past.jsonl"))
+    assert (found["judged"], found["unjudged"]) == (0, {"no_scope_recorded": 1})
 
 
 def test_a_sum_of_which_the_draft_refuses_some_is_not_guessed(tmp_path: Path) -> None:
