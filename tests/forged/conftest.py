@@ -1,4 +1,7 @@
-"""One hub for all forgeries, which has been up for an hour, and the ways into it."""
+"""One hub for the forgeries of a module, which has been up for an hour, and the ways into it.
+
+Not for the session: other tests move the clocks of their process, and a hub believes what it once heard.
+"""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,12 +21,12 @@ ENTRIES = ["unit", "http", "websocket", "websocket-header", "mqtt-3.1.1", "mqtt-
 HAS_BROKER = shutil.which("mosquitto") is not None or shutil.which("nats-server") is not None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def broker_port() -> int:
     return free_port("127.0.0.1")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def heard() -> Iterator[dict[str, Exception]]:
     """Why the hub refused a login at its broker, by the client's id: it is told nobody but the gate."""
     found: dict[str, Exception] = {}
@@ -41,7 +44,7 @@ def heard() -> Iterator[dict[str, Exception]]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def hub(heard: dict[str, Exception], tmp_path_factory: pytest.TempPathFactory, broker_port: int) -> Iterator[Inside]:
     reader = BrokerUser.model_validate({"name": "reader", "password": "reader's password"})
     broker = BrokerSettings(enabled=HAS_BROKER, port=broker_port, tokens=True, user=(reader,))
@@ -53,7 +56,7 @@ def hub(heard: dict[str, Exception], tmp_path_factory: pytest.TempPathFactory, b
         yield inside
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def entries(
     hub: Inside, heard: dict[str, Exception], broker_port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Entry]:
