@@ -161,6 +161,22 @@ def messages_table(figures: dict[str, Any], language: Language) -> str:
     return figure_table(rows, language)
 
 
+def trust_table(figures: dict[str, Any], language: Language) -> str:
+    en = language == "en"
+    rows: list[tuple[Cell, ...]] = [
+        ("token, proof and decision, us" if en else "令牌、证明与决定（微秒）", figures["proof_us"]),
+        ("known key and decision, us" if en else "已知密钥与决定（微秒）", figures["key_us"]),
+        ("10,000 policies: a first decision, ms" if en else "一万条策略：首次决定（毫秒）", figures["policy_cold_ms"]),
+        ("the same again, us" if en else "再次决定（微秒）", figures["policy_warm_us"]),
+        ("10,000 revocations load, s" if en else "载入一万条吊销（秒）", figures["revocations_s"]),
+        ("their memory, MB" if en else "占用内存（MB）", figures["revocations_mb"]),
+        ("an audit entry, us" if en else "一条审计记录（微秒）", round(figures["entry_us"], 1)),
+        ("a million entries verify, s" if en else "核验一百万条（秒）", round(figures["verify_s_per_million"], 1)),
+        ("100,000 operations judged again, s" if en else "重审十万次操作（秒）", round(figures["rejudge_s"], 2)),
+    ]  # fmt: skip
+    return table(("what", "figure") if en else ("项目", "数值"), rows)
+
+
 def startup_table(figures: dict[str, Any], language: Language) -> str:
     bare = figures["without_model"]
     rows: list[tuple[str, str, Cell]] = [(name, "", bare[name]) for name in ("ready_s", "rss_mb")]
@@ -180,6 +196,7 @@ TABLES: dict[str, Callable[[dict[str, Any], Language], str]] = {
     "gateway": gateway_table,
     "messages": messages_table,
     "startup": startup_table,
+    "trust": trust_table,
     "local": local_table,
     "delivery": channel_tables.delivery,
     "truth": channel_tables.truth,
