@@ -72,6 +72,23 @@ def test_who_is_revoked_while_his_body_comes_does_nothing_by_it(hub: Inside) -> 
     assert "back-door" not in names
 
 
+@pytest.mark.attack("a body that outlives its sender's right")
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/plant-7"), ("PUT", "/plant-7"), ("POST", "/"), ("POST", "/notify")]
+)
+def test_who_is_revoked_while_his_notification_comes_notifies_nobody(hub: Inside, method: str, path: str) -> None:
+    """As ntfy's and Apprise's clients send it."""
+    name = f"late-{method}{path.replace('/', '-')}"
+    key = issue(hub, name).json()["key"]
+    body = json.dumps({"topic": "plant-7", "message": "heat", "body": "heat"}).encode()
+    with Wire(hub.port, key) as wire:
+        wire.send(wire.head(method, path, body, content_type="application/json", expect="100-continue"))
+        assert wire.start().status == 100  # so it knows whose it is
+        assert call(hub.port, hub.key, "DELETE", f"/api/keys/{name}").status == 204
+        wire.send(body)
+        assert wire.reply().status == 401
+
+
 @pytest.mark.attack("a revoked key goes on")
 def test_who_is_revoked_sends_nothing_more_on_an_open_websocket(hub: Inside) -> None:
     key = issue(hub, "talker").json()["key"]

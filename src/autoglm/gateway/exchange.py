@@ -195,10 +195,14 @@ class Exchange:
             principal = self.visit.principal
         else:
             principal = auth.by_header(authorization, self.client)
+        self.admit(principal, auth)
+        return principal
+
+    def admit(self, principal: Principal, auth: Authenticator) -> None:
+        """It is his, as auth says, which is asked again after each wait. Raises RateLimited."""
         self.principal = principal
         self._auth = auth
         principal.take()
-        return principal
 
     def check_still(self) -> None:
         """After a wait: whether who was let in may go on. Raises Unauthorized when he was revoked meanwhile."""

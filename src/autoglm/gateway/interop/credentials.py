@@ -25,8 +25,7 @@ def identify(exchange: Exchange, auth: Authenticator, query: Mapping[str, str]) 
     is_basic = scheme.lower() == b"basic"
     client = exchange.client
     principal = auth.by_key(_password(value), client) if is_basic else auth.by_header(authorization, client)
-    exchange.principal = principal
-    principal.take()
+    exchange.admit(principal, auth)
     return principal
 
 
