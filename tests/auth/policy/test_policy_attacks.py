@@ -405,11 +405,13 @@ def test_what_two_readers_could_read_differently_is_refused(
 @attack("forged")
 def test_metadata_in_another_writing_is_the_same_metadata(authority: Authority, site: Site, web: WebServer) -> None:
     """What is signed is the canonical form: blanks and order are free where no hash binds them."""
-    data = json.loads((authority.folder / "metadata" / "timestamp.json").read_bytes())
     authority.publish()
     data = json.loads((authority.folder / "metadata" / "timestamp.json").read_bytes())
     web.answers["/metadata/timestamp.json"] = (200, json.dumps(data, indent=3).encode())
     site.client.pull(web.source())
+    taken = site.client._seen_file.read().taken
+    assert taken is not None
+    assert taken.timestamp.version == data["signed"]["version"]
 
 
 # --- the cache, and keys that go ---
